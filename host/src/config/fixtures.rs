@@ -1,0 +1,428 @@
+//! Tests over the job files in `tests/fixtures`: each wrong one against its golden text, each good one read.
+//!
+//! After a change that is meant, `UPDATE_EXPECT=1 cargo test -p whimbrel config::fixtures` writes the golden texts
+//! anew; read the difference before it is kept.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use serde_json::json;
+use whimbrel_plugin_api::ConflictPolicy;
+
+use super::fault::into_errors;
+use super::load::parse;
+use super::*;
+
+fn folder(name: &str) -> PathBuf {
+    // Resolved, since expect-test writes to this path as it is.
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/fixtures")
+        .join(name)
+        .canonicalize()
+        .unwrap()
+}
+
+fn files(name: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder(name))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn good(name: &str) -> LoadedJob {
+    let path = folder("good-jobs").join(name);
+    load_job(&path).unwrap_or_else(|errors| panic!("{name}:\n{}", render(&errors)))
+}
+
+#[test]
+fn every_wrong_job_file_is_refused_with_its_golden_text() {
+    let files = files("bad-jobs");
+    assert!(files.len() >= 40, "only {} files", files.len());
+    for path in files {
+        let Err(mut errors) = load_job(&path) else {
+            panic!("{} was accepted", path.display())
+        };
+        let prefix = format!("{}/", path.parent().unwrap().display());
+        for error in &mut errors {
+            let place = error.place.clone().expect("every fault has a place");
+            let place = place
+                .strip_prefix(&prefix)
+                .expect("the place begins with the path")
+                .to_owned();
+            let position = place
+                .strip_prefix(path.file_name().unwrap().to_str().unwrap())
+                .unwrap();
+            let numbers: Vec<usize> = position.split(':').skip(1).map(|n| n.parse().unwrap()).collect();
+            assert!(
+                matches!(numbers.as_slice(), [line, column] if *line > 0 && *column > 0),
+                "{place}"
+            );
+            assert!(error.code.starts_with("config."), "{}", error.code);
+            assert!(
+                !error.message.contains("hunter2") && !error.help.iter().any(|help| help.contains("hunter2"))
+            );
+            error.place = Some(place);
+        }
+        expect_test::expect_file![path.with_extension("txt")].assert_eq(&render(&errors));
+    }
+}
+
+#[test]
+fn no_golden_text_is_left_without_its_job_file() {
+    for entry in std::fs::read_dir(folder("bad-jobs")).unwrap() {
+        let path = entry.unwrap().path();
+        assert!(
+            path.with_extension("yaml").exists() && path.with_extension("txt").exists(),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn every_good_job_file_is_read_and_survives_the_pipe() {
+    let files = files("good-jobs");
+    assert!(files.len() >= 5);
+    for path in files {
+        let loaded = good(path.file_name().unwrap().to_str().unwrap());
+        assert_eq!(loaded.folder, folder("good-jobs"));
+        let text = serde_json::to_string(&loaded).unwrap();
+        assert_eq!(serde_json::from_str::<LoadedJob>(&text).unwrap(), loaded);
+    }
+}
+
+#[test]
+fn a_minimal_job_has_the_documented_defaults() {
+    let job = good("minimal.yaml").job;
+    assert_eq!(
+        serde_json::to_value(&job).unwrap(),
+        json!({
+            "name": "demo",
+            "source": { "plugin": "local-storage", "config": {} },
+            "sink": { "plugin": "turso", "config": {} },
+            "mode": "full",
+            "verification": "standard",
+            "import": { "on_conflict": "overwrite", "max_errors": 0 },
+            "limits": {
+                "memory_mb": 512, "collections_parallel": 3, "partitions_parallel": 2,
+                "call_timeout_secs": 300, "batch_records": 8192,
+            },
+        })
+    );
+}
+
+#[test]
+fn every_key_of_a_job_is_read() {
+    let job = good("whole.yaml").job;
+    assert_eq!(
+        serde_json::to_value(&job).unwrap(),
+        json!({
+            "name": "browser-to-turso",
+            "source": { "plugin": "local-storage", "config": { "path": "./export.json" } },
+            "sink": { "plugin": "turso", "config": { "url": "file:app.db" } },
+            "collections": [
+                { "source": "todos", "sink": "tasks", "key": ["id"] },
+                { "source": "users", "key": ["tenant", "id"], "on_conflict": "keep-newest" },
+                { "source": "_values" },
+            ],
+            "mode": "full",
+            "verification": "basic",
+            "import": { "on_conflict": "skip", "max_errors": 10 },
+            "limits": {
+                "memory_mb": 64, "collections_parallel": 1, "partitions_parallel": 4,
+                "call_timeout_secs": 30, "batch_records": 1000,
+            },
+        })
+    );
+    let collections = job.collections.unwrap();
+    let names: Vec<&str> = collections.iter().map(CollectionJob::sink_name).collect();
+    assert_eq!(names, ["tasks", "users", "_values"]);
+    let policies: Vec<ConflictPolicy> = collections
+        .iter()
+        .map(|collection| collection.conflict_policy(&job.import))
+        .collect();
+    assert_eq!(
+        policies,
+        [
+            ConflictPolicy::Skip,
+            ConflictPolicy::KeepNewest,
+            ConflictPolicy::Skip
+        ]
+    );
+}
+
+#[test]
+fn words_of_yaml_1_1_stay_text() {
+    let job = good("yaml-1-2.yaml").job;
+    assert_eq!(job.name, "on");
+    assert_eq!(
+        serde_json::Value::from(job.source.config),
+        json!({
+            "country": "no", "answer": "yes", "time": "12:30:00", "day": "2024-01-31", "grouped": "1_000",
+            "octal": 15, "hex": 255, "thousand": 1000, "ratio": 0.25, "quoted": "12", "tagged": "12",
+            "nothing": null, "lines": "one\ntwo\n", "404": "a key is text",
+        })
+    );
+}
+
+#[test]
+fn an_alias_is_placed_where_it_is_used_and_its_parts_where_they_are_written() {
+    let loaded = good("aliases.yaml");
+    assert_eq!(loaded.job.sink, loaded.job.source);
+    assert_eq!(loaded.spans.value("/sink"), Place { line: 5, column: 7 });
+    assert_eq!(
+        loaded.spans.value("/sink/config/tables/1"),
+        Place { line: 4, column: 51 }
+    );
+    assert_eq!(loaded.spans.key("/sink/plugin"), Place { line: 3, column: 3 });
+}
+
+#[test]
+fn every_conflict_policy_is_known_by_its_name() {
+    for number in 1..=7 {
+        let policy = ConflictPolicy::from_number(number).unwrap();
+        let name = serde_json::to_value(policy).unwrap();
+        let text = format!(
+            "name: a\nsource: {{ plugin: p }}\nsink: {{ plugin: p }}\nimport: {{ on_conflict: {} }}\n",
+            name.as_str().unwrap()
+        );
+        assert_eq!(parse(text.as_bytes()).unwrap().0.import.on_conflict, policy);
+    }
+    assert_eq!(ConflictPolicy::from_number(8), None);
+}
+
+#[test]
+fn a_missing_file_is_named_with_a_similar_one() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("nightly.yaml"), "").unwrap();
+    let errors = load_job(&folder.path().join("nightly.yml")).unwrap_err();
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].code, "config.file_missing");
+    assert!(
+        errors[0].help.as_ref().unwrap().ends_with("nightly.yaml`?"),
+        "{:?}",
+        errors[0].help
+    );
+    let errors = load_job(&folder.path().join("elsewhere/job.yaml")).unwrap_err();
+    assert_eq!(errors[0].code, "config.file_missing");
+    let errors = load_job(&folder.path().join("nightly.yaml/job.yaml")).unwrap_err();
+    assert_eq!(errors[0].code, "config.file_missing");
+}
+
+#[test]
+fn a_folder_and_an_endless_device_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let errors = load_job(folder.path()).unwrap_err();
+    assert_eq!(errors[0].code, "config.file_unreadable");
+    let errors = load_job(Path::new("/dev/zero")).unwrap_err();
+    assert_eq!(errors[0].code, "config.too_large");
+}
+
+#[test]
+fn a_file_over_one_mebibyte_is_refused_and_one_of_exactly_that_size_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("job.yaml");
+    let mut text = String::from("name: demo\nsource: { plugin: a }\nsink: { plugin: b }\n#");
+    text.push_str(&" ".repeat(FILE_BYTES_MAX as usize - text.len()));
+    std::fs::write(&path, &text).unwrap();
+    load_job(&path).unwrap();
+    text.push(' ');
+    std::fs::write(&path, &text).unwrap();
+    let errors = load_job(&path).unwrap_err();
+    assert_eq!(errors[0].code, "config.too_large");
+    assert_eq!(errors[0].place.as_deref(), path.to_str());
+}
+
+/// Files of the full size, made to cost as much as they can.
+#[test]
+fn hostile_files_end_within_seconds() {
+    let size = FILE_BYTES_MAX as usize;
+    let head = "name: demo\nsource: { plugin: a, config: ";
+    let long = "x".repeat(size / 2);
+    let cases = [
+        ("brackets", "[".repeat(size)),
+        (
+            "indents",
+            (0..1_000).map(|n| format!("{}a:\n", " ".repeat(n))).collect(),
+        ),
+        ("dashes", "- ".repeat(size / 2)),
+        ("items", format!("{head}[{}] }}", "1,".repeat(size / 2 - 50))),
+        (
+            "unknown keys",
+            (0..20_000).map(|n| format!("k{n}: 1\n")).collect(),
+        ),
+        (
+            "wrong collections",
+            format!("collections:\n{}", "- 1\n".repeat(20_000)),
+        ),
+        ("one key", "a: 1\n".repeat(size / 5)),
+        (
+            "long text by alias",
+            format!("a: &a {long}\nb: [{}]\n", "*a,".repeat(100_000)),
+        ),
+        (
+            "anchors",
+            (0..size / 16).map(|n| format!("- &a{n} *a{n}\n")).collect(),
+        ),
+        ("quote", format!("a: \"{}", "\\n".repeat(size / 2 - 8))),
+        ("comments", "#\n".repeat(size / 2)),
+        ("spaces", " ".repeat(size)),
+        ("question marks", "? ".repeat(size / 2)),
+        ("colons", ": ".repeat(size / 2)),
+        ("block text", format!("a: |\n{}", " \n".repeat(size / 2 - 4))),
+    ];
+    for (name, text) in cases {
+        let begin = Instant::now();
+        let faults = parse(text.as_bytes()).unwrap_err();
+        let errors = into_errors(faults, Path::new("job.yaml"));
+        assert!(
+            !errors.is_empty() && errors.len() <= super::fault::FAULTS_MAX + 1,
+            "{name}"
+        );
+        // Far above what it takes (milliseconds), far below what a quadratic step would.
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "{name} took {:?}",
+            begin.elapsed()
+        );
+    }
+}
+
+/// Pieces of YAML that mean something, so that random texts get past the first character.
+fn yaml_like() -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(vec![
+        "name",
+        "source",
+        "sink",
+        "collections",
+        "import",
+        "limits",
+        "plugin",
+        "config",
+        ": ",
+        ":",
+        "- ",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "\"",
+        "'",
+        "&a ",
+        "*a",
+        "*b",
+        "!!int ",
+        "!x ",
+        "? ",
+        "|",
+        ">",
+        "<<",
+        "---",
+        "...",
+        "%",
+        "#",
+        "\t",
+        "~",
+        "1",
+        "-0",
+        "1e9",
+        ".nan",
+        "ü",
+        "\u{feff}",
+        "\u{2028}",
+        "\0",
+        "\r",
+        "yes",
+        "@",
+    ]);
+    prop::collection::vec(pieces, 0..80).prop_map(|pieces| pieces.concat())
+}
+
+fn assert_faults_are_placed(octets: &[u8]) {
+    if let Err(faults) = parse(octets) {
+        let errors = into_errors(faults, Path::new("job.yaml"));
+        assert!(!errors.is_empty());
+        for error in &errors {
+            let place = error.place.as_deref().unwrap();
+            assert!(
+                error.code == "config.too_many_faults" || place.split(':').count() == 3,
+                "{place}"
+            );
+            assert!(!error.message.is_empty() && !error.message.ends_with('.'));
+        }
+        assert!(render(&errors).ends_with('\n'));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn arbitrary_octets_never_panic(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+        assert_faults_are_placed(&octets);
+    }
+
+    #[test]
+    fn arbitrary_yaml_never_panics(text in yaml_like()) {
+        assert_faults_are_placed(text.as_bytes());
+    }
+
+    #[test]
+    fn a_job_with_a_damaged_part_never_panics(at in 0_usize..600, piece in yaml_like()) {
+        let mut text = std::fs::read_to_string(folder("good-jobs").join("whole.yaml")).unwrap();
+        let at = at.min(text.len());
+        text.insert_str(at, &piece);
+        assert_faults_are_placed(text.as_bytes());
+    }
+}
+
+#[test]
+fn a_config_as_deep_as_allowed_survives_the_pipe_and_one_level_more_is_refused() {
+    let job = |levels: usize| {
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        format!("name: a\nsink: {{ plugin: p }}\nsource: {{ plugin: p, config: {{ a: {open}1{close} }} }}\n")
+    };
+    // The job, `source` and `config` are three levels.
+    let (job_read, spans) = parse(job(super::yaml::DEPTH_MAX - 3).as_bytes()).unwrap();
+    let loaded = LoadedJob {
+        job: job_read,
+        spans,
+        path: "job.yaml".into(),
+        folder: ".".into(),
+    };
+    let text = serde_json::to_string(&loaded).unwrap();
+    assert_eq!(serde_json::from_str::<LoadedJob>(&text).unwrap(), loaded);
+    assert_eq!(
+        parse(job(super::yaml::DEPTH_MAX - 2).as_bytes()).unwrap_err()[0].code,
+        "config.too_deep"
+    );
+}
+
+#[test]
+fn long_keys_around_many_values_do_not_multiply() {
+    let key = "k".repeat(1_000);
+    let mut text = String::from("name: a\nsink: { plugin: p }\nsource:\n  plugin: p\n  config:\n");
+    for level in 0..25 {
+        text.push_str(&format!("{}{key}:\n", " ".repeat(level + 4)));
+    }
+    text.push_str(&format!("{}a: [{}]\n", " ".repeat(40), "1,".repeat(90_000)));
+    let begin = Instant::now();
+    let (job, spans) = parse(text.as_bytes()).unwrap();
+    let loaded = LoadedJob {
+        job,
+        spans,
+        path: "job.yaml".into(),
+        folder: ".".into(),
+    };
+    // Places as pointers would take 25,000 bytes for each of the values.
+    assert!(serde_json::to_string(&loaded).unwrap().len() < 16 * 1024 * 1024);
+    assert!(begin.elapsed() < Duration::from_secs(20));
+}

@@ -1,0 +1,228 @@
+//! Everything observable, as one enum in one ordered stream.
+//!
+//! The worker writes events, one JSON object a line; the supervisor reads them, and progress, summary and `--json` are
+//! made from them alone. Readers never steer. Neighbours: [`crate::supervisor`] carries the stream, [`crate::status`]
+//! and [`crate::report`] read it.
+
+mod emitter;
+mod outcome;
+
+pub use emitter::Emitter;
+pub use outcome::{CollectionResult, Comparison, Mismatch, MismatchKind, Outcome, RunSummary, VerificationResult};
+
+use serde::{Deserialize, Serialize};
+use whimbrel_plugin_api::export::Description;
+use whimbrel_plugin_api::manifest::Role;
+use whimbrel_plugin_api::source::RejectedRecord;
+use whimbrel_plugin_api::{Error, Finding};
+
+/// The six phases of a run, in their order. Extraction, transformation and import overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Everything that can be found out without writing.
+    PreValidation,
+    /// Reading the source.
+    Extraction,
+    /// Changing records on the way.
+    Transformation,
+    /// Writing the sink.
+    Import,
+    /// Comparing both sides.
+    Verification,
+    /// Tidying up.
+    PostMigration,
+}
+
+impl Phase {
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PreValidation => "pre_validation",
+            Self::Extraction => "extraction",
+            Self::Transformation => "transformation",
+            Self::Import => "import",
+            Self::Verification => "verification",
+            Self::PostMigration => "post_migration",
+        }
+    }
+}
+
+/// How a phase ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhaseOutcome {
+    /// It did all that it had to.
+    Done,
+    /// There was nothing to do, or the job says not to.
+    Skipped,
+    /// It did not.
+    Failed,
+}
+
+/// A phase that has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseReport {
+    /// Which one.
+    pub phase: Phase,
+    /// How it ended.
+    pub outcome: PhaseOutcome,
+    /// Wall time in seconds, from its first to its last action.
+    pub seconds: f64,
+    /// Records that passed.
+    pub record_count: u64,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A library was loaded and says what it is.
+    PluginLoaded {
+        /// The role that it was loaded for.
+        role: Role,
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: String,
+        /// Its config schema, capabilities and type mappings.
+        description: Box<Description>,
+    },
+    /// A phase begins.
+    PhaseStarted {
+        /// Which one.
+        phase: Phase,
+    },
+    /// A phase has ended.
+    PhaseEnded(PhaseReport),
+    /// Something was found before the run.
+    Found {
+        /// The role that found it, or none for the host itself.
+        role: Option<Role>,
+        /// What.
+        finding: Finding,
+    },
+    /// A collection will be copied.
+    CollectionPlanned {
+        /// In the source.
+        source: String,
+        /// In the sink.
+        sink: String,
+        /// Records expected, if known.
+        record_count: Option<u64>,
+    },
+    /// How far a collection is.
+    Progress {
+        /// In the source.
+        collection: String,
+        /// Records read.
+        read_count: u64,
+        /// Records durable in the sink.
+        written_count: u64,
+        /// Octets read.
+        read_bytes: u64,
+    },
+    /// The first record is durable in the sink.
+    FirstCommit {
+        /// Milliseconds since the worker started.
+        elapsed_ms: u64,
+    },
+    /// A record was refused.
+    Rejected {
+        /// In the source.
+        collection: String,
+        /// Which one and why.
+        record: RejectedRecord,
+    },
+    /// How far a comparison is.
+    VerificationProgress {
+        /// In the source.
+        collection: String,
+        /// Records looked at on both sides.
+        record_count: u64,
+    },
+    /// A call into a plugin begins.
+    CallStarted {
+        /// Tells calls apart.
+        call_id: u64,
+        /// The plugin.
+        plugin: String,
+        /// The role.
+        role: Role,
+        /// The call.
+        call: String,
+    },
+    /// A call into a plugin has returned.
+    CallEnded {
+        /// Which one.
+        call_id: u64,
+    },
+    /// A line of a plugin's log.
+    Log {
+        /// The plugin.
+        plugin: String,
+        /// `error`, `warn`, `info` or `debug`.
+        level: String,
+        /// The line.
+        message: String,
+    },
+    /// The worker is alive.
+    Heartbeat,
+    /// The last event of every worker that ends by itself.
+    Finished {
+        /// How it ended.
+        outcome: Box<Outcome>,
+    },
+}
+
+/// An error with the plugin call that brought it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What went wrong.
+    #[serde(flatten)]
+    pub error: Error,
+    /// The plugin, if one was called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// Its role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
+    /// The phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            plugin: None,
+            role: None,
+            call: None,
+            phase: None,
+        }
+    }
+}
+
+impl Failure {
+    /// Names the phase, if none is named yet.
+    #[must_use]
+    pub fn in_phase(mut self, phase: Phase) -> Self {
+        self.phase.get_or_insert(phase);
+        self
+    }
+
+    /// Names the plugin's call, if none is named yet.
+    #[must_use]
+    pub fn at_call(mut self, plugin: &str, role: Role, call: &str) -> Self {
+        if self.plugin.is_none() {
+            self.plugin = Some(plugin.to_owned());
+            self.role = Some(role);
+            self.call = Some(call.to_owned());
+        }
+        self
+    }
+}

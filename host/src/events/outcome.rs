@@ -1,0 +1,182 @@
+//! How a worker's task ended, with all that summary and `--json` say of it.
+//!
+//! Not here: exit codes (`cli::exit_code` makes them from this) and the wording (`report`).
+
+use serde::{Deserialize, Serialize};
+use whimbrel_plugin_api::collection::FieldLoss;
+use whimbrel_plugin_api::source::RejectedRecord;
+
+use super::{Failure, PhaseReport};
+
+/// How a worker's task ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Everything was done, and what was compared is equal.
+    Done {
+        /// What was done.
+        summary: RunSummary,
+    },
+    /// Both sides differ.
+    Differences {
+        /// What was done and found.
+        summary: RunSummary,
+    },
+    /// The run itself is complete, but the comparison could not be made.
+    Unverified {
+        /// What was done.
+        summary: RunSummary,
+        /// Why not.
+        failure: Failure,
+    },
+    /// The run was not begun, since something stands in the way.
+    Refused {
+        /// What was found out.
+        summary: RunSummary,
+        /// What stands in the way.
+        failures: Vec<Failure>,
+    },
+    /// It failed.
+    Failed {
+        /// What was done until then.
+        summary: RunSummary,
+        /// Why.
+        failure: Failure,
+    },
+    /// It ended because somebody asked for it.
+    Cancelled {
+        /// What was done until then.
+        summary: RunSummary,
+    },
+}
+
+impl Outcome {
+    /// What was done.
+    pub fn summary(&self) -> &RunSummary {
+        match self {
+            Self::Done { summary }
+            | Self::Differences { summary }
+            | Self::Unverified { summary, .. }
+            | Self::Refused { summary, .. }
+            | Self::Failed { summary, .. }
+            | Self::Cancelled { summary } => summary,
+        }
+    }
+}
+
+/// What a run, a check or a verification has done.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunSummary {
+    /// The phases that were entered, in order.
+    pub phases: Vec<PhaseReport>,
+    /// The collections, in the order of the plan.
+    pub collections: Vec<CollectionResult>,
+    /// Rejected records in all.
+    pub rejected_count: u64,
+    /// The first of them (50 at most), by collection.
+    pub rejected: Vec<(String, RejectedRecord)>,
+    /// What was compared.
+    pub verification: Vec<VerificationResult>,
+    /// Statements that a dry preparation would run.
+    pub ddl: Vec<String>,
+    /// Peak resident memory of the worker, octets.
+    pub memory_peak_bytes: u64,
+    /// From the start of the worker to the first durable record, milliseconds.
+    pub first_commit_ms: Option<u64>,
+}
+
+/// One collection of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CollectionResult {
+    /// In the source.
+    pub source: String,
+    /// In the sink.
+    pub sink: String,
+    /// Its key.
+    pub key: Vec<String>,
+    /// Records that the source announced.
+    pub estimate: Option<u64>,
+    /// Records read.
+    pub read_count: u64,
+    /// Records that the sink has taken and made durable.
+    pub written_count: u64,
+    /// Of these, left as they were by policy.
+    pub skipped_count: u64,
+    /// Records refused by either side.
+    pub rejected_count: u64,
+    /// Octets read.
+    pub read_bytes: u64,
+    /// Whether every partition was read to its end and committed.
+    pub complete: bool,
+    /// What its mappings lose.
+    pub losses: Vec<FieldLoss>,
+}
+
+/// How a comparison ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Comparison {
+    /// Nothing differs.
+    Equal,
+    /// Something does.
+    Different,
+}
+
+/// The comparison of one collection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VerificationResult {
+    /// In the source.
+    pub source: String,
+    /// In the sink.
+    pub sink: String,
+    /// How it ended.
+    pub comparison: Comparison,
+    /// Records counted in the source.
+    pub source_count: u64,
+    /// Records counted in the sink.
+    pub sink_count: u64,
+    /// Records whose every field was compared.
+    pub compared_count: u64,
+    /// Whether these were all of them.
+    pub every_record: bool,
+    /// Records of the source that share their key with another one.
+    pub duplicate_key_count: u64,
+    /// Differences found.
+    pub mismatch_count: u64,
+    /// The first of them (50 at most).
+    pub mismatches: Vec<Mismatch>,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}
+
+/// What kind of difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MismatchKind {
+    /// The sink lacks the collection, or fields of it.
+    Schema,
+    /// The numbers of records differ.
+    Count,
+    /// The sink lacks the record.
+    Missing,
+    /// The sink has a record that the source does not have.
+    Extra,
+    /// A field differs.
+    Different,
+    /// The sink's record cannot be read as its type.
+    Unreadable,
+}
+
+/// One difference. Names and keys only, no values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mismatch {
+    /// What kind.
+    pub kind: MismatchKind,
+    /// The record's key as text, or what the difference is about.
+    pub record: String,
+    /// The fields that differ, if known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+}

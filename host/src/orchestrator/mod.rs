@@ -1,0 +1,7 @@
+//! Drives the phases of a task. The only loop over phases; it names no plugin and writes no record.
+
+mod context;
+mod run;
+
+pub use context::{Opened, TaskContext};
+pub use run::{check, run, verify};

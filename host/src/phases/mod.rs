@@ -1,0 +1,8 @@
+//! The phases of a run, one file each; the middle three overlap and share one.
+//!
+//! A phase does its part and answers; [`crate::orchestrator`] decides what comes next.
+
+pub mod copying;
+pub mod post_migration;
+pub mod pre_validation;
+pub mod verification;

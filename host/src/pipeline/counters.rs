@@ -1,0 +1,101 @@
+//! What passed, per collection: counted by readers and writers, read by a ticker that makes progress events.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::events::{Emitter, Event};
+
+/// The counters of one collection.
+#[derive(Debug, Default)]
+pub struct CollectionCounters {
+    /// Records read.
+    pub read: AtomicU64,
+    /// Octets read.
+    pub bytes: AtomicU64,
+    /// Records durable in the sink.
+    pub written: AtomicU64,
+    /// Of these, left as they were by policy.
+    pub skipped: AtomicU64,
+    /// Records refused by either side.
+    pub rejected: AtomicU64,
+    /// Partitions that it was divided into; 0 before that.
+    pub partitions_total: AtomicU64,
+    /// Of these, read to their end and committed.
+    pub partitions_done: AtomicU64,
+}
+
+impl CollectionCounters {
+    /// Whether every partition was read to its end and committed.
+    pub fn is_complete(&self) -> bool {
+        let total = self.partitions_total.load(Ordering::Relaxed);
+        total > 0 && self.partitions_done.load(Ordering::Relaxed) == total
+    }
+}
+
+/// The counters of a run, by the collections' order in the plan.
+pub struct Counters {
+    started: Instant,
+    first_commit_ms: AtomicU64,
+    names: Vec<String>,
+    collections: Vec<CollectionCounters>,
+}
+
+/// `first_commit_ms` before the first commit.
+const NEVER: u64 = u64::MAX;
+
+impl Counters {
+    /// Counters for collections called `names` in the source; times count from `started`.
+    pub fn new(names: Vec<String>, started: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            started,
+            first_commit_ms: AtomicU64::new(NEVER),
+            collections: names.iter().map(|_| CollectionCounters::default()).collect(),
+            names,
+        })
+    }
+
+    /// The counters of collection number `index`.
+    pub fn of(&self, index: usize) -> &CollectionCounters {
+        &self.collections[index]
+    }
+
+    /// Takes note of a commit; the first one is announced.
+    pub fn committed(&self, emitter: &Emitter) {
+        let elapsed_ms = self.started.elapsed().as_millis() as u64;
+        let first = self.first_commit_ms.compare_exchange(NEVER, elapsed_ms, Ordering::Relaxed, Ordering::Relaxed);
+        if first.is_ok() {
+            emitter.emit(&Event::FirstCommit { elapsed_ms });
+        }
+    }
+
+    /// Milliseconds from the start to the first commit.
+    pub fn first_commit_ms(&self) -> Option<u64> {
+        Some(self.first_commit_ms.load(Ordering::Relaxed)).filter(|millis| *millis != NEVER)
+    }
+
+    /// Announces how far each collection is that has begun.
+    pub fn announce(&self, emitter: &Emitter) {
+        for (name, counters) in self.names.iter().zip(&self.collections) {
+            let read_count = counters.read.load(Ordering::Relaxed);
+            if read_count > 0 || counters.partitions_done.load(Ordering::Relaxed) > 0 {
+                emitter.emit(&Event::Progress {
+                    collection: name.clone(),
+                    read_count,
+                    written_count: counters.written.load(Ordering::Relaxed),
+                    read_bytes: counters.bytes.load(Ordering::Relaxed),
+                });
+            }
+        }
+    }
+
+    /// Records read in all.
+    pub fn read_total(&self) -> u64 {
+        self.collections.iter().map(|counters| counters.read.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Records written in all.
+    pub fn written_total(&self) -> u64 {
+        self.collections.iter().map(|counters| counters.written.load(Ordering::Relaxed)).sum()
+    }
+}

@@ -1,0 +1,5 @@
+//! Readers of events that show how far a task is.
+
+mod progress;
+
+pub use progress::Progress;

@@ -1,0 +1,219 @@
+//! Compares one collection of both sides and lists the differences.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use whimbrel_plugin_api::source::{CountRequest, ReadRequest};
+use whimbrel_plugin_api::{Collection, ErrorKind};
+
+use super::side::{self, Digest, Method, RecordDigest, Side};
+use crate::config::VerificationLevel;
+use crate::events::{Comparison, Failure, Mismatch, MismatchKind, VerificationResult};
+use crate::loader::observe::OpenedSource;
+use crate::control::Stop;
+
+/// Collections up to this size are compared record by record; above, so many records are sampled.
+pub const EVERY_RECORD_MAX: u64 = 10_000;
+/// Differences that a result lists.
+const MISMATCHES_SHOWN_MAX: usize = 50;
+
+/// One collection on both sides.
+pub struct Comparable<'a> {
+    /// As the source has it.
+    pub source: &'a Collection,
+    /// As the sink was asked to hold it: its name, key, and all declared losses.
+    pub sink: &'a Collection,
+}
+
+/// Compares a collection at `level`, which is not `none`.
+///
+/// # Errors
+/// What either side brings: then it could not be compared. A collection that the sink lacks is a difference.
+pub fn compare(
+    source: &mut OpenedSource,
+    sink: &mut OpenedSource,
+    both: &Comparable<'_>,
+    level: VerificationLevel,
+    stop: &Stop,
+    progress: &mut dyn FnMut(u64),
+) -> Result<VerificationResult, Failure> {
+    let begun = Instant::now();
+    let mut result = VerificationResult {
+        source: both.source.name.clone(),
+        sink: both.sink.name.clone(),
+        comparison: Comparison::Equal,
+        source_count: 0,
+        sink_count: 0,
+        compared_count: 0,
+        every_record: false,
+        duplicate_key_count: 0,
+        mismatch_count: 0,
+        mismatches: Vec::new(),
+        seconds: 0.0,
+    };
+    let outcome = match level {
+        VerificationLevel::Basic => count_both(source, sink, both, &mut result, stop, progress),
+        _ => records_of_both(source, sink, both, &mut result, stop, progress),
+    };
+    match outcome {
+        Ok(()) => {}
+        Err(failure) if is_missing_in_sink(&failure) => {
+            note(&mut result, MismatchKind::Schema, format!("the sink has no collection `{}`", both.sink.name), Vec::new());
+        }
+        Err(failure) => return Err(failure),
+    }
+    if result.mismatch_count > 0 {
+        result.comparison = Comparison::Different;
+    }
+    result.seconds = begun.elapsed().as_secs_f64();
+    Ok(result)
+}
+
+fn is_missing_in_sink(failure: &Failure) -> bool {
+    failure.error.kind == ErrorKind::NotFound && failure.role == Some(whimbrel_plugin_api::manifest::Role::Sink)
+}
+
+fn note(result: &mut VerificationResult, kind: MismatchKind, record: String, fields: Vec<String>) {
+    result.mismatch_count += 1;
+    if result.mismatches.len() < MISMATCHES_SHOWN_MAX {
+        result.mismatches.push(Mismatch { kind, record, fields });
+    }
+}
+
+/// The number of records of one side, counted by the system if it can, else by reading.
+fn count(
+    side: &mut OpenedSource,
+    request: &ReadRequest,
+    method: &Method,
+    stop: &Stop,
+    progress: &mut dyn FnMut(u64),
+) -> Result<u64, Failure> {
+    let asked = CountRequest {
+        collection: request.collection.clone(),
+        snapshot: None,
+    };
+    match side.count(&asked)? {
+        Some(count) => Ok(count),
+        None => {
+            let none = Method {
+                one_in: u64::MAX,
+                ..method.clone()
+            };
+            Ok(side::read(side, request, &none, stop, progress)?.record_count)
+        }
+    }
+}
+
+fn requests(both: &Comparable<'_>) -> (ReadRequest, ReadRequest) {
+    let source = ReadRequest::all(&both.source.name);
+    let sink = ReadRequest {
+        expected: Some(both.sink.schema.clone()),
+        ..ReadRequest::all(&both.sink.name)
+    };
+    (source, sink)
+}
+
+fn method(both: &Comparable<'_>, one_in: u64) -> Method {
+    Method {
+        schema: both.sink.schema.clone(),
+        key: both.sink.key.clone(),
+        losses: both.sink.losses.clone(),
+        one_in,
+    }
+}
+
+fn count_both(
+    source: &mut OpenedSource,
+    sink: &mut OpenedSource,
+    both: &Comparable<'_>,
+    result: &mut VerificationResult,
+    stop: &Stop,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), Failure> {
+    let (source_request, sink_request) = requests(both);
+    let method = method(both, 1);
+    result.source_count = count(source, &source_request, &method, stop, progress)?;
+    result.sink_count = count(sink, &sink_request, &method, stop, progress)?;
+    if result.source_count != result.sink_count {
+        let text = format!("{} records in the source, {} in the sink", result.source_count, result.sink_count);
+        note(result, MismatchKind::Count, text, Vec::new());
+    }
+    Ok(())
+}
+
+fn records_of_both(
+    source: &mut OpenedSource,
+    sink: &mut OpenedSource,
+    both: &Comparable<'_>,
+    result: &mut VerificationResult,
+    stop: &Stop,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), Failure> {
+    let (source_request, sink_request) = requests(both);
+    let expected = match both.source.estimate.record_count {
+        Some(count) if both.source.estimate.exact => count,
+        _ => count(source, &source_request, &method(both, 1), stop, progress)?,
+    };
+    let one_in = if expected > EVERY_RECORD_MAX { expected.div_ceil(EVERY_RECORD_MAX) } else { 1 };
+    let method = method(both, one_in);
+    let theirs = side::read(source, &source_request, &method, stop, progress)?;
+    result.source_count = theirs.record_count;
+    let ours = side::read(sink, &sink_request, &method, stop, progress)?;
+    result.sink_count = ours.record_count;
+    result.every_record = one_in == 1;
+    result.duplicate_key_count = theirs.duplicate_key_count;
+    result.compared_count = theirs.records.len() as u64;
+    compare_sides(&theirs, &ours, &method, result);
+    Ok(())
+}
+
+fn compare_sides(source: &Side, sink: &Side, method: &Method, result: &mut VerificationResult) {
+    let wanted = source.record_count - source.duplicate_key_count;
+    if wanted != sink.record_count + sink.unreadable.len() as u64 {
+        let text = format!("{wanted} records expected, {} in the sink", sink.record_count);
+        note(result, MismatchKind::Count, text, Vec::new());
+    }
+    if !sink.missing_fields.is_empty() {
+        note(result, MismatchKind::Schema, "the sink lacks fields".to_owned(), sink.missing_fields.clone());
+    }
+    for label in &sink.unreadable {
+        note(result, MismatchKind::Unreadable, label.clone(), Vec::new());
+    }
+    for (key, record) in sorted(source) {
+        match sink.records.get(key) {
+            None => note(result, MismatchKind::Missing, record.label.clone(), Vec::new()),
+            Some(stored) if stored.copies != record.copies => {
+                let text = format!("{} ({} times expected, {} found)", record.label, record.copies, stored.copies);
+                note(result, MismatchKind::Count, text, Vec::new());
+            }
+            Some(stored) => {
+                let differing = differing_fields(record, stored, method);
+                if !differing.is_empty() {
+                    note(result, MismatchKind::Different, record.label.clone(), differing);
+                }
+            }
+        }
+    }
+    let known: HashSet<&Digest> = source.records.keys().collect();
+    for (key, record) in sorted(sink) {
+        if !known.contains(key) {
+            note(result, MismatchKind::Extra, record.label.clone(), Vec::new());
+        }
+    }
+}
+
+fn differing_fields(record: &RecordDigest, stored: &RecordDigest, method: &Method) -> Vec<String> {
+    let pairs = record.fields.iter().zip(&stored.fields);
+    pairs
+        .zip(&method.schema.fields)
+        .filter(|((ours, theirs), _)| ours != theirs)
+        .map(|(_, field)| field.name.clone())
+        .collect()
+}
+
+/// By label, so that a report reads the same each time.
+fn sorted(side: &Side) -> Vec<(&Digest, &RecordDigest)> {
+    let mut records: Vec<_> = side.records.iter().collect();
+    records.sort_by(|(key_a, a), (key_b, b)| a.label.cmp(&b.label).then_with(|| key_a.cmp(key_b)));
+    records
+}

@@ -1,0 +1,196 @@
+//! Reads one side of a comparison and keeps what is needed of it: a count and the digests of the chosen records.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use arrow_array::Array as _;
+use arrow_array::cast::AsArray as _;
+use whimbrel_plugin_api::collection::FieldLoss;
+use whimbrel_plugin_api::source::{Item, ReadRequest};
+use whimbrel_plugin_api::{Batch, Error, Schema};
+
+use super::canonical::ColumnEncoder;
+use super::losses::FieldLosses;
+use crate::events::Failure;
+use crate::loader::observe::OpenedSource;
+use crate::control::Stop;
+
+/// 128 bits of a keyed hash; the chance that two of 10^9 differing records share one is below 10^-20.
+pub type Digest = [u8; 16];
+
+/// Distinct keys that are counted; 16 octets each.
+const DISTINCT_KEYS_MAX: usize = 4_000_000;
+
+/// How the records of both sides are turned into digests.
+#[derive(Debug, Clone)]
+pub struct Method {
+    /// The fields, in the order in which they are encoded.
+    pub schema: Schema,
+    /// The key; empty if records have none.
+    pub key: Vec<String>,
+    /// What the mappings lose.
+    pub losses: Vec<FieldLoss>,
+    /// One of so many records is kept, chosen by its key; 1 keeps all.
+    pub one_in: u64,
+}
+
+/// What is known of one record.
+#[derive(Debug, Clone)]
+pub struct RecordDigest {
+    /// How a person finds it.
+    pub label: String,
+    /// One digest per field, in the order of the schema.
+    pub fields: Vec<Digest>,
+    /// How many records share the key and were equal so far.
+    pub copies: u64,
+}
+
+/// What was read of one side.
+#[derive(Debug, Default)]
+pub struct Side {
+    /// Records in all.
+    pub record_count: u64,
+    /// Records with a key that an earlier one had; exact up to 4,000,000 keys.
+    pub duplicate_key_count: u64,
+    /// The chosen records, by the digest of their key.
+    pub records: HashMap<Digest, RecordDigest>,
+    /// Records that could not be read, by label.
+    pub unreadable: Vec<String>,
+    /// Fields of the method's schema that this side lacks.
+    pub missing_fields: Vec<String>,
+}
+
+/// Reads all of `request` from `source`; `progress` is told of each batch.
+///
+/// # Errors
+/// What the source brings.
+pub fn read(
+    source: &mut OpenedSource,
+    request: &ReadRequest,
+    method: &Method,
+    stop: &Stop,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Side, Failure> {
+    let mut side = Side::default();
+    let mut keys_seen: HashSet<Digest> = HashSet::new();
+    let mut stream = source.read(request)?;
+    loop {
+        if stop.is_raised() {
+            return Err(Failure::from(Error::cancelled()));
+        }
+        match stream.next_item()? {
+            Item::Schema(schema) => {
+                side.missing_fields = method
+                    .schema
+                    .fields
+                    .iter()
+                    .filter(|field| schema.index_of(&field.name).is_none())
+                    .map(|field| field.name.clone())
+                    .collect();
+            }
+            Item::Batch(batch) => {
+                add(&mut side, &mut keys_seen, &batch, method)?;
+                progress(batch.record_count() as u64);
+            }
+            Item::Rejected(records) => {
+                side.unreadable.extend(records.into_iter().map(|record| record.record));
+            }
+            Item::End => return Ok(side),
+            Item::Heartbeat { .. } | Item::TransactionEnd { .. } | Item::Truncate { .. } => {}
+        }
+    }
+}
+
+fn add(side: &mut Side, keys_seen: &mut HashSet<Digest>, batch: &Batch, method: &Method) -> Result<(), Failure> {
+    let columns: Vec<Option<(usize, ColumnEncoder)>> = method
+        .schema
+        .fields
+        .iter()
+        .map(|field| {
+            let index = batch.schema.index_of(&field.name)?;
+            let losses = FieldLosses::of(&field.name, &method.losses);
+            let theirs = &batch.schema.fields[index].record_type;
+            Some((index, ColumnEncoder::new(theirs, batch.records.column(index), losses)))
+        })
+        .collect();
+    let key_columns: Vec<usize> =
+        method.key.iter().filter_map(|name| method.schema.index_of(name)).collect();
+    let presence = batch.schema.presence.then(|| batch.records.column(batch.schema.fields.len()).as_binary::<i32>());
+    let mut encoded = Vec::new();
+    for row in 0..batch.record_count() {
+        let is_present = |index: usize| {
+            presence.is_none_or(|mask| mask.value(row).get(index / 8).is_some_and(|octet| octet >> (index % 8) & 1 == 1))
+        };
+        let mut fields = Vec::with_capacity(columns.len());
+        for column in &columns {
+            encoded.clear();
+            if let Some((index, encoder)) = column {
+                encoder.encode(row, is_present(*index), &mut encoded)?;
+            }
+            fields.push(digest(&encoded));
+        }
+        let key = if key_columns.is_empty() {
+            digest(&fields.concat())
+        } else {
+            digest(&key_columns.iter().flat_map(|column| fields[*column]).collect::<Vec<u8>>())
+        };
+        side.record_count += 1;
+        let keyed = !key_columns.is_empty();
+        if keyed && keys_seen.len() < DISTINCT_KEYS_MAX && !keys_seen.insert(key) {
+            side.duplicate_key_count += 1;
+        }
+        if !is_chosen(&key, method.one_in) {
+            continue;
+        }
+        match side.records.get_mut(&key) {
+            // The last of several with one key is what an overwriting sink keeps.
+            Some(known) if keyed => known.fields = fields,
+            Some(known) => known.copies += 1,
+            None => {
+                let label = label(batch, method, row);
+                side.records.insert(key, RecordDigest { label, fields, copies: 1 });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Chosen by the key itself, so that both sides choose the same records.
+fn is_chosen(key: &Digest, one_in: u64) -> bool {
+    let (head, _) = key.split_first_chunk::<8>().expect("a digest has 16 octets");
+    u64::from_be_bytes(*head) % one_in.max(1) == 0
+}
+
+fn digest(encoded: &[u8]) -> Digest {
+    let hash = blake3::hash(encoded);
+    *hash.as_bytes().first_chunk().expect("a hash has 32 octets")
+}
+
+/// Characters of a key value that are shown.
+const LABEL_CHARS_MAX: usize = 80;
+
+/// The key as a person reads it: `id=7, part=2`.
+fn label(batch: &Batch, method: &Method, row: usize) -> String {
+    if method.key.is_empty() {
+        return "a record without key".to_owned();
+    }
+    let mut parts: BTreeMap<usize, String> = BTreeMap::new();
+    for (position, name) in method.key.iter().enumerate() {
+        let Some(index) = batch.schema.index_of(name) else {
+            continue;
+        };
+        let column = batch.records.column(index);
+        let value = if column.is_null(row) {
+            "null".to_owned()
+        } else if let Some(text) = column.as_string_opt::<i32>() {
+            text.value(row).chars().take(LABEL_CHARS_MAX).collect()
+        } else if let Some(number) = column.as_primitive_opt::<arrow_array::types::Int64Type>() {
+            number.value(row).to_string()
+        } else if let Some(number) = column.as_primitive_opt::<arrow_array::types::Int32Type>() {
+            number.value(row).to_string()
+        } else {
+            format!("record {row} of its batch")
+        };
+        parts.insert(position, format!("{name}={value}"));
+    }
+    parts.into_values().collect::<Vec<_>>().join(", ")
+}

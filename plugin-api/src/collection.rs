@@ -1,0 +1,126 @@
+//! A collection: a named set of records with one schema, as a source announces it.
+//!
+//! Neighbours: [`crate::source::Source::collections`] makes them, [`crate::sink::Sink::prepare`] receives them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::capability::Loss;
+use crate::record_type::Schema;
+
+/// What a source says of one collection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Collection {
+    /// Its name, unique within the source, exactly as the source spells it.
+    pub name: String,
+    /// Its fields.
+    pub schema: Schema,
+    /// The fields that tell its records apart, in order; empty if there is no key.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// The fields that point to records of other collections.
+    #[serde(default)]
+    pub references: Vec<Reference>,
+    /// How much there is, as far as it is known without reading everything.
+    #[serde(default)]
+    pub estimate: Estimate,
+    /// Fields that grow with each change, usable for incremental reading.
+    #[serde(default)]
+    pub cursor_fields: Vec<String>,
+    /// What reading already loses, per field.
+    #[serde(default)]
+    pub losses: Vec<FieldLoss>,
+}
+
+impl Collection {
+    /// A collection without key, references or estimate.
+    pub fn new(name: impl Into<String>, schema: Schema) -> Self {
+        Self {
+            name: name.into(),
+            schema,
+            key: Vec::new(),
+            references: Vec::new(),
+            estimate: Estimate::default(),
+            cursor_fields: Vec::new(),
+            losses: Vec::new(),
+        }
+    }
+
+    /// Names the key fields.
+    #[must_use]
+    pub fn with_key<S: Into<String>>(mut self, key: impl IntoIterator<Item = S>) -> Self {
+        self.key = key.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// States how many records there are.
+    #[must_use]
+    pub fn with_record_count(mut self, records: u64) -> Self {
+        self.estimate.record_count = Some(records);
+        self
+    }
+}
+
+/// A field, or several together, whose values are keys of another collection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    /// The fields that point.
+    pub fields: Vec<String>,
+    /// The collection pointed to.
+    pub collection: String,
+    /// Its fields, in the order of `fields`; empty means its key.
+    #[serde(default)]
+    pub to_fields: Vec<String>,
+}
+
+/// How much a collection holds; every number may be unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Records.
+    #[serde(default)]
+    pub record_count: Option<u64>,
+    /// Octets as the source stores them.
+    #[serde(default)]
+    pub size_bytes: Option<u64>,
+    /// Whether `record_count` was counted rather than guessed.
+    #[serde(default)]
+    pub exact: bool,
+}
+
+/// A declared loss of one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldLoss {
+    /// The field.
+    pub field: String,
+    /// What happens to its values.
+    pub loss: Loss,
+}
+
+/// Which collections a source is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectionsRequest {
+    /// Only these names; empty means all. Names that do not exist are left out of the answer.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Whether schemas are wanted. Without it a source may answer with empty schemas, cheaply.
+    #[serde(default = "yes")]
+    pub schemas: bool,
+}
+
+impl CollectionsRequest {
+    /// Asks for the collection called `name`, with its schema.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            names: vec![name.into()],
+            schemas: true,
+        }
+    }
+
+    /// Whether the collection called `name` is asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|wanted| wanted == name)
+    }
+}
+
+const fn yes() -> bool {
+    true
+}

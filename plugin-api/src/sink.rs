@@ -1,0 +1,324 @@
+//! The sink role: a system that is written.
+//!
+//! `write` returning means accepted, `commit` returning means durable. A session has one thread of the host; several
+//! sessions may be open at once if the capabilities allow it. The order of calls is: `check`, `prepare`, `take_over`,
+//! then (`begin`, `write`.., `commit` or `abort`)*, `add_constraints`, `finalize`. Neighbour: [`crate::source`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::Batch;
+use crate::capability::{Loss, SinkCapabilities, TypeMapping};
+use crate::check::Finding;
+use crate::collection::Collection;
+use crate::config::Config;
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::record_type::Schema;
+use crate::services::Services;
+use crate::source::{RejectedRecord, Source};
+
+/// How a sink comes into being, and what it declares before that.
+pub trait OpenSink: Sink + Sized + 'static {
+    /// Its part of the job file.
+    type Config: Config;
+
+    /// Opens a session. May connect; must not write before `prepare`.
+    fn open(config: Self::Config, services: Services) -> Result<Self>;
+
+    /// What it can do. Called without opening.
+    fn capabilities() -> SinkCapabilities;
+
+    /// How each record type is stored. Called without opening.
+    fn type_mappings() -> Vec<TypeMapping>;
+}
+
+/// A system that is written.
+pub trait Sink: Send {
+    /// As [`Source::check`]: reachability and rights, without writing.
+    fn check(&mut self) -> Result<Vec<Finding>> {
+        Ok(Vec::new())
+    }
+
+    /// Makes room for the collections: creates what is missing and compares what is there. With `dry` nothing is
+    /// changed and the answer says what would be done. Called once per run by one session; running it again
+    /// changes nothing.
+    fn prepare(&mut self, request: &PrepareRequest) -> Result<PrepareReport>;
+
+    /// Follows a change of schema in mid-run. If unsupported: the default error.
+    fn alter(&mut self, request: &AlterRequest) -> Result<PrepareReport> {
+        let _: &AlterRequest = request;
+        Err(Error::unsupported("alter"))
+    }
+
+    /// Fences off older holders of the lanes and returns what is durable in each. A sink without lanes answers the
+    /// start for each, the default.
+    fn take_over(&mut self, lanes: &[LaneId]) -> Result<Vec<LaneState>> {
+        Ok(lanes.iter().cloned().map(LaneState::unknown).collect())
+    }
+
+    /// Opens a transaction for the lane. At most one is open per session.
+    fn begin(&mut self, lane: &LaneId) -> Result<()>;
+
+    /// Accepts a batch of `collection` into the open transaction; its fate is sealed by `commit`. The same batch may
+    /// arrive again after a failure. Records that cannot be stored come back in the receipt and leave no trace;
+    /// an error with [`crate::error::ErrorScope::Write`] leaves the transaction as it was before.
+    fn write(&mut self, collection: &str, batch: &Batch, policy: ConflictPolicy) -> Result<Receipt>;
+
+    /// Makes everything since `begin` durable, together with the checkpoint. [`Committed::Unknown`] if the answer was
+    /// lost: the host takes over again instead of repeating.
+    fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed>;
+
+    /// Undoes everything since `begin`. Also called when nothing is open, then without effect.
+    fn abort(&mut self) -> Result<()>;
+
+    /// Adds what slows loading down: foreign keys, indexes. Called once after the last commit, by one session.
+    fn add_constraints(&mut self) -> Result<Vec<Finding>> {
+        Ok(Vec::new())
+    }
+
+    /// Takes back what the lanes wrote in the given range. If unsupported: the default error.
+    fn undo(&mut self, request: &UndoRequest) -> Result<UndoReport> {
+        let _: &UndoRequest = request;
+        Err(Error::unsupported("undo"))
+    }
+
+    /// The last call of a successful run: close files, refresh statistics.
+    fn finalize(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The reading half, over a connection of its own: what can be read back can be verified, backed up and rolled
+    /// back. If unsupported: the default error.
+    fn reader(&mut self) -> Result<Box<dyn Source>> {
+        Err(Error::unsupported("reader"))
+    }
+}
+
+/// What happens to a record whose key the sink already has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u32)]
+pub enum ConflictPolicy {
+    /// The stored record stays.
+    Skip = 1,
+    /// The new record replaces it.
+    #[default]
+    Overwrite = 2,
+    /// Fields that the new record has replace those stored; the others stay.
+    Merge = 3,
+    /// The one with the higher version field wins.
+    KeepNewest = 4,
+    /// The one with the lower version field wins.
+    KeepOldest = 5,
+    /// The record is rejected.
+    Fail = 6,
+    /// There are no stored records: plain insertion.
+    Append = 7,
+}
+
+impl ConflictPolicy {
+    /// Its number at the boundary.
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// The policy of a number, if known.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            1 => Self::Skip,
+            2 => Self::Overwrite,
+            3 => Self::Merge,
+            4 => Self::KeepNewest,
+            5 => Self::KeepOldest,
+            6 => Self::Fail,
+            7 => Self::Append,
+            _ => return None,
+        })
+    }
+}
+
+/// The collections that a run will write.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PrepareRequest {
+    /// As they are to be in the sink: sink names, transformed schemas, the job's keys.
+    pub collections: Vec<Collection>,
+    /// Whether nothing may be changed.
+    pub dry: bool,
+}
+
+/// What a sink says of one collection that is to be written.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PreparedCollection {
+    /// The collection, as in the request.
+    pub name: String,
+    /// Whether the sink had it before.
+    pub existed: bool,
+    /// Records that it held before; `None` if not counted.
+    pub record_count: Option<u64>,
+    /// How each field is stored, in the order of the schema.
+    pub fields: Vec<PreparedField>,
+}
+
+/// How one field is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PreparedField {
+    /// The field, as in the request.
+    pub name: String,
+    /// Its name in the sink.
+    pub stored_name: String,
+    /// Its type there.
+    pub stored_as: String,
+    /// What is lost.
+    pub losses: Vec<Loss>,
+}
+
+/// The answer to `prepare`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PrepareReport {
+    /// Statements that were, or with `dry` would be, executed; for people.
+    pub ddl: Vec<String>,
+    /// One entry per collection of the request, in its order.
+    pub collections: Vec<PreparedCollection>,
+    /// What is in the way, and what should be looked at.
+    pub findings: Vec<Finding>,
+}
+
+/// A change of schema.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AlterRequest {
+    /// The collection in the sink.
+    pub collection: String,
+    /// As it is.
+    pub old: Schema,
+    /// As it is to be.
+    pub new: Schema,
+}
+
+/// Names a lane: one source partition, or one change stream, of one job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LaneId {
+    /// The job.
+    pub job: String,
+    /// What identifies the source, as the host computes it.
+    pub source: String,
+    /// The collection in the source.
+    pub collection: String,
+    /// The partition's descriptor.
+    pub partition: Cursor,
+}
+
+/// What is durable in a lane.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LaneState {
+    /// The lane.
+    pub lane: LaneId,
+    /// The fence that this session holds now.
+    pub epoch: u64,
+    /// Commits so far.
+    pub seq: u64,
+    /// Where the last commit ended.
+    pub cursor: Cursor,
+    /// Whether the partition is complete.
+    pub done: bool,
+    /// Records committed so far.
+    pub record_count: u64,
+}
+
+impl LaneState {
+    /// The start of a lane in a sink that keeps none.
+    pub fn unknown(lane: LaneId) -> Self {
+        Self {
+            lane,
+            ..Self::default()
+        }
+    }
+}
+
+/// What becomes durable together with the records.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Checkpoint {
+    /// The lane.
+    pub lane: LaneId,
+    /// The fence that the session believes to hold.
+    pub epoch: u64,
+    /// The commit before this one; the guard.
+    pub seq: u64,
+    /// Where to go on after this commit.
+    pub cursor: Cursor,
+    /// Whether the partition is complete.
+    pub done: bool,
+    /// Records of this commit.
+    pub record_count: u64,
+    /// What the host wants to find again: digest totals and the like.
+    pub extensions: std::collections::BTreeMap<String, String>,
+}
+
+/// How a commit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Committed {
+    /// Durable, as commit number `seq` of the lane.
+    Committed {
+        /// The new number.
+        seq: u64,
+    },
+    /// Certainly not durable; it may be tried again as a whole.
+    NotCommitted,
+    /// Another run holds the lane. Never tried again.
+    Fenced,
+    /// The answer was lost.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The answer to `write`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Receipt {
+    /// Records taken into the transaction, those skipped by policy included.
+    pub accepted: u64,
+    /// Of these, left as they were by policy.
+    pub skipped: u64,
+    /// Records that cannot be stored.
+    pub rejected: Vec<RejectedRecord>,
+}
+
+impl Receipt {
+    /// Everything was taken.
+    pub fn all(accepted: u64) -> Self {
+        Self {
+            accepted,
+            ..Self::default()
+        }
+    }
+}
+
+/// What is to be taken back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UndoRequest {
+    /// The lane.
+    pub lane: LaneId,
+    /// Commits after this one are taken back.
+    pub from_seq: u64,
+    /// Up to and including this one.
+    pub to_seq: u64,
+}
+
+/// What was taken back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UndoReport {
+    /// Records that are as they were before.
+    pub restored: u64,
+    /// Records that somebody changed since and that were kept.
+    pub kept: Vec<RejectedRecord>,
+}

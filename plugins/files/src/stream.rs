@@ -1,0 +1,319 @@
+//! A part of a file as a stream of batches.
+//!
+//! Records are cut out, read straight into columns, and handed over in bounded batches, each with the place behind it as
+//! cursor. A record that cannot be read is rejected with its place; a file that changes under the reader is an error.
+//! Neighbours: [`crate::framing`], and [`crate::source`], which makes the streams.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use whimbrel_plugin_api::arrow_array::RecordBatch;
+use whimbrel_plugin_api::json_form::{JsonDecoder, RowDecoder, UnknownKeys};
+use whimbrel_plugin_api::source::BatchBounds;
+use whimbrel_plugin_api::{Batch, Cursor, Error, Item, RecordStream, RejectedRecord, Result, Schema, Services};
+
+use crate::cursor::Mark;
+use crate::error;
+use crate::format::{DataFile, Form, Identity};
+use crate::framing::{Frame, Framer, KEPT_BYTES_MAX, place_text};
+use crate::inference::{Fit, Misfit, Shape};
+use crate::scan::{self, Fault, NESTING_MAX, ScanError};
+
+/// Rejected records handed over at once; with their kept data at most 1 MiB.
+const REJECTED_MAX: usize = 256;
+
+/// What a stream is made of.
+pub(crate) struct StreamParts {
+    pub(crate) services: Services,
+    pub(crate) file: DataFile,
+    pub(crate) form: Form,
+    pub(crate) identity: Identity,
+    /// Offset of the first octet, after decompression.
+    pub(crate) start: u64,
+    pub(crate) end: Option<u64>,
+    /// Set when `start` is behind a value of a file of values: whether that is an array.
+    pub(crate) behind_value: Option<bool>,
+    pub(crate) record_bytes_max: usize,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) shape: Shape,
+    /// Whether members that the schema lacks were left out on purpose.
+    pub(crate) is_projected: bool,
+    /// Types that rest on a sample, to be held against each record.
+    pub(crate) fit: Option<(Fit, Arc<Schema>)>,
+    pub(crate) bounds: BatchBounds,
+    pub(crate) limit: Option<u64>,
+}
+
+/// A part of a file, being read.
+pub(crate) struct FileStream {
+    parts: StreamParts,
+    framer: Framer,
+    decoder: Decoder,
+    /// A record that did not fit into the last batch.
+    pending: Option<Frame>,
+    rejected: Vec<RejectedRecord>,
+    ready: VecDeque<Item>,
+    /// Behind the last record that is in a batch or rejected.
+    done: u64,
+    sequence: u64,
+    left: u64,
+    is_begun: bool,
+    lines_before: Option<u64>,
+}
+
+enum Decoder {
+    Rows(RowDecoder),
+    /// Records go as they are into the one column.
+    Single(JsonDecoder, Arc<Schema>),
+}
+
+impl Decoder {
+    fn push(&mut self, text: &str) -> Result<()> {
+        match self {
+            Self::Rows(rows) => rows.push_line(text),
+            Self::Single(column, _) => column.push_raw(text),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.len(),
+            Self::Single(column, _) => column.len(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.bytes(),
+            Self::Single(column, _) => column.bytes(),
+        }
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch> {
+        match self {
+            Self::Rows(rows) => rows.finish(),
+            Self::Single(column, schema) => Ok(RecordBatch::try_new(schema.to_arrow(), vec![column.finish()?])?),
+        }
+    }
+}
+
+impl FileStream {
+    pub(crate) fn new(parts: StreamParts) -> Result<Self> {
+        let capacity = parts.bounds.records_max.min(whimbrel_plugin_api::batch::BATCH_RECORDS_MAX);
+        let decoder = match (parts.shape, parts.schema.fields.as_slice()) {
+            (Shape::Value | Shape::Document, [field]) if !parts.schema.presence => {
+                Decoder::Single(JsonDecoder::new(&field.record_type, capacity)?, Arc::clone(&parts.schema))
+            }
+            _ => {
+                let unknown_keys = if parts.is_projected { UnknownKeys::Ignore } else { UnknownKeys::Fail };
+                Decoder::Rows(RowDecoder::new(&parts.schema, capacity)?.with_unknown_keys(unknown_keys))
+            }
+        };
+        let mut framer = parts.file.framer(parts.form, parts.start, parts.end, parts.record_bytes_max)?;
+        if let Some(is_array) = parts.behind_value {
+            framer = framer.behind_value(is_array);
+        }
+        Ok(Self {
+            framer,
+            decoder,
+            pending: None,
+            rejected: Vec::new(),
+            ready: VecDeque::new(),
+            done: parts.start,
+            sequence: 0,
+            left: parts.limit.unwrap_or(u64::MAX),
+            is_begun: false,
+            lines_before: (parts.start == 0).then_some(0),
+            parts,
+        })
+    }
+
+    /// Reads until there is something to hand over.
+    fn fill(&mut self) -> Result<()> {
+        self.parts.services.check_cancelled()?;
+        let BatchBounds { records_max, bytes_max } = self.parts.bounds;
+        let mut is_at_end = false;
+        while self.decoder.len() < records_max.max(1) && self.rejected.len() < REJECTED_MAX {
+            if self.left == 0 {
+                is_at_end = true;
+                break;
+            }
+            let frame = match self.pending.take() {
+                Some(frame) => frame,
+                None => match self.framer.next()? {
+                    Some(frame) => frame,
+                    None => {
+                        is_at_end = true;
+                        break;
+                    }
+                },
+            };
+            // Columns take about as much room as the text; a record that is larger than a batch travels alone.
+            let length = self.framer.octets(&frame).len();
+            if self.decoder.len() > 0 && self.decoder.bytes() + length > bytes_max {
+                self.pending = Some(frame);
+                break;
+            }
+            self.take(&frame)?;
+            self.done = self.framer.place().offset;
+        }
+        let has_rejected = !self.rejected.is_empty();
+        if has_rejected {
+            self.ready.push_back(Item::Rejected(std::mem::take(&mut self.rejected)));
+        }
+        if self.decoder.len() > 0 {
+            let mut batch = Batch::new(Arc::clone(&self.parts.schema), self.decoder.finish()?)?;
+            batch.facts.sequence = self.sequence;
+            self.sequence += 1;
+            self.ready.push_back(Item::Batch(batch.with_cursor(self.cursor())));
+        } else if has_rejected {
+            self.ready.push_back(Item::Heartbeat { cursor: self.cursor() });
+        }
+        if is_at_end {
+            if self.parts.file.identity()? != self.parts.identity {
+                return Err(error::changed(&self.parts.file.path));
+            }
+            self.ready.push_back(Item::End);
+        }
+        Ok(())
+    }
+
+    fn cursor(&self) -> Cursor {
+        let is_array = self.framer.is_array();
+        let identity = self.parts.identity;
+        Mark { identity, is_array, offset: self.done }.encode()
+    }
+
+    /// Takes a record into the batch or among the rejected.
+    fn take(&mut self, frame: &Frame) -> Result<()> {
+        if frame.is_overlong {
+            let longest = self.parts.record_bytes_max;
+            let message = format!("a record is longer than the {longest} octets of `line_bytes_max`");
+            return self.reject(frame, 0, "files.line_too_long", message);
+        }
+        let octets = self.framer.octets(frame);
+        let text = match std::str::from_utf8(octets) {
+            Ok(text) => text,
+            Err(error) => {
+                let fault = ScanError {
+                    at: error.valid_up_to(),
+                    fault: Fault::NotUtf8,
+                };
+                return self.reject_fault(frame, fault);
+            }
+        };
+        if needs_scan(octets) && let Err(fault) = scan::record(octets, |_, _, _| {}) {
+            return self.reject_fault(frame, fault);
+        }
+        if let Some((fit, schema)) = &mut self.parts.fit && let Some(misfit) = fit.misfit(schema, octets) {
+            return Err(self.does_not_fit(frame, misfit));
+        }
+        match self.decoder.push(text) {
+            Ok(()) => {
+                self.left -= 1;
+                Ok(())
+            }
+            Err(error) => self.reject_refused(frame, error),
+        }
+    }
+
+    /// The decoder refused the record: finds out why, in terms of the file.
+    fn reject_refused(&mut self, frame: &Frame, error: Error) -> Result<()> {
+        if error.code == "json_form.too_large" {
+            return Err(error);
+        }
+        match scan::record(self.framer.octets(frame), |_, _, _| {}) {
+            Err(fault) => self.reject_fault(frame, fault),
+            Ok(_) if error.code == "json_form.key_twice" => {
+                self.reject(frame, 0, "files.duplicate_member", error.message)
+            }
+            Ok(_) => self.reject(frame, 0, &error.code, error.message),
+        }
+    }
+
+    fn reject_fault(&mut self, frame: &Frame, fault: ScanError) -> Result<()> {
+        let (code, message) = match fault.fault {
+            Fault::Incomplete => ("files.malformed_line", "a record ends in the middle of a value".to_owned()),
+            Fault::Malformed(expected) => ("files.malformed_line", format!("a record is not JSON: expected {expected}")),
+            Fault::NotUtf8 => ("files.not_utf8", "a record is not UTF-8".to_owned()),
+            Fault::LoneSurrogate => {
+                ("files.lone_surrogate", "an escape in a record names half of a surrogate pair".to_owned())
+            }
+            Fault::TooDeep => {
+                ("files.nested_too_deep", format!("a record is nested deeper than {NESTING_MAX} levels"))
+            }
+        };
+        self.reject(frame, fault.at, code, message)
+    }
+
+    fn reject(&mut self, frame: &Frame, at: usize, code: &str, message: String) -> Result<()> {
+        let record = self.place(frame, at)?;
+        let octets = self.framer.octets(frame);
+        let kept = &octets[..octets.len().min(KEPT_BYTES_MAX)];
+        self.rejected.push(RejectedRecord {
+            record,
+            row: None,
+            code: code.to_owned(),
+            message,
+            data: Some(String::from_utf8_lossy(kept).into_owned()),
+        });
+        Ok(())
+    }
+
+    /// File, line and column of the octet `at` of a record.
+    fn place(&mut self, frame: &Frame, at: usize) -> Result<String> {
+        let lines_before = match self.lines_before {
+            Some(lines) => lines,
+            None => *self.lines_before.insert(self.parts.file.lines_before(self.parts.form, self.parts.start)?),
+        };
+        let octets = self.framer.octets(frame);
+        let before = &octets[..at.min(octets.len())];
+        let lines = memchr::memchr_iter(b'\n', before).count() as u64;
+        let column = match memchr::memrchr(b'\n', before) {
+            Some(last) => (before.len() - last - 1) as u64,
+            None => frame.place.column + before.len() as u64,
+        };
+        Ok(place_text(&self.parts.file.path, lines_before + frame.place.lines_before + lines + 1, column + 1))
+    }
+
+    fn does_not_fit(&mut self, frame: &Frame, misfit: Misfit) -> Error {
+        let what = match misfit {
+            Misfit::NewField(field) => format!("the field `{field}` is in no record of the sample"),
+            Misfit::OtherType { field, type_name, given } if field.is_empty() => {
+                format!("the sample has `{type_name}` as records, this one is {given}")
+            }
+            Misfit::OtherType { field, type_name, given } => {
+                format!("the field `{field}` is `{type_name}` in the sample, here it is {given}")
+            }
+        };
+        let error = Error::invalid_data("files.does_not_fit_sample", format!("a record does not fit: {what}"))
+            .with_help("use `inference: full`, or a larger `sample`");
+        match self.place(frame, 0) {
+            Ok(place) => error.with_place(place),
+            Err(_) => error,
+        }
+    }
+}
+
+/// Whether a record may have one of the faults that the decoder does not look for: nesting below json columns, and
+/// surrogates in escapes there.
+fn needs_scan(octets: &[u8]) -> bool {
+    // `[` and `{` differ in this bit only. The compiler makes vectors of this loop.
+    let openings = octets.iter().filter(|octet| **octet & 0xDF == b'[').count();
+    openings > NESTING_MAX as usize || memchr::memmem::find(octets, b"\\u").is_some()
+}
+
+impl RecordStream for FileStream {
+    fn next(&mut self) -> Result<Item> {
+        if !self.is_begun {
+            self.is_begun = true;
+            return Ok(Item::Schema(Arc::clone(&self.parts.schema)));
+        }
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Ok(item);
+            }
+            self.fill()?;
+        }
+    }
+}

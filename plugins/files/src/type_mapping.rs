@@ -1,0 +1,72 @@
+//! How each record type stands in a file. Every one is exact: the schema file beside the data says the types.
+
+use whimbrel_plugin_api::{Field, RecordType, TypeMapping};
+
+/// One entry for each record type.
+pub(crate) fn type_mappings() -> Vec<TypeMapping> {
+    every_type()
+        .into_iter()
+        .map(|record_type| TypeMapping {
+            stored_as: stored_as(&record_type).to_owned(),
+            record_type,
+            losses: Vec::new(),
+        })
+        .collect()
+}
+
+/// What a value is in JSON.
+pub(crate) fn stored_as(record_type: &RecordType) -> &'static str {
+    match record_type {
+        RecordType::Bool => "true, false",
+        RecordType::Int { .. } => "number",
+        RecordType::Float { .. } => "number, or \"NaN\", \"Infinity\", \"-Infinity\"",
+        RecordType::Decimal { .. } | RecordType::Numeric => "string of digits",
+        RecordType::Text | RecordType::Reference | RecordType::Opaque { .. } => "string",
+        RecordType::Bytes => "string, base64",
+        RecordType::Date => "string, 2024-12-31",
+        RecordType::Time => "string, 23:59:59.999999",
+        RecordType::TimeTz => "string, 23:59:59+02:00",
+        RecordType::TimestampTz => "string, 2024-12-31T23:59:59.999999Z",
+        RecordType::Timestamp => "string, 2024-12-31T23:59:59.999999",
+        RecordType::Interval => "string, ISO 8601 duration",
+        RecordType::Uuid => "string",
+        RecordType::Json | RecordType::Variant => "any JSON",
+        RecordType::List { .. } | RecordType::Vector => "array",
+        RecordType::Struct { .. } => "object",
+        RecordType::Geopoint => "object with lat and lng",
+    }
+}
+
+/// The closed list of record types, parameters standing for all of their kind.
+fn every_type() -> Vec<RecordType> {
+    let mut types = vec![RecordType::Bool];
+    types.extend([8, 16, 32, 64].map(|bits| RecordType::Int { bits }));
+    types.extend([32, 64].map(|bits| RecordType::Float { bits }));
+    types.extend([
+        RecordType::Decimal {
+            precision: 38,
+            scale: 10,
+        },
+        RecordType::Numeric,
+        RecordType::Text,
+        RecordType::Bytes,
+        RecordType::Date,
+        RecordType::Time,
+        RecordType::TimeTz,
+        RecordType::TimestampTz,
+        RecordType::Timestamp,
+        RecordType::Interval,
+        RecordType::Uuid,
+        RecordType::Json,
+        RecordType::list(RecordType::Text),
+        RecordType::Struct {
+            fields: vec![Field::new("member", RecordType::Text)],
+        },
+        RecordType::Geopoint,
+        RecordType::Reference,
+        RecordType::Vector,
+        RecordType::Opaque { name: "inet".to_owned() },
+        RecordType::Variant,
+    ]);
+    types
+}

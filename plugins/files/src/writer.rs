@@ -1,0 +1,173 @@
+//! The data file of one collection while it is written: octets behind the committed length, until a commit.
+//!
+//! Compressed files get one zstd frame per commit, so that they can be cut back to any committed length. Neighbours:
+//! [`crate::sink`] (who decides), [`crate::load`] (where the committed length is kept).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use whimbrel_plugin_api::json_form::RowEncoder;
+use whimbrel_plugin_api::{Batch, Error, ErrorKind, RejectedRecord, Result, Schema};
+
+use crate::error::io_error;
+use crate::load::Target;
+
+/// Octets that are collected before they are given to the operating system.
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// An open data file.
+pub(crate) struct Writer {
+    path: PathBuf,
+    file: File,
+    level: i32,
+    is_zstd: bool,
+    is_lines: bool,
+    /// The frame that is being written.
+    encoder: Option<zstd::stream::write::Encoder<'static, File>>,
+    buffer: Vec<u8>,
+    pub(crate) schema: Schema,
+    committed_bytes: u64,
+    committed_records: u64,
+    record_count: u64,
+}
+
+impl Writer {
+    /// Opens the partial file of `target` and cuts it back to what is committed.
+    pub(crate) fn open(folder: &Path, target: &Target, schema: Schema, level: i32) -> Result<Self> {
+        let path = folder.join(target.partial_name());
+        let open = || {
+            let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
+            let length = file.metadata()?.len();
+            if length >= target.committed_bytes {
+                file.set_len(target.committed_bytes)?;
+                file.seek(SeekFrom::Start(target.committed_bytes))?;
+            }
+            Ok((file, length))
+        };
+        let (file, length) = open().map_err(|error| io_error("write", &path, &error))?;
+        if length < target.committed_bytes {
+            return Err(Error::new(
+                ErrorKind::Integrity,
+                "files.load_damaged",
+                format!("`{}` has {length} octets, of which {} were committed", path.display(), target.committed_bytes),
+            )
+            .with_help("run the job again from the start"));
+        }
+        Ok(Self {
+            path,
+            file,
+            level,
+            is_zstd: target.is_zstd(),
+            is_lines: target.is_lines(),
+            encoder: None,
+            buffer: Vec::with_capacity(WRITE_BYTES * 2),
+            schema,
+            committed_bytes: target.committed_bytes,
+            committed_records: target.record_count,
+            record_count: target.record_count,
+        })
+    }
+
+    /// Adds the records of a batch; those that JSON cannot hold are handed back.
+    pub(crate) fn write(&mut self, batch: &Batch) -> Result<Vec<RejectedRecord>> {
+        let rows = RowEncoder::new(&batch.schema, &batch.records)?;
+        let mut rejected = Vec::new();
+        for row in 0..rows.len() {
+            let before = self.buffer.len();
+            if !self.is_lines {
+                self.buffer.extend_from_slice(if self.record_count == 0 { b"[\n" } else { b",\n" });
+            }
+            if let Err(error) = rows.write_line(row, &mut self.buffer) {
+                self.buffer.truncate(before);
+                rejected.push(RejectedRecord {
+                    record: format!("row {row}"),
+                    row: Some(row as u64),
+                    code: error.code,
+                    message: error.message,
+                    data: None,
+                });
+                continue;
+            }
+            if self.is_lines {
+                self.buffer.push(b'\n');
+            }
+            self.record_count += 1;
+            if self.buffer.len() >= WRITE_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(rejected)
+    }
+
+    /// Gives what was collected to the operating system.
+    fn flush(&mut self) -> Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let outcome = match (self.is_zstd, &mut self.encoder) {
+            (false, _) => self.file.write_all(&self.buffer),
+            (true, Some(encoder)) => encoder.write_all(&self.buffer),
+            (true, None) => self.begin_frame().and_then(|mut encoder| {
+                encoder.write_all(&self.buffer)?;
+                self.encoder = Some(encoder);
+                Ok(())
+            }),
+        };
+        outcome.map_err(|error| io_error("write", &self.path, &error))?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn begin_frame(&self) -> io::Result<zstd::stream::write::Encoder<'static, File>> {
+        // The clone shares its position with `file`.
+        let mut encoder = zstd::stream::write::Encoder::new(self.file.try_clone()?, self.level)?;
+        encoder.include_checksum(true)?;
+        Ok(encoder)
+    }
+
+    /// Makes everything durable; how long the file is now, and how many records it has.
+    pub(crate) fn sync(&mut self) -> Result<(u64, u64)> {
+        self.flush()?;
+        let sync = |writer: &mut Self| {
+            if let Some(encoder) = writer.encoder.take() {
+                encoder.finish()?;
+            }
+            writer.file.sync_all()?;
+            writer.file.stream_position()
+        };
+        let length = sync(self).map_err(|error| io_error("write", &self.path, &error))?;
+        Ok((length, self.record_count))
+    }
+
+    /// Takes note that the outcome of the last `sync` is what counts.
+    pub(crate) fn committed(&mut self, bytes: u64) {
+        self.committed_bytes = bytes;
+        self.committed_records = self.record_count;
+    }
+
+    /// Cuts back to what is committed.
+    pub(crate) fn abort(&mut self) -> Result<()> {
+        // Dropped without an end: the half-written frame is cut off below.
+        drop(self.encoder.take());
+        self.buffer.clear();
+        self.record_count = self.committed_records;
+        let cut = || {
+            self.file.set_len(self.committed_bytes)?;
+            self.file.seek(SeekFrom::Start(self.committed_bytes)).map(drop)
+        };
+        let mut cut = cut;
+        cut().map_err(|error| io_error("cut back", &self.path, &error))
+    }
+
+    /// Writes what stands behind the last record, durably; the length of the finished file.
+    pub(crate) fn end(&mut self) -> Result<u64> {
+        if !self.is_lines {
+            self.buffer.extend_from_slice(if self.record_count == 0 { b"[]\n" } else { b"\n]\n" });
+        } else if self.is_zstd && self.committed_bytes == 0 {
+            // An empty frame, since an empty file is not a zstd file.
+            self.encoder = Some(self.begin_frame().map_err(|error| io_error("write", &self.path, &error))?);
+        }
+        self.sync().map(|(length, _)| length)
+    }
+}

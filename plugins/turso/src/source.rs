@@ -1,0 +1,241 @@
+//! The source role, and the reading half of the sink: the tables of a file as collections.
+//!
+//! Each stream has a connection of its own, so that it lives on without the source and several run side by side.
+//! What there is to read is found by `catalog`; streams are in `read`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use whimbrel_plugin_api::collection::Estimate;
+use whimbrel_plugin_api::record_type::Schema;
+use whimbrel_plugin_api::source::CountRequest;
+use whimbrel_plugin_api::{
+    Batch, Collection, CollectionsRequest, Error, Finding, OpenSource, ReadRequest, RecordStream, Result, Services, Source,
+    SourceCapabilities, TypeMapping,
+};
+
+use crate::catalog::{self, Stored};
+use crate::client::{self, Access};
+use crate::config::TursoConfig;
+use crate::encode::Encoder;
+use crate::error::Doing as _;
+use crate::names::{collection_name, quote};
+use crate::read::{Reading, TableStream};
+use crate::schema;
+use crate::sink::finding;
+use crate::type_mapping::type_mappings;
+
+/// A libSQL file that is read.
+pub struct TursoSource {
+    config: TursoConfig,
+    path: PathBuf,
+    services: Services,
+    connection: Option<Connection>,
+    /// What was found by looking at all values of a table, by collection.
+    found: HashMap<String, Stored>,
+}
+
+impl OpenSource for TursoSource {
+    type Config = TursoConfig;
+
+    fn open(config: TursoConfig, services: Services) -> Result<Self> {
+        Self::new(config, services)
+    }
+
+    fn capabilities() -> SourceCapabilities {
+        SourceCapabilities {
+            snapshot: false,
+            partitions: false,
+            resume: true,
+            changes: false,
+            lookup: true,
+            streams_max: 0,
+        }
+    }
+
+    fn type_mappings() -> Vec<TypeMapping> {
+        type_mappings()
+    }
+}
+
+impl TursoSource {
+    /// A source that opens its file when it is first asked for something.
+    pub(crate) fn new(config: TursoConfig, services: Services) -> Result<Self> {
+        Ok(Self {
+            path: config.path()?,
+            config,
+            services,
+            connection: None,
+            found: HashMap::new(),
+        })
+    }
+
+    fn connect(&self) -> Result<Connection> {
+        if !self.path.exists() {
+            let message = format!("the database file `{}` does not exist", self.path.display());
+            return Err(Error::not_found("turso.file_missing", message).with_help("correct `url`"));
+        }
+        client::open(&self.config, &self.path, Access::Read)
+    }
+
+    fn connection(&mut self) -> Result<&Connection> {
+        if self.connection.is_none() {
+            self.connection = Some(self.connect()?);
+        }
+        self.connection.as_ref().ok_or_else(|| Error::internal("the connection is gone"))
+    }
+
+    /// What is stored of a collection; the types of `expected` are believed.
+    fn stored(&mut self, collection: &str, expected: Option<&Schema>) -> Result<Stored> {
+        if expected.is_none()
+            && let Some(found) = self.found.get(collection)
+        {
+            return Ok(found.clone());
+        }
+        let prefix = self.config.table_prefix.clone();
+        let connection = self.connection()?;
+        let stored = match catalog::table_of(connection, &prefix, collection)? {
+            Some(table) => catalog::describe(connection, &table, expected)?,
+            None => None,
+        };
+        let stored = stored.ok_or_else(|| Error::no_collection(collection))?;
+        if expected.is_none() {
+            self.found.insert(collection.to_owned(), stored.clone());
+        }
+        Ok(stored)
+    }
+
+    fn reading(&mut self, request: &ReadRequest) -> Result<(Stored, Reading)> {
+        if request.partition.as_ref().is_some_and(|partition| !partition.descriptor.is_start()) {
+            return Err(Error::invalid_data("turso.bad_partition", "the partition is not one of this plugin"));
+        }
+        if request.snapshot.is_some() {
+            return Err(Error::unsupported("read at a snapshot"));
+        }
+        let stored = self.stored(&request.collection, request.expected.as_ref())?;
+        let mut schema = match &request.expected {
+            Some(expected) => expected.select(&request.columns)?,
+            None => stored.schema().select(&request.columns)?,
+        };
+        // Columns cannot tell what is absent from what is null.
+        schema.presence = false;
+        let reading = Reading::new(&stored, schema, request.predicate.as_ref())?;
+        Ok((stored, reading))
+    }
+}
+
+impl Source for TursoSource {
+    fn check(&mut self) -> Result<Vec<Finding>> {
+        let outcome = self.connect().and_then(|connection| {
+            connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())).doing("read the database")
+        });
+        Ok(outcome.err().map(finding).into_iter().collect())
+    }
+
+    fn collections(&mut self, request: &CollectionsRequest) -> Result<Vec<Collection>> {
+        self.found.clear();
+        let prefix = self.config.table_prefix.clone();
+        let mut collections = Vec::new();
+        for (name, table) in catalog::collections(self.connection()?, &prefix)? {
+            if !request.wants(&name) {
+                continue;
+            }
+            self.services.check_cancelled()?;
+            let mut collection = Collection::new(&name, Schema::default());
+            if request.schemas {
+                let stored = self.stored(&name, None)?;
+                collection.schema = stored.schema();
+                let connection = self.connection()?;
+                collection.references = schema::references(connection, &table)?;
+                for reference in &mut collection.references {
+                    for (names, stored) in [(&mut reference.fields, &stored)] {
+                        rename(names, stored);
+                    }
+                }
+                let count = format!("SELECT count(*) FROM {}", quote(&table));
+                let record_count = connection.query_row(&count, [], |row| row.get(0)).doing("count the records of a table")?;
+                collection.estimate = Estimate {
+                    record_count: Some(record_count),
+                    size_bytes: None,
+                    exact: true,
+                };
+                collection.key = stored.key;
+            }
+            collections.push(collection);
+        }
+        self.resolve_references(&mut collections, &prefix)?;
+        Ok(collections)
+    }
+
+    fn read(&mut self, request: &ReadRequest) -> Result<Box<dyn RecordStream>> {
+        let (_, reading) = self.reading(request)?;
+        let stream =
+            TableStream::scan(self.connect()?, self.services.clone(), reading, request.batch, &request.cursor, request.limit)?;
+        Ok(Box::new(stream))
+    }
+
+    fn count(&mut self, request: &CountRequest) -> Result<Option<u64>> {
+        let prefix = self.config.table_prefix.clone();
+        let connection = self.connection()?;
+        let table = catalog::table_of(connection, &prefix, &request.collection)?
+            .ok_or_else(|| Error::no_collection(&request.collection))?;
+        let count = format!("SELECT count(*) FROM {}", quote(&table));
+        connection.query_row(&count, [], |row| row.get(0)).doing("count the records of a table").map(Some)
+    }
+
+    fn lookup(&mut self, request: &ReadRequest, keys: &Batch) -> Result<Box<dyn RecordStream>> {
+        let (stored, reading) = self.reading(request)?;
+        if stored.key.is_empty() {
+            return Err(Error::unsupported("lookup in a table without a key"));
+        }
+        let mut encoders = Vec::with_capacity(stored.key.len());
+        for name in &stored.key {
+            let index = keys.schema.index_of(name).ok_or_else(|| {
+                Error::invalid_data("turso.bad_keys", format!("the keys to look up lack the field `{name}`"))
+            })?;
+            encoders.push(Encoder::new(&keys.schema.fields[index].record_type, keys.records.column(index))?);
+        }
+        let (connection, services) = (self.connect()?, self.services.clone());
+        let count = keys.record_count();
+        Ok(Box::new(TableStream::lookup(connection, services, reading, request.batch, encoders, count)))
+    }
+}
+
+impl TursoSource {
+    /// Turns the tables and columns that foreign keys name into collections and fields. References to tables that are no
+    /// collections are dropped.
+    fn resolve_references(&mut self, collections: &mut [Collection], prefix: &str) -> Result<()> {
+        for collection in collections {
+            let mut resolved = Vec::new();
+            for mut reference in std::mem::take(&mut collection.references) {
+                let connection = self.connection()?;
+                let holder = schema::holder_of(connection, &reference.collection)?;
+                let Some((table, _)) = holder.filter(|(_, kind)| kind == "table") else {
+                    continue;
+                };
+                let Some(name) = collection_name(prefix, &table).map(str::to_owned) else {
+                    continue;
+                };
+                if !reference.to_fields.is_empty()
+                    && let Ok(target) = self.stored(&name, None)
+                {
+                    rename(&mut reference.to_fields, &target);
+                }
+                reference.collection = name;
+                resolved.push(reference);
+            }
+            collection.references = resolved;
+        }
+        Ok(())
+    }
+}
+
+/// Names of columns become names of fields.
+fn rename(names: &mut [String], stored: &Stored) {
+    for name in names {
+        if let Some(field) = stored.fields.iter().find(|field| crate::names::same(&field.column, name)) {
+            name.clone_from(&field.field.name);
+        }
+    }
+}

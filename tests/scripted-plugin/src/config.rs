@@ -1,0 +1,174 @@
+//! The config of all three roles, with the script.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the plugin holds, and how it misbehaves.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScriptedConfig {
+    /// Records of each collection of the source.
+    pub records: u32,
+    /// Names of the source's collections.
+    pub collections: Vec<String>,
+    /// Octets of the text of each record.
+    pub text_bytes: u32,
+    /// Name of the store in this process that sinks write and readers read; calls are counted per store.
+    pub store: String,
+    /// A file to which each commit appends what it made durable, one JSON line per record.
+    pub committed_path: Option<PathBuf>,
+    /// What goes wrong, and when.
+    pub misbehave: Vec<Misbehaviour>,
+    /// Whether a hanging call hangs on after it was cancelled.
+    pub hang_ignores_cancel: bool,
+}
+
+impl Default for ScriptedConfig {
+    fn default() -> Self {
+        Self {
+            records: 100,
+            collections: vec!["records".to_owned()],
+            text_bytes: 10,
+            store: "default".to_owned(),
+            committed_path: None,
+            misbehave: Vec::new(),
+            hang_ignores_cancel: false,
+        }
+    }
+}
+
+/// One thing that goes wrong.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Misbehaviour {
+    /// The call that goes wrong.
+    pub call: Call,
+    /// The occurrence of the call in this process at which it goes wrong, from 1.
+    #[serde(default = "one")]
+    pub at: u64,
+    /// How many occurrences go wrong; 0 means all from then on.
+    #[serde(default = "one")]
+    pub times: u64,
+    /// How it goes wrong.
+    pub how: How,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+/// A call of the contract. Those of a source are also those of a sink's reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each is the method of that name")]
+pub enum Call {
+    Open,
+    Close,
+    Check,
+    Collections,
+    OpenSnapshot,
+    CloseSnapshot,
+    Partitions,
+    Read,
+    Next,
+    Count,
+    Lookup,
+    Acknowledge,
+    Prepare,
+    Alter,
+    TakeOver,
+    Begin,
+    Write,
+    Commit,
+    Abort,
+    AddConstraints,
+    Finalize,
+    Reader,
+    Plan,
+    Apply,
+    Rule,
+}
+
+/// A way to go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// Panics.
+    Panic,
+    /// Fails for good: kind internal, code `scripted.error`.
+    Error,
+    /// Fails for now: kind unavailable, code `scripted.unavailable`, scope transaction.
+    TransientError,
+    /// Does not return.
+    Hang,
+    /// Ends the process with status 0.
+    #[serde(rename = "exit0")]
+    Exit0,
+    /// Writes where nothing is.
+    Segfault,
+    /// Calls itself for ever.
+    StackOverflow,
+    /// Aborts the process.
+    Abort,
+    /// Prints to standard output, also what looks like an event, and goes on.
+    PrintStdout,
+    /// Prints to standard error, and goes on.
+    PrintStderr,
+    /// `next`, `apply`: a text column whose last offset is beyond its text.
+    WrongLength,
+    /// `next`, `apply`: a column of another type than the schema says.
+    WrongSchema,
+    /// `next`, `apply`: says that there are more records than the columns have. `count`: one too many.
+    WrongRecordCount,
+    /// `next`, `apply`: a null in a field that must not be null.
+    NullInRequired,
+    /// `next`: text that is not UTF-8, which only a full validation sees.
+    NotUtf8,
+    /// `next`: a batch before any schema, if it is the first call.
+    BatchWithoutSchema,
+    /// `next`: the schema again, with the same version.
+    SchemaTwice,
+    /// `next`: ends before all records are delivered.
+    EndEarly,
+    /// `next`: the records of the batch before again.
+    Repeat,
+    /// `write`: accepts one more than there are.
+    WrongReceipt,
+    /// `write`: takes half of the batch and fails with scope transaction.
+    ErrorHalfWay,
+    /// `write`, `next`: rejects the first record of the batch.
+    Reject,
+    /// `commit`: answers `not_committed`, and keeps nothing.
+    NotCommitted,
+    /// `commit`: answers `fenced`, and keeps nothing.
+    Fenced,
+    /// `commit`: answers `unknown`, and keeps nothing.
+    UnknownLost,
+    /// `commit`: answers `unknown`, and keeps everything.
+    UnknownKept,
+    /// `commit`: answers that it is durable, and keeps nothing.
+    LostCommit,
+    /// `apply`: an output for a collection that is not in the plan.
+    UnplannedOutput,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_written_in_few_words() {
+        let text =
+            r#"{"misbehave":[{"call":"next","at":3,"how":"exit0"},{"call":"take_over","how":"hang"}]}"#;
+        let config: ScriptedConfig = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            (config.misbehave[0].call, config.misbehave[0].at),
+            (Call::Next, 3)
+        );
+        assert_eq!((config.misbehave[1].how, config.misbehave[1].at), (How::Hang, 1));
+        serde_json::from_str::<ScriptedConfig>(r#"{"misbehave":[{"call":"next","how":"explode"}]}"#)
+            .unwrap_err();
+    }
+}

@@ -1,0 +1,120 @@
+//! Plays the script: counts calls, and does what is due.
+//!
+//! What spoils the whole process happens here; what spoils one answer is returned, for the call to carry out.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use whimbrel_plugin_api::{Error, ErrorKind, ErrorScope, Result, Services};
+
+use crate::config::{Call, How, ScriptedConfig};
+
+/// How long a hanging call waits before it looks again whether it was cancelled; the token wakes it at once.
+const HANG_STEP: Duration = Duration::from_secs(60);
+
+/// Calls so far, by store and call.
+static CALLS: Mutex<Option<HashMap<(String, Call), u64>>> = Mutex::new(None);
+
+/// The script of one opened object.
+#[derive(Clone)]
+pub(crate) struct Script {
+    pub(crate) config: ScriptedConfig,
+    services: Services,
+}
+
+impl Script {
+    pub(crate) fn new(config: ScriptedConfig, services: Services) -> Self {
+        Self { config, services }
+    }
+
+    /// Notes one call and does what is due; what is left to the caller is returned.
+    pub(crate) fn play(&self, call: Call) -> Result<Option<How>> {
+        self.services.check_cancelled()?;
+        self.act(call)
+    }
+
+    /// As [`Script::play`], also after the call was cancelled.
+    pub(crate) fn act(&self, call: Call) -> Result<Option<How>> {
+        let number = self.count(call);
+        let due = self.config.misbehave.iter().find(|one| {
+            one.call == call && number >= one.at && (one.times == 0 || number - one.at < one.times)
+        });
+        let Some(how) = due.map(|one| one.how) else {
+            return Ok(None);
+        };
+        match how {
+            How::Panic => panic!("scripted panic in call {number}"),
+            How::Error => Err(Error::new(
+                ErrorKind::Internal,
+                "scripted.error",
+                "the script says so",
+            )),
+            How::TransientError => Err(Error::new(
+                ErrorKind::Unavailable,
+                "scripted.unavailable",
+                "the script says that the system cannot be reached",
+            )
+            .with_scope(ErrorScope::Transaction)
+            .with_retry_after_ms(1)),
+            How::Hang => self.hang().map(|()| None),
+            How::Exit0 => std::process::exit(0),
+            How::Segfault => segfault(),
+            How::StackOverflow => Err(Error::internal(format!("{} calls", overflow(0)))),
+            How::Abort => std::process::abort(),
+            How::PrintStdout => {
+                print(std::io::stdout());
+                Ok(None)
+            }
+            How::PrintStderr => {
+                print(std::io::stderr());
+                Ok(None)
+            }
+            other => Ok(Some(other)),
+        }
+    }
+
+    fn count(&self, call: Call) -> u64 {
+        let mut calls = CALLS.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = calls
+            .get_or_insert_default()
+            .entry((self.config.store.clone(), call))
+            .or_default();
+        *number += 1;
+        *number
+    }
+
+    fn hang(&self) -> Result<()> {
+        loop {
+            if self.config.hang_ignores_cancel {
+                std::thread::park();
+            } else if self.services.cancel_token().wait(HANG_STEP) {
+                return Err(Error::cancelled());
+            }
+        }
+    }
+}
+
+fn print(mut to: impl std::io::Write) {
+    let lines =
+        "scripted plugin prints\n{\"event\":\"run_finished\",\"outcome\":\"succeeded\"}\n\x1b[2Jno line end";
+    // Whether it arrives is what the test wants to know.
+    drop(to.write_all(lines.as_bytes()).and_then(|()| to.flush()));
+}
+
+fn segfault() -> ! {
+    #[expect(unsafe_code, reason = "the test wants a segmentation fault")]
+    // SAFETY: none; the address is not mapped, so the process ends here. It is aligned and not null, or the debug checks
+    // of the standard library would abort first.
+    unsafe {
+        std::ptr::without_provenance_mut::<u64>(64).write_volatile(1);
+    }
+    std::process::abort()
+}
+
+#[expect(unconditional_recursion, reason = "the test wants the stack to overflow")]
+fn overflow(depth: u64) -> u64 {
+    let page = black_box([depth; 512]);
+    overflow(depth + 1) + page[depth as usize % page.len()]
+}

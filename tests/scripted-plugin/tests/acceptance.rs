@@ -1,0 +1,185 @@
+//! The scripted plugin keeps the contract while its script is empty, and the suites notice what its scripts break.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value as Json, json};
+use whimbrel_plugin_api::abi::ForeignPlugin;
+use whimbrel_plugin_api::abi::root_module::local;
+use whimbrel_plugin_api::acceptance::source::ExpectedCollection;
+use whimbrel_plugin_api::acceptance::values::EdgeCase;
+use whimbrel_plugin_api::acceptance::{
+    Report, SinkCase, SourceCase, TransformCase, sink, source, transform, values,
+};
+use whimbrel_plugin_api::{Collection, Schema};
+
+fn plugin() -> ForeignPlugin {
+    local::<whimbrel_scripted::WhimbrelPlugin>()
+}
+
+/// The config of a source with `script`; every test has a store, and so counters, of its own.
+fn config(store: &str, script: Json) -> Json {
+    json!({ "records": 43, "collections": ["a", "b"], "store": store, "misbehave": script })
+}
+
+fn source_report(store: &str, script: Json) -> Report {
+    let case = SourceCase::new(config(store, script))
+        .with(ExpectedCollection::new("a", 43).with_key(["id"]))
+        .with(ExpectedCollection::new("b", 43))
+        .with_bad_config(json!({ "records": -1 }))
+        .with_blocking(
+            config(
+                &format!("{store} hangs"),
+                json!([{ "call": "next", "at": 2, "how": "hang" }]),
+            ),
+            "a",
+        );
+    source::run(plugin(), case)
+}
+
+fn sink_report(name: &'static str, script: Json) -> Report {
+    sink::run(
+        plugin(),
+        SinkCase::new(move |target| json!({ "store": format!("{name} {target}"), "misbehave": script })),
+    )
+}
+
+fn transform_report(store: &str, script: Json) -> Report {
+    let text = values::edge_cases()
+        .into_iter()
+        .find(|case| case.name() == "text");
+    let text: EdgeCase = text.expect("text has edge values");
+    let schema: Schema = (*text.schema()).clone();
+    let collection = Collection::new("texts", schema).with_key(["id"]);
+    let case = TransformCase::new(
+        config(store, script),
+        collection,
+        vec![text.batch().expect("the edge values fit their schema")],
+    )
+    .expecting("texts", text.records());
+    transform::run(plugin(), case)
+}
+
+fn set<'s>(names: impl IntoIterator<Item = &'s str>) -> BTreeSet<&'s str> {
+    names.into_iter().collect()
+}
+
+#[test]
+fn a_source_without_script_passes() {
+    let report = source_report("source", json!([]));
+    report.assert();
+    assert_eq!(
+        report.skipped(),
+        ["changes_are_followed", "unreachable_system_is_found"]
+    );
+}
+
+#[test]
+fn a_sink_without_script_passes() {
+    let report = sink_report("sink", json!([]));
+    report.assert();
+    assert_eq!(
+        report.skipped(),
+        ["undo_takes_back_a_commit", "unreachable_system_is_found"]
+    );
+}
+
+#[test]
+fn a_transform_without_script_passes() {
+    let report = transform_report("transform", json!([]));
+    report.assert();
+    assert!(report.skipped().is_empty(), "{report}");
+}
+
+#[test]
+fn each_lie_of_a_source_fails_the_checks_that_look_at_it() {
+    let always = |call: &str, how: &str| json!([{ "call": call, "times": 0, "how": how }]);
+    for (script, expected) in [
+        (always("count", "wrong_record_count"), set(["count_equals_read"])),
+        (
+            always("partitions", "panic"),
+            set([
+                "partitions_are_disjoint_and_complete",
+                "resume_continues_after_each_batch",
+            ]),
+        ),
+        (always("lookup", "error"), set(["lookup_finds_the_keys"])),
+        (
+            always("close_snapshot", "error"),
+            set(["snapshot_reads_the_same"]),
+        ),
+        (always("check", "error"), set(["check_finds_no_blocker"])),
+    ] {
+        let report = source_report(&script.to_string(), script);
+        assert_eq!(set(report.failed()), expected, "{report}");
+    }
+    for how in [
+        "wrong_length",
+        "wrong_schema",
+        "wrong_record_count",
+        "null_in_required",
+        "not_utf8",
+        "end_early",
+    ] {
+        let report = source_report(how, always("next", how));
+        assert!(
+            report.failed().contains(&"every_record_is_read_once"),
+            "{how}\n{report}"
+        );
+    }
+    // The fourth item of the process is in the check that reads first.
+    for how in ["schema_twice", "repeat", "reject", "error", "panic"] {
+        let report = source_report(how, json!([{ "call": "next", "at": 4, "times": 40, "how": how }]));
+        assert!(!report.failed().is_empty(), "{how}\n{report}");
+    }
+}
+
+#[test]
+fn each_lie_of_a_sink_fails_the_checks_that_look_at_it() {
+    for (name, call, how, check) in [
+        (
+            "receipt",
+            "write",
+            "wrong_receipt",
+            "what_is_committed_is_read_back",
+        ),
+        (
+            "lost",
+            "commit",
+            "lost_commit",
+            "commit_is_durable_without_finalize",
+        ),
+        ("unknown", "commit", "unknown_kept", "lanes_are_kept"),
+        ("abort", "abort", "error", "abort_leaves_nothing"),
+        ("rejects", "write", "reject", "type_text"),
+        (
+            "half",
+            "write",
+            "error_half_way",
+            "what_is_committed_is_read_back",
+        ),
+        ("finalize", "finalize", "panic", "large_batches_are_kept"),
+    ] {
+        let report = sink_report(name, json!([{ "call": call, "times": 0, "how": how }]));
+        assert!(report.failed().contains(&check), "{name}\n{report}");
+    }
+}
+
+#[test]
+fn each_lie_of_a_transform_fails_the_checks_that_look_at_it() {
+    for how in [
+        "unplanned_output",
+        "wrong_schema",
+        "wrong_record_count",
+        "wrong_length",
+        "null_in_required",
+        "panic",
+    ] {
+        let report = transform_report(how, json!([{ "call": "apply", "times": 0, "how": how }]));
+        assert!(
+            report.failed().contains(&"outputs_follow_the_plan"),
+            "{how}\n{report}"
+        );
+    }
+    let report = transform_report("rule", json!([{ "call": "rule", "how": "wrong_record_count" }]));
+    assert_eq!(report.failed(), ["rule_judges_each_record"], "{report}");
+}

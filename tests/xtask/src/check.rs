@@ -1,0 +1,107 @@
+//! `cargo x test` and `cargo x ci`: what must hold, from the quickest to find out to the slowest.
+//!
+//! The tests come last and nothing is printed after them, so that their summary ends the output.
+
+use std::process::{Command, Stdio};
+
+use crate::place::{Place, Profile};
+use crate::services::{self, Provided};
+use crate::step::{Failure, Outcome, Steps};
+
+/// Gets the services, builds, and runs doc tests and tests. `arguments` go to nextest.
+pub fn test(place: &Place, arguments: &[String]) -> Outcome<()> {
+    let mut steps = Steps::default();
+    let provided = services::provide(place, services::FOR_TESTS)?;
+    run_tests(place, &mut steps, &provided, arguments)
+}
+
+/// All checks. Their times go to `ci-times.txt` in the target folder.
+pub fn ci(place: &Place) -> Outcome<()> {
+    let mut steps = Steps::default();
+    let outcome = run_all(place, &mut steps);
+    let file = place.target.join("ci-times.txt");
+    std::fs::write(&file, steps.table()).map_err(|error| Failure::io("write", &file, &error))?;
+    outcome
+}
+
+fn run_all(place: &Place, steps: &mut Steps) -> Outcome<()> {
+    steps.run(
+        "check the format",
+        place.cargo().args(["fmt", "--all", "--check"]),
+    )?;
+    steps.run(
+        "check that the lock file is up to date",
+        place
+            .cargo()
+            .args(["tree", "--locked", "--workspace", "--depth", "0"])
+            .stdout(Stdio::null()),
+    )?;
+    let provided = steps.work("get what the checks need", || {
+        services::provide(place, services::ALL)
+    })?;
+    check_dependencies(place, steps, &provided)?;
+    steps.run(
+        "check the lints",
+        cargo(place).args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]),
+    )?;
+    steps.run(
+        "build the documentation",
+        cargo(place)
+            .env("RUSTDOCFLAGS", "-Dwarnings")
+            .args(["doc", "--no-deps", "--workspace"]),
+    )?;
+    run_tests(
+        place,
+        steps,
+        &provided,
+        &["--profile".to_owned(), "ci".to_owned()],
+    )
+}
+
+fn check_dependencies(place: &Place, steps: &mut Steps, provided: &Provided) -> Outcome<()> {
+    let Ok(program) = provided.program("cargo-deny") else {
+        eprintln!("    skipped the check of dependencies: cargo-deny is missing");
+        return Ok(());
+    };
+    let mut deny = place.command(program);
+    deny.args(["check", "bans", "licenses", "sources"]);
+    if std::env::var("WHIMBREL_ADVISORIES").is_ok_and(|value| value == "1") {
+        deny.arg("advisories");
+    }
+    steps.run("check licences and sources of dependencies", &mut deny)
+}
+
+fn run_tests(place: &Place, steps: &mut Steps, provided: &Provided, arguments: &[String]) -> Outcome<()> {
+    let nextest = provided.program("cargo-nextest")?;
+    // Plugins are libraries that no test links: only a build of everything lays them beside the program. With
+    // the tests in the same build, everything has one set of features and is compiled once.
+    steps.run(
+        "build the program, its plugins and the tests",
+        cargo(place).args(["build", "--workspace", "--lib", "--bins", "--tests", "--examples"]),
+    )?;
+    steps.run(
+        "run the examples in the documentation",
+        cargo(place).args(["test", "--workspace", "--doc"]),
+    )?;
+    eprint!("{}", steps.table());
+
+    let mut tests = place.command(nextest);
+    tests.args(["nextest", "run", "--workspace"]).args(arguments);
+    tests.env("WHIMBREL_BIN", place.program(Profile::Dev));
+    tests.envs(provided.variables.iter().map(|(key, value)| (key, value)));
+    settle(&mut tests);
+    steps.run_last("run the tests", &mut tests)
+}
+
+fn cargo(place: &Place) -> Command {
+    let mut cargo = place.cargo();
+    settle(&mut cargo);
+    cargo
+}
+
+/// In CI nothing is built twice, so what cargo keeps for the next build is not written.
+fn settle(command: &mut Command) {
+    if std::env::var_os("CI").is_some() {
+        command.env("CARGO_INCREMENTAL", "0");
+    }
+}

@@ -1,0 +1,149 @@
+//! Runs one step of a command: says what it does, runs it, says how long it took.
+//!
+//! All of it goes to standard error, like what cargo prints, so that the lines keep their order.
+
+use std::fmt;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// The result of a step or of a whole command.
+pub type Outcome<T> = Result<T, Failure>;
+
+/// Why a command stops, and the exit code that it ends with.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    pub exit_code: u8,
+}
+
+impl Failure {
+    /// A failure of the command itself: exit code 1.
+    pub fn new(message: impl Into<String>) -> Failure {
+        Failure {
+            message: message.into(),
+            exit_code: 1,
+        }
+    }
+
+    /// A file or folder that could not be read, written and so on.
+    pub fn io(verb: &str, path: &Path, error: &std::io::Error) -> Failure {
+        Failure::new(format!("cannot {verb} `{}`: {error}", path.display()))
+    }
+
+    fn status(title: &str, status: ExitStatus) -> Failure {
+        Failure {
+            message: format!("failed to {title}: {status}"),
+            exit_code: exit_code(status),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+/// The steps of one command and their times.
+#[derive(Default)]
+pub struct Steps {
+    done: Vec<(String, Duration)>,
+}
+
+impl Steps {
+    /// Runs a program with the terminal as its own. An exit status other than 0 is a failure.
+    pub fn run(&mut self, title: &str, command: &mut Command) -> Outcome<()> {
+        self.work(title, || {
+            let status = command.status().map_err(|error| cannot_start(command, &error))?;
+            if status.success() {
+                Ok(())
+            } else {
+                Err(Failure::status(title, status))
+            }
+        })
+    }
+
+    /// Runs a program as the last step: nothing is printed after what it prints.
+    pub fn run_last(&mut self, title: &str, command: &mut Command) -> Outcome<()> {
+        eprintln!("==> {title}");
+        let started = Instant::now();
+        let status = command.status().map_err(|error| cannot_start(command, &error))?;
+        self.done.push((title.to_owned(), started.elapsed()));
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure::status(title, status))
+        }
+    }
+
+    /// Does work that is not one program.
+    pub fn work<T>(&mut self, title: &str, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        eprintln!("==> {title}");
+        let started = Instant::now();
+        let value = work()?;
+        let taken = started.elapsed();
+        eprintln!("    {:.1} s", taken.as_secs_f64());
+        self.done.push((title.to_owned(), taken));
+        Ok(value)
+    }
+
+    /// The times so far, one line a step and a total.
+    pub fn table(&self) -> String {
+        let total: Duration = self.done.iter().map(|(_, taken)| *taken).sum();
+        let mut table = String::new();
+        for (title, taken) in &self.done {
+            table.push_str(&format!("{:>8.1} s  {title}\n", taken.as_secs_f64()));
+        }
+        table.push_str(&format!("{:>8.1} s  in all\n", total.as_secs_f64()));
+        table
+    }
+}
+
+fn cannot_start(command: &Command, error: &std::io::Error) -> Failure {
+    Failure::new(format!(
+        "cannot start `{}`: {error}",
+        command.get_program().to_string_lossy()
+    ))
+}
+
+/// A program's exit code, or 128 + n for one that signal n ended, as shells say it.
+fn exit_code(status: ExitStatus) -> u8 {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return u8::try_from(128 + signal).unwrap_or(u8::MAX);
+    }
+    status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_code_of_a_failed_step_is_the_programs_own() {
+        let failure = Steps::default()
+            .run("fail", Command::new("sh").args(["-c", "exit 4"]))
+            .unwrap_err();
+        assert_eq!(failure.exit_code, 4);
+        let failure = Steps::default()
+            .run("die", Command::new("sh").args(["-c", "kill -9 $$"]))
+            .unwrap_err();
+        assert_eq!(failure.exit_code, 137);
+    }
+
+    #[test]
+    fn table_lists_finished_steps_only() {
+        let mut steps = Steps::default();
+        steps.work("first", || Ok(())).unwrap();
+        steps
+            .work("second", || Err::<(), _>(Failure::new("no")))
+            .unwrap_err();
+        let table = steps.table();
+        assert!(table.contains("first") && !table.contains("second"), "{table}");
+        assert!(table.ends_with("in all\n"), "{table}");
+    }
+}
