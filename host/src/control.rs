@@ -43,12 +43,20 @@ impl Stop {
     }
 
     fn raise(&self, cause: Cause) {
-        self.0.cause.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
+        self.0
+            .cause
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(cause);
         self.0.raised.store(true, Ordering::SeqCst);
     }
 
     /// The first cause.
     pub fn cause(&self) -> Option<Cause> {
-        self.0.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .cause
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

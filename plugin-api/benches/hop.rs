@@ -12,8 +12,8 @@ use whimbrel_plugin_api::abi::root_module::local;
 use whimbrel_plugin_api::arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use whimbrel_plugin_api::services::{HostServices, LogLevel};
 use whimbrel_plugin_api::{
-    Batch, Collection, CollectionsRequest, Field, Item, OpenSource, ReadRequest, RecordStream, RecordType, Result, Schema,
-    Services, Source,
+    Batch, Collection, CollectionsRequest, Field, Item, OpenSource, ReadRequest, RecordStream, RecordType,
+    Result, Schema, Services, Source,
 };
 
 /// Batches per measurement.
@@ -67,14 +67,25 @@ fn stream(rows: usize) -> Result<Stream> {
     let mut columns: Vec<ArrayRef> = Vec::new();
     for _ in 0..4 {
         columns.push(Arc::new(Int64Array::from_iter_values(0..rows as i64)));
-        columns.push(Arc::new(Float64Array::from_iter_values((0..rows).map(|row| row as f64))));
+        columns.push(Arc::new(Float64Array::from_iter_values(
+            (0..rows).map(|row| row as f64),
+        )));
     }
     for _ in 0..2 {
-        columns.push(Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("record number {row}")))));
+        columns.push(Arc::new(StringArray::from_iter_values(
+            (0..rows).map(|row| format!("record number {row}")),
+        )));
     }
     let schema = schema();
-    let batch = Batch::new(Arc::clone(&schema), RecordBatch::try_new(schema.to_arrow(), columns)?)?;
-    Ok(Stream { batch, left: BATCHES, told: false })
+    let batch = Batch::new(
+        Arc::clone(&schema),
+        RecordBatch::try_new(schema.to_arrow(), columns)?,
+    )?;
+    Ok(Stream {
+        batch,
+        left: BATCHES,
+        told: false,
+    })
 }
 
 impl RecordStream for Stream {
@@ -120,16 +131,24 @@ fn micros_per_batch(stream: &mut dyn RecordStream) -> Result<f64> {
 
 fn main() -> Result<()> {
     println!("microseconds a batch of ten columns, mean of {BATCHES}");
-    println!("{:>8} {:>10} {:>12} {:>12}", "records", "no hop", "hop, cheap", "hop, full");
+    println!(
+        "{:>8} {:>10} {:>12} {:>12}",
+        "records", "no hop", "hop, cheap", "hop, full"
+    );
     for rows in [1_usize, 1_024, 8_192] {
         let direct = micros_per_batch(&mut stream(rows)?)?;
         let mut through = Vec::new();
         for validation in [Validation::Cheap, Validation::Full] {
             let config = serde_json::json!({ "rows": rows });
             let mut source = local::<WhimbrelPlugin>().open_source(&config, Arc::new(Host), validation)?;
-            through.push(micros_per_batch(&mut *source.read(&ReadRequest::all("numbers"))?)?);
+            through.push(micros_per_batch(
+                &mut *source.read(&ReadRequest::all("numbers"))?,
+            )?);
         }
-        println!("{rows:>8} {direct:>10.2} {:>12.2} {:>12.2}", through[0], through[1]);
+        println!(
+            "{rows:>8} {direct:>10.2} {:>12.2} {:>12.2}",
+            through[0], through[1]
+        );
     }
     Ok(())
 }

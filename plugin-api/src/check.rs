@@ -1,4 +1,5 @@
 //! What a plugin finds out before a run: one [`Finding`] each, of which a blocker stops the run.
+//! Not here: errors, which say that a check itself could not be made.
 
 use serde::{Deserialize, Serialize};
 

@@ -96,7 +96,7 @@ pub struct FieldLoss {
 }
 
 /// Which collections a source is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollectionsRequest {
     /// Only these names; empty means all. Names that do not exist are left out of the answer.
     #[serde(default)]
@@ -118,6 +118,16 @@ impl CollectionsRequest {
     /// Whether the collection called `name` is asked for.
     pub fn wants(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|wanted| wanted == name)
+    }
+}
+
+impl Default for CollectionsRequest {
+    /// All collections, with their schemas.
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            schemas: true,
+        }
     }
 }
 

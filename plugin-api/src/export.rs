@@ -138,7 +138,7 @@ pub fn describe_notifier<N: OpenNotifier>() -> Description {
 #[macro_export]
 macro_rules! export_plugin {
     (
-        name: $name:literal
+        name: $name:expr
         $(, source: $source:ty)?
         $(, sink: $sink:ty)?
         $(, transform: $transform:ty)?

@@ -29,7 +29,11 @@ fn main() -> Outcome<()> {
     let csv = folder.path().join("docs.csv");
     let table = documents::to_csv(&documents, &csv)?;
     let size = std::fs::metadata(&documents)?.len() as f64 / 1e6;
-    println!("{} documents, {size:.0} MB of NDJSON, {} columns", table.records, table.columns.len());
+    println!(
+        "{} documents, {size:.0} MB of NDJSON, {} columns",
+        table.records,
+        table.columns.len()
+    );
 
     let reference = import_csv(folder.path(), &csv, &table)?;
     let ours = migrate(&program, folder.path())?;
@@ -43,9 +47,21 @@ fn main() -> Outcome<()> {
         reference / ours.seconds,
         "1.0x"
     );
-    println!("{:44} {:>6.0} MiB {:>8} {:>8}", "peak memory of that run", ours.memory_mib, "", "128 MiB");
-    println!("{:44} {:>7} ms {:>8} {:>8}", "start to first durable record, small job", first_record(&program)?, "", "300 ms");
-    println!("{:44} {:>7.1} ms {:>8} {:>8}", "--help, median", help, "", "10 ms");
+    println!(
+        "{:44} {:>6.0} MiB {:>8} {:>8}",
+        "peak memory of that run", ours.memory_mib, "", "128 MiB"
+    );
+    println!(
+        "{:44} {:>7} ms {:>8} {:>8}",
+        "start to first durable record, small job",
+        first_record(&program)?,
+        "",
+        "300 ms"
+    );
+    println!(
+        "{:44} {:>7.1} ms {:>8} {:>8}",
+        "--help, median", help, "", "10 ms"
+    );
     Ok(())
 }
 
@@ -63,9 +79,20 @@ fn program() -> Outcome<PathBuf> {
 
 fn import_csv(folder: &Path, csv: &Path, table: &documents::Table) -> Outcome<f64> {
     let database = folder.join("reference.db");
-    let columns: Vec<String> = table.columns.iter().map(|column| format!("\"{column}\" {}", table.sql_type(column))).collect();
-    let create = format!("PRAGMA journal_mode=WAL; CREATE TABLE docs ({}, PRIMARY KEY (id));", columns.join(", "));
-    let status = Command::new("sqlite3").arg(&database).arg(&create).stdout(Stdio::null()).status()?;
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(|column| format!("\"{column}\" {}", table.sql_type(column)))
+        .collect();
+    let create = format!(
+        "PRAGMA journal_mode=WAL; CREATE TABLE docs ({}, PRIMARY KEY (id));",
+        columns.join(", ")
+    );
+    let status = Command::new("sqlite3")
+        .arg(&database)
+        .arg(&create)
+        .stdout(Stdio::null())
+        .status()?;
     if !status.success() {
         return Err("sqlite3 could not make the reference table".into());
     }
@@ -90,7 +117,12 @@ fn run_job(program: &Path, folder: &Path, job: &str) -> Outcome<(f64, serde_json
     let path = folder.join("job.yaml");
     std::fs::write(&path, job)?;
     let begun = Instant::now();
-    let output = Command::new(program).arg("run").arg(&path).arg("--json").stdin(Stdio::null()).output()?;
+    let output = Command::new(program)
+        .arg("run")
+        .arg(&path)
+        .arg("--json")
+        .stdin(Stdio::null())
+        .output()?;
     let seconds = begun.elapsed().as_secs_f64();
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     if !output.status.success() {
@@ -122,14 +154,19 @@ fn first_record(program: &Path) -> Outcome<u64> {
         "name: first\nsource: { plugin: files, config: { path: docs.ndjson } }\n\
          sink: { plugin: turso, config: { url: \"file:first.db\" } }\nverification: none\n",
     )?;
-    report["first_commit_ms"].as_u64().ok_or_else(|| "no commit was announced".into())
+    report["first_commit_ms"]
+        .as_u64()
+        .ok_or_else(|| "no commit was announced".into())
 }
 
 fn help(program: &Path) -> Outcome<f64> {
     let mut times = Vec::with_capacity(HELP_RUNS);
     for _ in 0..HELP_RUNS {
         let begun = Instant::now();
-        Command::new(program).arg("--help").stdout(Stdio::null()).status()?;
+        Command::new(program)
+            .arg("--help")
+            .stdout(Stdio::null())
+            .status()?;
         times.push(begun.elapsed().as_secs_f64() * 1_000.0);
     }
     times.sort_by(f64::total_cmp);

@@ -23,7 +23,9 @@ pub fn program() -> PathBuf {
 
 /// The root of the repository.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests stand in the repository")
 }
 
 /// A folder of one test, with the program ready to run in it.
@@ -45,14 +47,19 @@ pub struct Answer {
 impl Answer {
     /// The JSON object on standard output.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.out)
-            .unwrap_or_else(|error| panic!("not JSON ({error}):\n{}\nstandard error:\n{}", self.out, self.err))
+        serde_json::from_str(&self.out).unwrap_or_else(|error| {
+            panic!("not JSON ({error}):\n{}\nstandard error:\n{}", self.out, self.err)
+        })
     }
 
     /// Fails the test unless the exit code is `code`.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "exit code\nout:\n{}\nerr:\n{}", self.out, self.err);
+        assert_eq!(
+            self.code, code,
+            "exit code\nout:\n{}\nerr:\n{}",
+            self.out, self.err
+        );
         self
     }
 
@@ -99,7 +106,10 @@ impl Stage {
     /// The program, to be started in the folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
         command.env_remove("WHIMBREL_PLUGIN_PATH");
         for folder in &self.plugin_folders {
             command.arg("--plugin-dir").arg(folder);

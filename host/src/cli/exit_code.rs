@@ -1,4 +1,5 @@
 //! The exit codes, and the one place that picks them.
+//! Not here: the outcomes themselves (`events`) and their wording (`report`).
 
 use std::process::ExitCode;
 
@@ -103,7 +104,13 @@ mod tests {
         assert_eq!(exit(Outcome::Done { summary: summary() }), 0);
         assert_eq!(exit(failed(ErrorKind::Internal, "plugin.panic")), 1);
         assert_eq!(exit(failed(ErrorKind::Config, "a.b")), 2);
-        assert_eq!(exit(Outcome::Refused { summary: summary(), failures: vec![] }), 2);
+        assert_eq!(
+            exit(Outcome::Refused {
+                summary: summary(),
+                failures: vec![]
+            }),
+            2
+        );
         assert_eq!(exit(failed(ErrorKind::Permission, "a.b")), 3);
         assert_eq!(exit(Outcome::Differences { summary: summary() }), 4);
         assert_eq!(exit(failed(ErrorKind::Integrity, "run.fenced")), 7);

@@ -79,7 +79,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Clap words it; help and version are no failures.
-            let exit = if error.use_stderr() { Exit::Config } else { Exit::Done };
+            let exit = if error.use_stderr() {
+                Exit::Config
+            } else {
+                Exit::Done
+            };
             drop(error.print());
             return exit.into();
         }

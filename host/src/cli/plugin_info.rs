@@ -30,10 +30,13 @@ struct InfoJson<'a> {
 /// Says what the plugin called `name` is.
 pub fn info(global: &Global, name: &str) -> Exit {
     let registry = tasks::registry(global);
-    let described = registry.find(name, None).map_err(Failure::from).and_then(|(path, manifest)| {
-        let sha256 = sha256(path).map_err(Failure::from)?;
-        Ok((path, manifest, sha256, describe(path, manifest)?))
-    });
+    let described = registry
+        .find(name, None)
+        .map_err(Failure::from)
+        .and_then(|(path, manifest)| {
+            let sha256 = sha256(path).map_err(Failure::from)?;
+            Ok((path, manifest, sha256, describe(path, manifest)?))
+        });
     match described {
         Ok((path, manifest, sha256, roles)) => {
             if global.json {
@@ -60,9 +63,13 @@ pub fn info(global: &Global, name: &str) -> Exit {
 }
 
 fn sha256(path: &Path) -> Result<String, Error> {
-    let octets = std::fs::read(path)
-        .map_err(|error| Error::not_found("plugin.unreadable", "the library cannot be read").with_cause(&error))?;
-    Ok(Sha256::digest(&octets).iter().map(|octet| format!("{octet:02x}")).collect())
+    let octets = std::fs::read(path).map_err(|error| {
+        Error::not_found("plugin.unreadable", "the library cannot be read").with_cause(&error)
+    })?;
+    Ok(Sha256::digest(&octets)
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect())
 }
 
 struct Collector(Vec<(Role, Description)>);
@@ -70,7 +77,10 @@ struct Collector(Vec<(Role, Description)>);
 impl Observer for Collector {
     fn loaded(&mut self, events: &[Event]) -> Result<(), Vec<Error>> {
         for event in events {
-            if let Event::PluginLoaded { role, description, .. } = event {
+            if let Event::PluginLoaded {
+                role, description, ..
+            } = event
+            {
                 self.0.push((*role, (**description).clone()));
             }
         }
@@ -105,9 +115,10 @@ pub fn describe(path: &Path, manifest: &Manifest) -> Result<Vec<(Role, Descripti
             _ => Ok(collector.0),
         },
         Ended::Lost(failure) => Err(*failure),
-        Ended::Config(mut faults) => {
-            Err(faults.pop().unwrap_or_else(|| Error::internal("a description was refused without a reason")).into())
-        }
+        Ended::Config(mut faults) => Err(faults
+            .pop()
+            .unwrap_or_else(|| Error::internal("a description was refused without a reason"))
+            .into()),
     }
 }
 
@@ -129,7 +140,9 @@ fn text(path: &Path, manifest: &Manifest, sha256: &str, roles: &[(Role, Descript
         if let Some(sink) = &description.sink {
             text.push_str(&capabilities(sink));
         }
-        text.push_str(&whimbrel_plugin_api::docs::config_table(&description.config_schema));
+        text.push_str(&whimbrel_plugin_api::docs::config_table(
+            &description.config_schema,
+        ));
     }
     text
 }

@@ -74,7 +74,9 @@ fn row(path: &Path, manifest: Option<&Manifest>) -> Row {
         name: manifest.map(|manifest| manifest.name.clone()),
         version: manifest.map(|manifest| manifest.version.to_string()),
         api_version: manifest.map(|manifest| manifest.api_version.to_string()),
-        roles: manifest.map(|manifest| manifest.roles.clone()).unwrap_or_default(),
+        roles: manifest
+            .map(|manifest| manifest.roles.clone())
+            .unwrap_or_default(),
         usable: true,
         code: None,
         reason: None,
@@ -92,7 +94,9 @@ fn refused(path: &Path, manifest: Option<&Manifest>, error: &Error) -> Row {
 
 fn text(rows: &[Row]) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["NAME", "VERSION", "API", "ROLES", "FILE"]);
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["NAME", "VERSION", "API", "ROLES", "FILE"]);
     for row in rows.iter().filter(|row| row.usable) {
         let roles: Vec<&str> = row.roles.iter().map(|role| role.name()).collect();
         table.add_row([
@@ -109,8 +113,15 @@ fn text(rows: &[Row]) -> String {
         text.push_str("\nnot used:\n");
     }
     for row in refused {
-        let (code, reason) = (row.code.as_deref().unwrap_or_default(), row.reason.as_deref().unwrap_or_default());
-        text.push_str(&format!("  {}: {} [{code}]\n", row.path, reason.replace('\n', " ")));
+        let (code, reason) = (
+            row.code.as_deref().unwrap_or_default(),
+            row.reason.as_deref().unwrap_or_default(),
+        );
+        text.push_str(&format!(
+            "  {}: {} [{code}]\n",
+            row.path,
+            reason.replace('\n', " ")
+        ));
     }
     text
 }

@@ -1,10 +1,11 @@
 //! What `run`, `check` and `verify` have in common: load the job, find its plugins, supervise, say how it ended.
+//! Neighbours: `supervisor` does the work, `report` words its end, `exit_code` picks the code.
 
 use std::path::Path;
 
 use serde::Serialize;
-use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::Error;
+use whimbrel_plugin_api::manifest::Role;
 
 use super::output::{print, print_aside, print_json};
 use super::{Exit, Global, JobArgs};
@@ -17,11 +18,19 @@ use crate::supervisor::{Ended, Observer, PluginFile, Supervised, Task, TaskKind,
 
 /// The plugins of the searched folders.
 pub fn registry(global: &Global) -> Registry {
-    Registry::scan(&search::folders(&global.plugin_dir, &search::Surroundings::of_process()))
+    Registry::scan(&search::folders(
+        &global.plugin_dir,
+        &search::Surroundings::of_process(),
+    ))
 }
 
 /// Runs a task of a job from its file to its exit code.
-pub fn run_task(global: &Global, args: &JobArgs, title: &str, kind: fn(Box<crate::config::Job>) -> TaskKind) -> Exit {
+pub fn run_task(
+    global: &Global,
+    args: &JobArgs,
+    title: &str,
+    kind: fn(Box<crate::config::Job>) -> TaskKind,
+) -> Exit {
     let loaded = match load_job(&args.job) {
         Ok(loaded) => loaded,
         Err(faults) => return refuse(global, title, None, &faults),
@@ -36,7 +45,11 @@ pub fn run_task(global: &Global, args: &JobArgs, title: &str, kind: fn(Box<crate
         progress: Progress::new(title, global.json),
         plugins: Vec::new(),
     };
-    let folder = if loaded.folder.as_os_str().is_empty() { Path::new(".") } else { &loaded.folder };
+    let folder = if loaded.folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        &loaded.folder
+    };
     let supervised = match supervise(&task, folder, &mut observer) {
         Ok(supervised) => supervised,
         Err(error) => return refuse(global, title, Some(&loaded), &[error]),
@@ -54,16 +67,21 @@ fn task(
     let job = &loaded.job;
     let mut faults = Vec::new();
     let mut plugins = Vec::new();
-    for (role, plugin, pointer) in
-        [(Role::Source, &job.source.plugin, "/source/plugin"), (Role::Sink, &job.sink.plugin, "/sink/plugin")]
-    {
+    for (role, plugin, pointer) in [
+        (Role::Source, &job.source.plugin, "/source/plugin"),
+        (Role::Sink, &job.sink.plugin, "/sink/plugin"),
+    ] {
         match registry.find(plugin, Some(role)) {
             Ok((path, _)) => plugins.push(PluginFile {
                 role,
                 name: plugin.clone(),
                 path: path.to_owned(),
             }),
-            Err(error) => faults.push(error.with_place(format!("{}:{}", loaded.path.display(), loaded.spans.value(pointer)))),
+            Err(error) => faults.push(error.with_place(format!(
+                "{}:{}",
+                loaded.path.display(),
+                loaded.spans.value(pointer)
+            ))),
         }
     }
     if !faults.is_empty() {
@@ -86,14 +104,24 @@ impl Observer for TaskObserver<'_> {
     fn loaded(&mut self, events: &[Event]) -> Result<(), Vec<Error>> {
         let mut faults = Vec::new();
         for event in events {
-            if let Event::PluginLoaded { role, name, version, description } = event {
+            if let Event::PluginLoaded {
+                role,
+                name,
+                version,
+                description,
+            } = event
+            {
                 self.plugins.push(PluginUsed {
                     role: *role,
                     name: name.clone(),
                     version: version.clone(),
                 });
                 let pointer = format!("/{}/config", role.name());
-                faults.extend(plugin_config::validate(&description.config_schema, self.loaded, &pointer));
+                faults.extend(plugin_config::validate(
+                    &description.config_schema,
+                    self.loaded,
+                    &pointer,
+                ));
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
@@ -121,7 +149,11 @@ struct RefusedJson<'a> {
 
 fn refuse(global: &Global, title: &str, loaded: Option<&LoadedJob>, faults: &[Error]) -> Exit {
     let is_environment = faults.iter().all(|fault| fault.code == "host.worker_start");
-    let exit = if is_environment { Exit::Environment } else { Exit::Config };
+    let exit = if is_environment {
+        Exit::Environment
+    } else {
+        Exit::Config
+    };
     if global.json {
         print_json(&RefusedJson {
             command: title,

@@ -72,7 +72,7 @@ impl Fault {
 }
 
 /// The faults as errors of the file at `path`: in the order of the file, none twice, at most [`FAULTS_MAX`] and a
-/// last one that counts the rest.
+/// last one that counts the rest, as far as they were looked for.
 pub(crate) fn into_errors(mut faults: Vec<Fault>, path: &Path) -> Vec<Error> {
     faults.sort_by(|a, b| (a.place, &a.code, &a.message).cmp(&(b.place, &b.code, &b.message)));
     faults.dedup_by(|a, b| a.place == b.place && a.message == b.message);
@@ -91,7 +91,7 @@ pub(crate) fn into_errors(mut faults: Vec<Fault>, path: &Path) -> Vec<Error> {
         })
         .collect();
     if more > 0 {
-        let message = format!("{more} more faults are not listed (listed: {FAULTS_MAX})");
+        let message = format!("at least {more} more faults are not listed (listed: {FAULTS_MAX})");
         errors.push(
             Error::config("config.too_many_faults", message)
                 .with_help("correct those above and check again")
@@ -225,6 +225,6 @@ mod tests {
         assert_eq!(errors.len(), FAULTS_MAX + 1);
         assert_eq!(errors[0].place.as_deref(), Some("job.yaml:1:1"));
         assert_eq!(errors[FAULTS_MAX].code, "config.too_many_faults");
-        assert!(errors[FAULTS_MAX].message.starts_with("7 more"));
+        assert!(errors[FAULTS_MAX].message.starts_with("at least 7 more"));
     }
 }

@@ -73,6 +73,7 @@ impl Comparison<'_> {
                 faults.extend(
                     unexpected
                         .iter()
+                        .take(FAULTS_FOUND_MAX)
                         .map(|key| self.unknown_key(&pointer, key, &known)),
                 );
             }

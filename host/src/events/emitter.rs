@@ -1,4 +1,5 @@
 //! The writing end of the event stream: one line per event, whole, in order, from any thread.
+//! The reading end is the supervisor.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -8,7 +8,9 @@ mod emitter;
 mod outcome;
 
 pub use emitter::Emitter;
-pub use outcome::{CollectionResult, Comparison, Mismatch, MismatchKind, Outcome, RunSummary, VerificationResult};
+pub use outcome::{
+    CollectionResult, Comparison, Mismatch, MismatchKind, Outcome, RunSummary, VerificationResult,
+};
 
 use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::export::Description;

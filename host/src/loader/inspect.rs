@@ -3,15 +3,17 @@
 //! `dlopen` of a truncated file kills the process and constructors run before any check, so all of this comes first.
 //! Source of the rules: DESIGN 4.
 
-use std::io::Read;
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
-use object::{Endianness, Object as _, ObjectSection as _, ObjectSymbol as _};
+use object::{Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, ReadCache, ReadRef as _};
 use semver::Version;
-use whimbrel_plugin_api::manifest::{API_VERSION, HEADER_SYMBOL, MANIFEST_BYTES_MAX, MANIFEST_SYMBOL, Manifest};
+use whimbrel_plugin_api::manifest::{
+    API_VERSION, HEADER_SYMBOL, MANIFEST_BYTES_MAX, MANIFEST_SYMBOL, Manifest,
+};
 use whimbrel_plugin_api::{Error, ErrorKind};
 
 /// A library of more octets is not read.
@@ -38,16 +40,21 @@ pub fn host_api_version() -> Version {
 /// `plugin.wrong_machine`, `plugin.truncated`, `plugin.not_a_plugin`, `plugin.bad_manifest`, `plugin.api_mismatch`,
 /// `plugin.host_too_old`.
 pub fn inspect(path: &Path) -> Result<Inspected, Error> {
-    let octets = read_file(path)?;
-    check_whole(&octets)?;
-    let file = ElfFile64::<Endianness>::parse(octets.as_slice())
-        .map_err(|error| refuse("plugin.truncated", "its ELF tables are damaged or cut short").with_cause(&error))?;
+    let (file, size_bytes) = open(path)?;
+    let octets = ReadCache::new(file);
+    check_whole(&octets, size_bytes)?;
+    let file = ElfFile64::<Endianness, _>::parse(&octets).map_err(|error| {
+        refuse("plugin.truncated", "its ELF tables are damaged or cut short").with_cause(&error)
+    })?;
     let manifest = Manifest::parse(&manifest_octets(&file)?)?;
     let host_api = host_api_version();
     if !manifest.is_compatible(&host_api) {
         return Err(refuse(
             "plugin.api_mismatch",
-            format!("built for plugin API {}, this host speaks {host_api}", manifest.api_version),
+            format!(
+                "built for plugin API {}, this host speaks {host_api}",
+                manifest.api_version
+            ),
         )
         .with_help(format!("rebuild the plugin with plugin API {host_api}")));
     }
@@ -55,54 +62,71 @@ pub fn inspect(path: &Path) -> Result<Inspected, Error> {
     if manifest.host_version_min > host {
         return Err(refuse(
             "plugin.host_too_old",
-            format!("it needs whimbrel {} or later, this is {host}", manifest.host_version_min),
+            format!(
+                "it needs whimbrel {} or later, this is {host}",
+                manifest.host_version_min
+            ),
         ));
     }
-    if !file.dynamic_symbols().any(|symbol| symbol.is_definition() && symbol.name() == Ok(HEADER_SYMBOL)) {
-        return Err(refuse("plugin.not_a_plugin", format!("it has a manifest, but no symbol `{HEADER_SYMBOL}`")));
+    if !file
+        .dynamic_symbols()
+        .any(|symbol| symbol.is_definition() && symbol.name() == Ok(HEADER_SYMBOL))
+    {
+        return Err(refuse(
+            "plugin.not_a_plugin",
+            format!("it has a manifest, but no symbol `{HEADER_SYMBOL}`"),
+        ));
     }
-    Ok(Inspected {
-        manifest,
-        size_bytes: octets.len() as u64,
-    })
+    Ok(Inspected { manifest, size_bytes })
 }
 
 fn refuse(code: &str, message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Unsupported, code, message)
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
-    let unreadable = |error: std::io::Error| refuse("plugin.unreadable", "the file cannot be read").with_cause(&error);
+/// Opens a file that is fit to be looked at. What is read of it later is read on demand: a library may be large.
+fn open(path: &Path) -> Result<(File, u64), Error> {
+    let unreadable =
+        |error: std::io::Error| refuse("plugin.unreadable", "the file cannot be read").with_cause(&error);
     let metadata = std::fs::symlink_metadata(path).map_err(unreadable)?;
     if metadata.file_type().is_symlink() {
-        return Err(refuse("plugin.symlink", "it is a symbolic link").with_help("copy the library itself into the folder"));
+        return Err(refuse("plugin.symlink", "it is a symbolic link")
+            .with_help("copy the library itself into the folder"));
     }
     if !metadata.is_file() {
         return Err(refuse("plugin.unreadable", "it is not a regular file"));
     }
     if metadata.permissions().mode() & 0o002 != 0 {
-        return Err(refuse("plugin.world_writable", "everybody may change the file").with_help("run `chmod o-w` on it"));
+        return Err(refuse("plugin.world_writable", "everybody may change the file")
+            .with_help("run `chmod o-w` on it"));
     }
     if metadata.len() > LIBRARY_BYTES_MAX {
-        return Err(refuse("plugin.unreadable", format!("it is larger than {LIBRARY_BYTES_MAX} octets")));
+        return Err(refuse(
+            "plugin.unreadable",
+            format!("it is larger than {LIBRARY_BYTES_MAX} octets"),
+        ));
     }
-    let mut octets = Vec::with_capacity(metadata.len() as usize);
-    std::fs::File::open(path)
-        .and_then(|file| file.take(LIBRARY_BYTES_MAX).read_to_end(&mut octets))
-        .map_err(unreadable)?;
-    Ok(octets)
+    let file = File::open(path).map_err(unreadable)?;
+    Ok((file, metadata.len()))
 }
 
 /// Refuses what `dlopen` would choke on: no ELF, another machine, segments beyond the end of the file.
-fn check_whole(octets: &[u8]) -> Result<(), Error> {
-    if !octets.starts_with(&elf::ELFMAG) {
+fn check_whole(octets: &ReadCache<File>, size_bytes: u64) -> Result<(), Error> {
+    if octets.read_bytes_at(0, 4) != Ok(&elf::ELFMAG[..]) {
         return Err(refuse("plugin.not_elf", "it is not an ELF library"));
     }
     let truncated = || refuse("plugin.truncated", "the file is cut short");
-    let identification = octets.get(4..6).ok_or_else(truncated)?;
-    let little = if cfg!(target_endian = "little") { elf::ELFDATA2LSB } else { elf::ELFDATA2MSB };
+    let identification = octets.read_bytes_at(4, 2).map_err(|()| truncated())?;
+    let little = if cfg!(target_endian = "little") {
+        elf::ELFDATA2LSB
+    } else {
+        elf::ELFDATA2MSB
+    };
     if identification != [elf::ELFCLASS64.0, little.0] {
-        return Err(refuse("plugin.wrong_machine", "it was built for another kind of machine"));
+        return Err(refuse(
+            "plugin.wrong_machine",
+            "it was built for another kind of machine",
+        ));
     }
     let header = elf::FileHeader64::<Endianness>::parse(octets).map_err(|_| truncated())?;
     let endian = header.endian().map_err(|_| truncated())?;
@@ -114,15 +138,21 @@ fn check_whole(octets: &[u8]) -> Result<(), Error> {
         header.e_machine(endian)
     };
     if header.e_machine(endian) != machine {
-        return Err(refuse("plugin.wrong_machine", "it was built for another kind of machine"));
+        return Err(refuse(
+            "plugin.wrong_machine",
+            "it was built for another kind of machine",
+        ));
     }
     if header.e_type(endian) != elf::ET_DYN {
         return Err(refuse("plugin.not_elf", "it is not a shared library"));
     }
     let segments = header.program_headers(endian, octets).map_err(|_| truncated())?;
     for segment in segments {
-        let end = segment.p_offset(endian).checked_add(segment.p_filesz(endian)).ok_or_else(truncated)?;
-        if end > octets.len() as u64 {
+        let end = segment
+            .p_offset(endian)
+            .checked_add(segment.p_filesz(endian))
+            .ok_or_else(truncated)?;
+        if end > size_bytes {
             return Err(truncated());
         }
     }
@@ -132,13 +162,25 @@ fn check_whole(octets: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-fn manifest_octets(file: &ElfFile64<'_, Endianness>) -> Result<Vec<u8>, Error> {
+fn manifest_octets<'data>(
+    file: &ElfFile64<'data, Endianness, &'data ReadCache<File>>,
+) -> Result<Vec<u8>, Error> {
     let symbol = file
         .dynamic_symbols()
         .find(|symbol| symbol.is_definition() && symbol.name() == Ok(MANIFEST_SYMBOL))
-        .ok_or_else(|| refuse("plugin.not_a_plugin", "it is a library, but not a whimbrel plugin"))?;
+        .ok_or_else(|| {
+            refuse(
+                "plugin.not_a_plugin",
+                "it is a library, but not a whimbrel plugin",
+            )
+        })?;
     let size = (symbol.size() as usize).min(MANIFEST_BYTES_MAX);
-    let damaged = || refuse("plugin.bad_manifest", "the plugin's manifest is not where it should be");
+    let damaged = || {
+        refuse(
+            "plugin.bad_manifest",
+            "the plugin's manifest is not where it should be",
+        )
+    };
     let index = symbol.section_index().ok_or_else(damaged)?;
     let section = file.section_by_index(index).map_err(|_| damaged())?;
     section
@@ -187,6 +229,9 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert_eq!(inspect(&path).unwrap_err().code, "plugin.world_writable");
         assert_eq!(inspect(folder.path()).unwrap_err().code, "plugin.unreadable");
-        assert_eq!(inspect(&folder.path().join("none")).unwrap_err().code, "plugin.unreadable");
+        assert_eq!(
+            inspect(&folder.path().join("none")).unwrap_err().code,
+            "plugin.unreadable"
+        );
     }
 }

@@ -30,13 +30,20 @@ pub struct LoadedPlugin {
 pub fn load(path: &Path) -> Result<LoadedPlugin, Error> {
     let manifest = inspect(path)?.manifest;
     let failed = |error: libloading::Error| {
-        Error::new(ErrorKind::Unsupported, "plugin.load_failed", "the system could not load the library").with_cause(&error)
+        Error::new(
+            ErrorKind::Unsupported,
+            "plugin.load_failed",
+            "the system could not load the library",
+        )
+        .with_cause(&error)
     };
     // SAFETY: the file was checked (whole, this machine, a plugin of a compatible API). Its constructors are its
     // author's; this process is a worker that nothing else depends on.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(failed)?;
     // SAFETY: the symbol is taken as an address only.
-    let symbol = unsafe { library.get::<*const ()>(HEADER_SYMBOL.as_bytes()) }.map_err(failed)?.as_raw_ptr();
+    let symbol = unsafe { library.get::<*const ()>(HEADER_SYMBOL.as_bytes()) }
+        .map_err(failed)?
+        .as_raw_ptr();
     // Never unloaded: see the head of this file.
     std::mem::forget(library);
     // SAFETY: the address of the header symbol of a library that stays loaded.

@@ -71,12 +71,19 @@ impl CallLog {
     /// The calls that run longer than `limit`.
     pub fn longer_than(&self, limit: Duration) -> Vec<(u64, InFlight)> {
         let in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        in_flight.iter().filter(|(_, call)| call.since.elapsed() > limit).map(|(id, call)| (*id, call.clone())).collect()
+        in_flight
+            .iter()
+            .filter(|(_, call)| call.since.elapsed() > limit)
+            .map(|(id, call)| (*id, call.clone()))
+            .collect()
     }
 
     /// Whether the call has not returned.
     pub fn is_running(&self, call_id: u64) -> bool {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&call_id)
+        self.in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(&call_id)
     }
 }
 
@@ -101,7 +108,11 @@ impl CallSite {
             timed_out: Arc::default(),
         };
         let timed_out = Arc::clone(&begun.timed_out);
-        self.log.in_flight.lock().unwrap_or_else(PoisonError::into_inner).insert(call_id, begun);
+        self.log
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(call_id, begun);
         self.log.emitter.emit(&Event::CallStarted {
             call_id,
             plugin: self.plugin.to_string(),
@@ -109,12 +120,20 @@ impl CallSite {
             call: call.to_owned(),
         });
         let outcome = body();
-        self.log.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&call_id);
+        self.log
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&call_id);
         self.log.emitter.emit(&Event::CallEnded { call_id });
         outcome.map_err(|error| {
             let error = if timed_out.load(Ordering::SeqCst) && error.kind == ErrorKind::Cancelled {
-                Error::new(ErrorKind::Timeout, "plugin.call_timeout", "the call took too long and was cancelled")
-                    .with_help("`limits.call_timeout_secs` of the job allows more time")
+                Error::new(
+                    ErrorKind::Timeout,
+                    "plugin.call_timeout",
+                    "the call took too long and was cancelled",
+                )
+                .with_help("`limits.call_timeout_secs` of the job allows more time")
             } else {
                 error
             };
@@ -197,13 +216,18 @@ impl Opener {
 
     /// Config schema, capabilities and type mappings of a role.
     pub fn describe(&self, role: Role) -> Result<whimbrel_plugin_api::export::Description, Failure> {
-        self.site(role).run("describe", || self.loaded.plugin.describe(role))
+        self.site(role)
+            .run("describe", || self.loaded.plugin.describe(role))
     }
 
     /// Opens the source role.
     pub fn open_source(&self, config: &Map<String, Value>) -> Result<OpenedSource, Failure> {
         let mut site = self.site(Role::Source);
-        let source = site.run("open", || self.loaded.plugin.open_source(&Value::Object(config.clone()), self.services(), self.validation))?;
+        let source = site.run("open", || {
+            self.loaded
+                .plugin
+                .open_source(&Value::Object(config.clone()), self.services(), self.validation)
+        })?;
         site.canceller = Some(source.canceller());
         Ok(OpenedSource {
             source: Box::new(source),
@@ -214,7 +238,11 @@ impl Opener {
     /// Opens a session of the sink role.
     pub fn open_sink(&self, config: &Map<String, Value>) -> Result<OpenedSink, Failure> {
         let mut site = self.site(Role::Sink);
-        let sink = site.run("open", || self.loaded.plugin.open_sink(&Value::Object(config.clone()), self.services(), self.validation))?;
+        let sink = site.run("open", || {
+            self.loaded
+                .plugin
+                .open_sink(&Value::Object(config.clone()), self.services(), self.validation)
+        })?;
         site.canceller = Some(sink.canceller());
         Ok(OpenedSink {
             sink: Box::new(sink),
@@ -252,7 +280,8 @@ impl OpenedSource {
 
     /// See [`Source::close_snapshot`].
     pub fn close_snapshot(&mut self, snapshot: &str) -> Result<(), Failure> {
-        self.site.run("close_snapshot", || self.source.close_snapshot(snapshot))
+        self.site
+            .run("close_snapshot", || self.source.close_snapshot(snapshot))
     }
 
     /// See [`Source::partitions`].
@@ -326,8 +355,14 @@ impl OpenedSink {
     }
 
     /// See [`Sink::write`].
-    pub fn write(&mut self, collection: &str, batch: &Batch, policy: ConflictPolicy) -> Result<Receipt, Failure> {
-        self.site.run("write", || self.sink.write(collection, batch, policy))
+    pub fn write(
+        &mut self,
+        collection: &str,
+        batch: &Batch,
+        policy: ConflictPolicy,
+    ) -> Result<Receipt, Failure> {
+        self.site
+            .run("write", || self.sink.write(collection, batch, policy))
     }
 
     /// See [`Sink::commit`].

@@ -1,4 +1,5 @@
 //! The plugins that can be had, by name: every library of the searched folders with its manifest or its reason.
+//! Runs no code of any library. Neighbours: `search` says where to look, `inspect` judges a file.
 
 use std::path::{Path, PathBuf};
 
@@ -46,8 +47,12 @@ impl Registry {
             match libraries(folder) {
                 Ok(paths) => paths.iter().for_each(|path| registry.add(path)),
                 Err(error) => {
-                    let error = Error::new(ErrorKind::Permission, "plugin.folder_unreadable", "the folder cannot be read")
-                        .with_cause(&error);
+                    let error = Error::new(
+                        ErrorKind::Permission,
+                        "plugin.folder_unreadable",
+                        "the folder cannot be read",
+                    )
+                    .with_cause(&error);
                     registry.unreadable.push((folder.path.clone(), error));
                 }
             }
@@ -59,7 +64,11 @@ impl Registry {
         let manifest = inspect(path).map(|inspected| inspected.manifest);
         let hidden_by = manifest.as_ref().ok().and_then(|manifest| {
             let earlier = self.plugins.iter().find(|known| {
-                known.hidden_by.is_none() && known.manifest.as_ref().is_ok_and(|known| known.name == manifest.name)
+                known.hidden_by.is_none()
+                    && known
+                        .manifest
+                        .as_ref()
+                        .is_ok_and(|known| known.name == manifest.name)
             })?;
             Some(earlier.path.clone())
         });
@@ -76,10 +85,14 @@ impl Registry {
     /// `plugin.not_found` with the folders and the names that are there, `plugin.role_missing`, or the reason for which a library
     /// with a fitting file name is refused.
     pub fn find(&self, name: &str, role: Option<Role>) -> Result<(&Path, &Manifest), Error> {
-        let fit = self.plugins.iter().filter(|plugin| plugin.hidden_by.is_none()).find_map(|plugin| {
-            let manifest = plugin.manifest.as_ref().ok()?;
-            (manifest.name == name).then_some((plugin.path.as_path(), manifest))
-        });
+        let fit = self
+            .plugins
+            .iter()
+            .filter(|plugin| plugin.hidden_by.is_none())
+            .find_map(|plugin| {
+                let manifest = plugin.manifest.as_ref().ok()?;
+                (manifest.name == name).then_some((plugin.path.as_path(), manifest))
+            });
         if let Some((path, manifest)) = fit {
             return match role {
                 Some(role) if !manifest.roles.contains(&role) => Err(self.role_missing(name, manifest, role)),
@@ -93,7 +106,11 @@ impl Registry {
         });
         if let Some((path, error)) = refused {
             let mut refused = error.clone();
-            refused.message = format!("failed to load plugin `{name}` from `{}`: {}", path.display(), error.message);
+            refused.message = format!(
+                "failed to load plugin `{name}` from `{}`: {}",
+                path.display(),
+                error.message
+            );
             return Err(refused);
         }
         Err(self.not_found(name))
@@ -101,26 +118,49 @@ impl Registry {
 
     fn role_missing(&self, name: &str, manifest: &Manifest, role: Role) -> Error {
         let offered = names(manifest.roles.iter().map(|role| role.name()));
-        let others = names(self.usable().filter(|other| other.roles.contains(&role)).map(|other| other.name.as_str()));
-        Error::config("plugin.role_missing", format!("the plugin `{name}` is no {role} (it offers: {offered})"))
-            .with_help(format!("plugins that are: {others}"))
+        let others = names(
+            self.usable()
+                .filter(|other| other.roles.contains(&role))
+                .map(|other| other.name.as_str()),
+        );
+        Error::config(
+            "plugin.role_missing",
+            format!("the plugin `{name}` is no {role} (it offers: {offered})"),
+        )
+        .with_help(format!("plugins that are: {others}"))
     }
 
     fn not_found(&self, name: &str) -> Error {
         let known = names(self.usable().map(|manifest| manifest.name.as_str()));
-        let folders = names(self.folders.iter().map(|folder| folder.path.to_str().unwrap_or("?")));
-        Error::config("plugin.not_found", format!("there is no plugin `{name}` (known plugins: {known})"))
-            .with_help(format!("folders searched: {folders}; `--plugin-dir` adds another"))
+        let folders = names(
+            self.folders
+                .iter()
+                .map(|folder| folder.path.to_str().unwrap_or("?")),
+        );
+        Error::config(
+            "plugin.not_found",
+            format!("there is no plugin `{name}` (known plugins: {known})"),
+        )
+        .with_help(format!(
+            "folders searched: {folders}; `--plugin-dir` adds another"
+        ))
     }
 
     /// The manifests of the plugins that can be used.
     pub fn usable(&self) -> impl Iterator<Item = &Manifest> {
-        self.plugins.iter().filter(|plugin| plugin.hidden_by.is_none()).filter_map(|plugin| plugin.manifest.as_ref().ok())
+        self.plugins
+            .iter()
+            .filter(|plugin| plugin.hidden_by.is_none())
+            .filter_map(|plugin| plugin.manifest.as_ref().ok())
     }
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut names: Vec<&str> = names.collect();
     names.dedup();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
 }

@@ -102,7 +102,10 @@ pub fn libraries(folder: &SearchFolder) -> std::io::Result<Vec<PathBuf>> {
             continue;
         };
         let ours = name.starts_with("libwhimbrel_");
-        if name.ends_with(".so") && (ours || folder.origin != Origin::Executable) && !is_host_library(&name, folder) {
+        if name.ends_with(".so")
+            && (ours || folder.origin != Origin::Executable)
+            && !is_host_library(&name, folder)
+        {
             found.push(path);
         }
     }

@@ -1,14 +1,14 @@
 //! What a task carries from phase to phase.
+//! Not here: what a phase keeps for itself.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use whimbrel_plugin_api::capability::{SinkCapabilities, SourceCapabilities};
 
 use crate::config::Job;
+use crate::control::Stop;
 use crate::events::{Emitter, Event, Phase, PhaseOutcome, PhaseReport, RunSummary};
 use crate::loader::observe::Opener;
-use crate::control::Stop;
 
 /// Both loaded plugins with what they say of themselves.
 pub struct Opened {
@@ -55,10 +55,5 @@ impl TaskContext {
         };
         self.emitter.emit(&Event::PhaseEnded(report.clone()));
         self.summary.phases.push(report);
-    }
-
-    /// Shared by writers.
-    pub fn shared<T>(value: T) -> Arc<T> {
-        Arc::new(value)
     }
 }

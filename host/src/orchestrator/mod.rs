@@ -1,4 +1,5 @@
 //! Drives the phases of a task. The only loop over phases; it names no plugin and writes no record.
+//! Neighbours: [`crate::supervisor`] starts it in the worker, [`crate::phases`] do the parts.
 
 mod context;
 mod run;

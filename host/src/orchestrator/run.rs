@@ -1,17 +1,18 @@
 //! The three tasks: run, check, verify. Straight lines over the phases; each failure ends in one outcome.
+//! What comes after what is decided here and nowhere else.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::context::TaskContext;
 use crate::config::VerificationLevel;
+use crate::control::Cause;
 use crate::events::{CollectionResult, Failure, Outcome, Phase, PhaseOutcome, RunSummary};
 use crate::loader::observe::OpenedSource;
 use crate::phases::copying::{Sides, Watch};
 use crate::phases::pre_validation::Validated;
 use crate::phases::{copying, post_migration, pre_validation, verification};
 use crate::pipeline::Counters;
-use crate::control::Cause;
 use crate::pipeline::writer::WriterContext;
 use crate::plan::PlannedCollection;
 
@@ -110,7 +111,13 @@ fn validate(context: &mut TaskContext) -> Result<(OpenedSource, Ready), Ended> {
         let mut source = context.plugins.source.open_source(&context.job.source.config)?;
         let mut sink = context.plugins.sink.open_sink(&context.job.sink.config)?;
         let capabilities = &context.plugins.sink_capabilities;
-        let validated = pre_validation::run(&context.job, &mut source, &mut sink, capabilities, &context.emitter)?;
+        let validated = pre_validation::run(
+            &context.job,
+            &mut source,
+            &mut sink,
+            capabilities,
+            &context.emitter,
+        )?;
         Ok((source, sink, validated))
     })();
     let seconds = clock.elapsed().as_secs_f64();
@@ -120,7 +127,15 @@ fn validate(context: &mut TaskContext) -> Result<(OpenedSource, Ready), Ended> {
             context.end(Phase::PreValidation, PhaseOutcome::Failed, seconds, 0);
             Err(failed(context, failure.in_phase(Phase::PreValidation)))
         }
-        Ok((source, sink, Validated { collections, ddl, blockers })) => {
+        Ok((
+            source,
+            sink,
+            Validated {
+                collections,
+                ddl,
+                blockers,
+            },
+        )) => {
             context.summary.ddl = ddl;
             if blockers.is_empty() {
                 context.end(Phase::PreValidation, PhaseOutcome::Done, seconds, 0);
@@ -136,13 +151,21 @@ fn validate(context: &mut TaskContext) -> Result<(OpenedSource, Ready), Ended> {
 }
 
 /// As [`validate`], but what stands in the way of writing does not matter.
-fn validate_for_verification(context: &mut TaskContext) -> Result<(OpenedSource, Vec<PlannedCollection>), Ended> {
+fn validate_for_verification(
+    context: &mut TaskContext,
+) -> Result<(OpenedSource, Vec<PlannedCollection>), Ended> {
     let clock = context.begin(Phase::PreValidation);
     let attempt = (|| {
         let mut source = context.plugins.source.open_source(&context.job.source.config)?;
         let mut sink = context.plugins.sink.open_sink(&context.job.sink.config)?;
         let capabilities = &context.plugins.sink_capabilities;
-        let validated = pre_validation::run(&context.job, &mut source, &mut sink, capabilities, &context.emitter)?;
+        let validated = pre_validation::run(
+            &context.job,
+            &mut source,
+            &mut sink,
+            capabilities,
+            &context.emitter,
+        )?;
         Ok((source, validated))
     })();
     let seconds = clock.elapsed().as_secs_f64();
@@ -176,7 +199,10 @@ fn copy_phase(
         context.begin(phase);
     }
     let clock = context.begin(Phase::Import);
-    let names = collections.iter().map(|planned| planned.source.name.clone()).collect();
+    let names = collections
+        .iter()
+        .map(|planned| planned.source.name.clone())
+        .collect();
     let counters = Counters::new(names, context.started);
     let writers = WriterContext {
         counters: Arc::clone(&counters),
@@ -203,11 +229,23 @@ fn copy_phase(
     let seconds = clock.elapsed().as_secs_f64();
     list_copied(&mut context.summary, collections, &counters);
     context.summary.rejected_count = writers.rejected_total.load(Ordering::SeqCst);
-    context.summary.rejected =
-        std::mem::take(&mut *writers.rejected_first.lock().unwrap_or_else(PoisonError::into_inner));
+    context.summary.rejected = std::mem::take(
+        &mut *writers
+            .rejected_first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
+    );
     context.summary.first_commit_ms = counters.first_commit_ms();
-    let outcome = if copied.is_ok() { PhaseOutcome::Done } else { PhaseOutcome::Failed };
-    let moved = if copied.is_ok() { PhaseOutcome::Skipped } else { PhaseOutcome::Failed };
+    let outcome = if copied.is_ok() {
+        PhaseOutcome::Done
+    } else {
+        PhaseOutcome::Failed
+    };
+    let moved = if copied.is_ok() {
+        PhaseOutcome::Skipped
+    } else {
+        PhaseOutcome::Failed
+    };
     context.end(Phase::Extraction, outcome, seconds, counters.read_total());
     context.end(Phase::Transformation, moved, 0.0, 0);
     context.end(Phase::Import, outcome, seconds, counters.written_total());
@@ -226,9 +264,20 @@ fn verify_phase(
     collections: &[PlannedCollection],
 ) -> Result<Ended, Ended> {
     let clock = context.begin(Phase::Verification);
-    let attempt = context.plugins.sink.open_sink(&context.job.sink.config).and_then(|mut sink| {
-        verification::run(collections, source, &mut sink, context.job.verification, &context.emitter, &context.stop)
-    });
+    let attempt = context
+        .plugins
+        .sink
+        .open_sink(&context.job.sink.config)
+        .and_then(|mut sink| {
+            verification::run(
+                collections,
+                source,
+                &mut sink,
+                context.job.verification,
+                &context.emitter,
+                &context.stop,
+            )
+        });
     let seconds = clock.elapsed().as_secs_f64();
     match attempt {
         Err(failure) => {
@@ -239,10 +288,18 @@ fn verify_phase(
             let compared = results.iter().map(|result| result.compared_count).sum();
             let equal = verification::all_equal(&results);
             context.summary.verification = results;
-            let outcome = if equal { PhaseOutcome::Done } else { PhaseOutcome::Failed };
+            let outcome = if equal {
+                PhaseOutcome::Done
+            } else {
+                PhaseOutcome::Failed
+            };
             context.end(Phase::Verification, outcome, seconds, compared);
             let summary = context.summary.clone();
-            Ok(Box::new(if equal { Outcome::Done { summary } } else { Outcome::Differences { summary } }))
+            Ok(Box::new(if equal {
+                Outcome::Done { summary }
+            } else {
+                Outcome::Differences { summary }
+            }))
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Extraction, transformation and import, overlapped: prepares the sink, copies, adds constraints, ends the sessions.
+//! Neighbour: [`crate::pipeline`] moves the batches.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,12 +10,12 @@ use whimbrel_plugin_api::sink::PrepareRequest;
 use whimbrel_plugin_api::source::BatchBounds;
 
 use crate::config::Job;
-use crate::events::{Emitter, Event, Failure, Phase};
-use crate::loader::observe::{Opener, OpenedSink, OpenedSource};
-use crate::pipeline::copy::Settings;
 use crate::control::Cause;
-use crate::pipeline::writer::WriterContext;
 use crate::control::Stop;
+use crate::events::{Emitter, Event, Failure, Phase};
+use crate::loader::observe::{OpenedSink, OpenedSource, Opener};
+use crate::pipeline::copy::Settings;
+use crate::pipeline::writer::WriterContext;
 use crate::pipeline::{CopyTask, Counters, copy};
 use crate::plan::{PlannedCollection, blockers};
 
@@ -53,7 +54,12 @@ pub struct Watch<'a> {
 ///
 /// # Errors
 /// The first failure. That somebody asked for an end is none: the stop's cause says so.
-pub fn run(job: &Job, collections: &[PlannedCollection], sides: Sides<'_>, watch: &Watch<'_>) -> Result<(), Failure> {
+pub fn run(
+    job: &Job,
+    collections: &[PlannedCollection],
+    sides: Sides<'_>,
+    watch: &Watch<'_>,
+) -> Result<(), Failure> {
     let Sides {
         source,
         source_capabilities,
@@ -71,8 +77,20 @@ pub fn run(job: &Job, collections: &[PlannedCollection], sides: Sides<'_>, watch
         let error = whimbrel_plugin_api::Error::config(&blocker.code, &blocker.message);
         return Err(Failure::from(error).in_phase(Phase::Import));
     }
-    let snapshot = source.open_snapshot().map_err(|failure| failure.in_phase(Phase::Extraction))?;
-    let copied = copy_all(job, collections, source, source_capabilities, sink, sink_capabilities, sink_opener, snapshot.clone(), watch);
+    let snapshot = source
+        .open_snapshot()
+        .map_err(|failure| failure.in_phase(Phase::Extraction))?;
+    let copied = copy_all(
+        job,
+        collections,
+        source,
+        source_capabilities,
+        sink,
+        sink_capabilities,
+        sink_opener,
+        snapshot.clone(),
+        watch,
+    );
     if let Some(snapshot) = snapshot {
         // A token that cannot be let go costs the source room, not the run its result.
         if let Err(failure) = source.close_snapshot(&snapshot) {
@@ -86,7 +104,10 @@ pub fn run(job: &Job, collections: &[PlannedCollection], sides: Sides<'_>, watch
     copied
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of `Sides`, taken apart since the sink moves")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of `Sides`, taken apart since the sink moves"
+)]
 fn copy_all(
     job: &Job,
     collections: &[PlannedCollection],
@@ -98,15 +119,24 @@ fn copy_all(
     snapshot: Option<String>,
     watch: &Watch<'_>,
 ) -> Result<(), Failure> {
-    let tasks = tasks(job, collections, source, source_capabilities, snapshot.as_deref(), watch.counters)
-        .map_err(|failure| failure.in_phase(Phase::Extraction))?;
+    let tasks = tasks(
+        job,
+        collections,
+        source,
+        source_capabilities,
+        snapshot.as_deref(),
+        watch.counters,
+    )
+    .map_err(|failure| failure.in_phase(Phase::Extraction))?;
     let mut sinks = vec![sink];
     let sessions = match sink_capabilities.sessions_max {
         0 => SESSIONS_MAX,
         max => SESSIONS_MAX.min(max as usize),
     };
     while sinks.len() < sessions.min(tasks.len()) {
-        let session = sink_opener.open_sink(&job.sink.config).map_err(|failure| failure.in_phase(Phase::Import))?;
+        let session = sink_opener
+            .open_sink(&job.sink.config)
+            .map_err(|failure| failure.in_phase(Phase::Import))?;
         sinks.push(session);
     }
     let settings = Settings {
@@ -126,7 +156,10 @@ fn copy_all(
         Some(Cause::Asked) => {}
         None => {
             for sink in &mut sinks[..1] {
-                for finding in sink.add_constraints().map_err(|failure| failure.in_phase(Phase::Import))? {
+                for finding in sink
+                    .add_constraints()
+                    .map_err(|failure| failure.in_phase(Phase::Import))?
+                {
                     watch.emitter.emit(&Event::Found {
                         role: Some(whimbrel_plugin_api::manifest::Role::Sink),
                         finding,
@@ -134,7 +167,8 @@ fn copy_all(
                 }
             }
             for sink in &mut sinks {
-                sink.finalize().map_err(|failure| failure.in_phase(Phase::Import))?;
+                sink.finalize()
+                    .map_err(|failure| failure.in_phase(Phase::Import))?;
             }
         }
     }
@@ -169,7 +203,10 @@ fn tasks(
         } else {
             vec![whimbrel_plugin_api::Partition::whole()]
         };
-        counters.of(index).partitions_total.store(partitions.len() as u64, Ordering::Relaxed);
+        counters
+            .of(index)
+            .partitions_total
+            .store(partitions.len() as u64, Ordering::Relaxed);
         tasks.extend(partitions.into_iter().map(|partition| CopyTask {
             collection: index,
             source_name: planned.source.name.clone(),

@@ -57,7 +57,11 @@ pub fn run(
         }
     }
     let report = sink.prepare(&PrepareRequest {
-        collections: validated.collections.iter().map(|planned| planned.sink.clone()).collect(),
+        collections: validated
+            .collections
+            .iter()
+            .map(|planned| planned.sink.clone())
+            .collect(),
         dry: true,
     })?;
     validated.ddl.clone_from(&report.ddl);

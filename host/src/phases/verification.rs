@@ -3,9 +3,9 @@
 //! The sink is read back over a session of its own, after the writing ones have ended.
 
 use crate::config::VerificationLevel;
+use crate::control::Stop;
 use crate::events::{Comparison, Emitter, Event, Failure, Phase, VerificationResult};
 use crate::loader::observe::{OpenedSink, OpenedSource};
-use crate::control::Stop;
 use crate::plan::PlannedCollection;
 use crate::verification::{Comparable, compare};
 
@@ -47,5 +47,7 @@ pub fn run(
 
 /// Whether nothing differs.
 pub fn all_equal(results: &[VerificationResult]) -> bool {
-    results.iter().all(|result| result.comparison == Comparison::Equal)
+    results
+        .iter()
+        .all(|result| result.comparison == Comparison::Equal)
 }

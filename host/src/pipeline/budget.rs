@@ -43,7 +43,11 @@ impl Budget {
             if stop.is_raised() {
                 return None;
             }
-            (spent, _) = self.0.returned.wait_timeout(spent, LOOK_INTERVAL).unwrap_or_else(PoisonError::into_inner);
+            (spent, _) = self
+                .0
+                .returned
+                .wait_timeout(spent, LOOK_INTERVAL)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         *spent += bytes;
         Some(Share {

@@ -1,4 +1,5 @@
 //! Copies the planned collections: opens streams in order, runs readers and writers side by side, waits for all.
+//! Neighbours: `reader` and `writer` are the two ends, `link` what joins them.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -109,7 +110,15 @@ fn copy_scoped<'scope>(
         .collect();
     drop(waiting);
     for (number, task) in tasks.iter().enumerate() {
-        if context.stop.is_raised() || !start(source, task, settings, context, &jobs, &lane_senders[number % lane_senders.len()])
+        if context.stop.is_raised()
+            || !start(
+                source,
+                task,
+                settings,
+                context,
+                &jobs,
+                &lane_senders[number % lane_senders.len()],
+            )
         {
             break;
         }
@@ -191,7 +200,8 @@ fn start(
 fn read_jobs(waiting: &Receiver<ReadJob>, context: &WriterContext, budget: &Budget) {
     for job in waiting {
         let counters = context.counters.of(job.collection);
-        let outcome: Result<(), Failure> = reader::read(job.stream, &job.link, counters, budget, &context.stop);
+        let outcome: Result<(), Failure> =
+            reader::read(job.stream, &job.link, counters, budget, &context.stop);
         if let Err(failure) = outcome {
             context.stop.fail(failure);
         }

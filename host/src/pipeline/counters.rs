@@ -1,4 +1,5 @@
 //! What passed, per collection: counted by readers and writers, read by a ticker that makes progress events.
+//! Nothing is decided by them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,7 +64,9 @@ impl Counters {
     /// Takes note of a commit; the first one is announced.
     pub fn committed(&self, emitter: &Emitter) {
         let elapsed_ms = self.started.elapsed().as_millis() as u64;
-        let first = self.first_commit_ms.compare_exchange(NEVER, elapsed_ms, Ordering::Relaxed, Ordering::Relaxed);
+        let first =
+            self.first_commit_ms
+                .compare_exchange(NEVER, elapsed_ms, Ordering::Relaxed, Ordering::Relaxed);
         if first.is_ok() {
             emitter.emit(&Event::FirstCommit { elapsed_ms });
         }
@@ -91,11 +94,17 @@ impl Counters {
 
     /// Records read in all.
     pub fn read_total(&self) -> u64 {
-        self.collections.iter().map(|counters| counters.read.load(Ordering::Relaxed)).sum()
+        self.collections
+            .iter()
+            .map(|counters| counters.read.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Records written in all.
     pub fn written_total(&self) -> u64 {
-        self.collections.iter().map(|counters| counters.written.load(Ordering::Relaxed)).sum()
+        self.collections
+            .iter()
+            .map(|counters| counters.written.load(Ordering::Relaxed))
+            .sum()
     }
 }

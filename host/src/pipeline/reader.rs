@@ -1,4 +1,5 @@
 //! Reads one stream to its end and pushes its batches into a link.
+//! It waits for the byte budget and for its writer, never for longer than the run lasts.
 
 use std::sync::atomic::Ordering;
 
@@ -30,14 +31,19 @@ pub fn read(
 ) -> Result<(), Failure> {
     let mut cursor = Cursor::start();
     while !stop.is_raised() {
-        let item = match stream.next_item().map_err(|failure| failure.in_phase(Phase::Extraction))? {
+        let item = match stream
+            .next_item()
+            .map_err(|failure| failure.in_phase(Phase::Extraction))?
+        {
             Item::Schema(_) => continue,
             Item::Heartbeat { cursor: at } => {
                 cursor = at;
                 continue;
             }
             Item::Batch(batch) => {
-                counters.read.fetch_add(batch.record_count() as u64, Ordering::Relaxed);
+                counters
+                    .read
+                    .fetch_add(batch.record_count() as u64, Ordering::Relaxed);
                 counters.bytes.fetch_add(batch.facts.bytes, Ordering::Relaxed);
                 cursor = batch.facts.cursor.clone();
                 // What the maker says may be wrong; what is held in memory is counted here.

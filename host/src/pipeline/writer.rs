@@ -93,7 +93,9 @@ pub fn write(sink: &mut OpenedSink, lanes: &Receiver<Lane>, context: &WriterCont
         lanes: Vec::new(),
         open: None,
     };
-    let outcome = writer.run(lanes).map_err(|failure| failure.in_phase(Phase::Import));
+    let outcome = writer
+        .run(lanes)
+        .map_err(|failure| failure.in_phase(Phase::Import));
     if writer.open.take().is_some() {
         // The failure that led here says more than a failing abort could.
         drop(writer.sink.abort());
@@ -138,7 +140,10 @@ impl Writer<'_> {
 
     fn add(&mut self, lane: Lane) -> Result<(), Failure> {
         let states = self.sink.take_over(std::slice::from_ref(&lane.id))?;
-        let state = states.into_iter().next().unwrap_or_else(|| LaneState::unknown(lane.id.clone()));
+        let state = states
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| LaneState::unknown(lane.id.clone()));
         self.lanes.push(LaneProgress {
             lane,
             state,
@@ -160,7 +165,11 @@ impl Writer<'_> {
     }
 
     fn step(&mut self, index: usize) -> Result<(), Failure> {
-        let wait = if self.open.is_some() { LANE_PATIENCE } else { IDLE_WAIT };
+        let wait = if self.open.is_some() {
+            LANE_PATIENCE
+        } else {
+            IDLE_WAIT
+        };
         match self.lanes[index].lane.link.recv_timeout(wait) {
             Ok(LinkItem::Batch(batch, share)) => {
                 self.write_batch(index, &batch)?;
@@ -173,7 +182,10 @@ impl Writer<'_> {
                 let others = self.lanes.iter().enumerate().any(|(other, progress)| {
                     other != index && !progress.ended && !progress.lane.link.is_empty()
                 });
-                let old = self.open.as_ref().is_some_and(|open| open.since.elapsed() >= COMMIT_AGE);
+                let old = self
+                    .open
+                    .as_ref()
+                    .is_some_and(|open| open.since.elapsed() >= COMMIT_AGE);
                 if others || old { self.commit(false) } else { Ok(()) }
             }
             Err(RecvTimeoutError::Disconnected) => {
@@ -219,10 +231,18 @@ impl Writer<'_> {
         }
         let lane = &self.lanes[index].lane;
         let count = records.len() as u64;
-        self.context.counters.of(lane.collection).rejected.fetch_add(count, Ordering::Relaxed);
+        self.context
+            .counters
+            .of(lane.collection)
+            .rejected
+            .fetch_add(count, Ordering::Relaxed);
         let total = self.context.rejected_total.fetch_add(count, Ordering::SeqCst) + count;
         for record in records {
-            let mut shown = self.context.rejected_first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut shown = self
+                .context
+                .rejected_first
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             if shown.len() < REJECTED_SHOWN_MAX {
                 shown.push((lane.source_name.clone(), record.clone()));
             }
@@ -236,7 +256,10 @@ impl Writer<'_> {
             let error = Error::new(
                 ErrorKind::InvalidData,
                 "run.too_many_rejected",
-                format!("{total} records were rejected, {} are allowed", self.context.errors_max),
+                format!(
+                    "{total} records were rejected, {} are allowed",
+                    self.context.errors_max
+                ),
             )
             .with_help("the summary lists them; `import.max_errors` allows more");
             return Err(error.into());
@@ -259,7 +282,11 @@ impl Writer<'_> {
         }
         self.lanes[index].ended = true;
         let lane = &self.lanes[index].lane;
-        self.context.counters.of(lane.collection).partitions_done.fetch_add(1, Ordering::Relaxed);
+        self.context
+            .counters
+            .of(lane.collection)
+            .partitions_done
+            .fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

@@ -33,8 +33,10 @@ pub fn plan(job: &Job, available: Vec<Collection>) -> Result<Vec<PlannedCollecti
         None => planned.extend(available.into_iter().map(|source| planned_whole(job, source))),
         Some(rules) => {
             let known = known_names(&available);
-            let mut by_name: HashMap<String, Collection> =
-                available.into_iter().map(|collection| (collection.name.clone(), collection)).collect();
+            let mut by_name: HashMap<String, Collection> = available
+                .into_iter()
+                .map(|collection| (collection.name.clone(), collection))
+                .collect();
             for rule in rules {
                 match by_name.remove(&rule.source) {
                     Some(source) => match planned_by_rule(job, source, rule) {
@@ -54,9 +56,16 @@ pub fn plan(job: &Job, available: Vec<Collection>) -> Result<Vec<PlannedCollecti
     }
     faults.extend(names_used_twice(&planned));
     if planned.is_empty() && faults.is_empty() {
-        faults.push(Error::config("plan.nothing_to_copy", "the source has no collections"));
+        faults.push(Error::config(
+            "plan.nothing_to_copy",
+            "the source has no collections",
+        ));
     }
-    if faults.is_empty() { Ok(planned) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(planned)
+    } else {
+        Err(faults)
+    }
 }
 
 fn planned_whole(job: &Job, source: Collection) -> PlannedCollection {
@@ -70,10 +79,20 @@ fn planned_whole(job: &Job, source: Collection) -> PlannedCollection {
 fn planned_by_rule(job: &Job, source: Collection, rule: &CollectionJob) -> Result<PlannedCollection, Error> {
     let key = rule.key.clone().unwrap_or_else(|| source.key.clone());
     if let Some(missing) = key.iter().find(|name| source.schema.index_of(name).is_none()) {
-        let fields: Vec<&str> = source.schema.fields.iter().map(|field| field.name.as_str()).take(FIELDS_SHOWN_MAX).collect();
+        let fields: Vec<&str> = source
+            .schema
+            .fields
+            .iter()
+            .map(|field| field.name.as_str())
+            .take(FIELDS_SHOWN_MAX)
+            .collect();
         return Err(Error::config(
             "plan.key_missing",
-            format!("the key field `{missing}` is not a field of `{}` (fields: {})", source.name, fields.join(", ")),
+            format!(
+                "the key field `{missing}` is not a field of `{}` (fields: {})",
+                source.name,
+                fields.join(", ")
+            ),
         ));
     }
     let name = rule.sink.clone().unwrap_or_else(|| source.name.clone());
@@ -99,7 +118,10 @@ fn in_sink(source: &Collection, name: &str, key: &[String]) -> Collection {
 }
 
 fn known_names(available: &[Collection]) -> String {
-    let mut names: Vec<&str> = available.iter().map(|collection| collection.name.as_str()).collect();
+    let mut names: Vec<&str> = available
+        .iter()
+        .map(|collection| collection.name.as_str())
+        .collect();
     names.sort_unstable();
     let more = names.len().saturating_sub(FIELDS_SHOWN_MAX);
     names.truncate(FIELDS_SHOWN_MAX);
@@ -131,14 +153,27 @@ fn names_used_twice(planned: &[PlannedCollection]) -> Vec<Error> {
 ///
 /// Returns what stands in the way besides the sink's own findings: a collection without a key is only copied into an
 /// empty target, and a policy must be one that the sink carries out.
-pub fn settle(planned: &mut [PlannedCollection], report: &PrepareReport, sink: &SinkCapabilities) -> Vec<Finding> {
+pub fn settle(
+    planned: &mut [PlannedCollection],
+    report: &PrepareReport,
+    sink: &SinkCapabilities,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for collection in planned {
-        let prepared = report.collections.iter().find(|prepared| prepared.name == collection.sink.name);
+        let prepared = report
+            .collections
+            .iter()
+            .find(|prepared| prepared.name == collection.sink.name);
         if let Some(prepared) = prepared {
             take_losses(collection, prepared);
         }
-        let held = prepared.map_or(Some(0), |prepared| if prepared.existed { prepared.record_count } else { Some(0) });
+        let held = prepared.map_or(Some(0), |prepared| {
+            if prepared.existed {
+                prepared.record_count
+            } else {
+                Some(0)
+            }
+        });
         let is_empty = held == Some(0);
         let name = &collection.sink.name;
         if collection.sink.key.is_empty() {
@@ -179,7 +214,10 @@ pub fn settle(planned: &mut [PlannedCollection], report: &PrepareReport, sink: &
 
 /// The name of a policy in job files.
 pub fn policy_name(policy: ConflictPolicy) -> String {
-    serde_json::to_value(policy).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(policy)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 fn take_losses(collection: &mut PlannedCollection, prepared: &PreparedCollection) {
@@ -198,5 +236,7 @@ fn take_losses(collection: &mut PlannedCollection, prepared: &PreparedCollection
 
 /// Those of `findings` that stop a run.
 pub fn blockers(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
-    findings.iter().filter(|finding| finding.level == FindingLevel::Blocker)
+    findings
+        .iter()
+        .filter(|finding| finding.level == FindingLevel::Blocker)
 }

@@ -1,4 +1,5 @@
 //! The summary for people: tables to standard output, what went wrong in the form of every other error.
+//! Names and keys may be shown, values never.
 
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -14,14 +15,23 @@ const REJECTED_SHOWN_MAX: usize = 10;
 pub fn text(report: &TaskReport) -> String {
     let mut text = String::new();
     for plugin in &report.plugins {
-        text.push_str(&format!("{:7} {} {}\n", plugin.role.name(), plugin.name, plugin.version));
+        text.push_str(&format!(
+            "{:7} {} {}\n",
+            plugin.role.name(),
+            plugin.name,
+            plugin.version
+        ));
     }
     if !report.summary.collections.is_empty() {
         text.push_str(&collections(report));
     }
     if !report.summary.ddl.is_empty() && report.command == "check" {
         text.push_str("\nthe sink would run:\n");
-        report.summary.ddl.iter().for_each(|statement| text.push_str(&format!("  {statement}\n")));
+        report
+            .summary
+            .ddl
+            .iter()
+            .for_each(|statement| text.push_str(&format!("  {statement}\n")));
     }
     text.push_str(&losses(report));
     text.push_str(&rejected(report));
@@ -52,7 +62,15 @@ fn align_right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
 fn collections(report: &TaskReport) -> String {
     let is_run = report.command == "run";
     let header: &[&str] = if is_run {
-        &["COLLECTION", "INTO", "READ", "WRITTEN", "SKIPPED", "REJECTED", "COMPLETE"]
+        &[
+            "COLLECTION",
+            "INTO",
+            "READ",
+            "WRITTEN",
+            "SKIPPED",
+            "REJECTED",
+            "COMPLETE",
+        ]
     } else {
         &["COLLECTION", "INTO", "RECORDS", "KEY"]
     };
@@ -68,7 +86,9 @@ fn collections(report: &TaskReport) -> String {
                 if collection.complete { "yes" } else { "no" }.to_owned(),
             ]
         } else {
-            let records = collection.estimate.map_or_else(|| "?".to_owned(), |count| count.to_string());
+            let records = collection
+                .estimate
+                .map_or_else(|| "?".to_owned(), |count| count.to_string());
             vec![records, printable(&collection.key.join(", "))]
         };
         table.add_row(names.into_iter().chain(rest));
@@ -85,10 +105,18 @@ fn losses(report: &TaskReport) -> String {
             *by_loss.entry(loss.loss.name()).or_default() += 1;
         }
         for (loss, fields) in by_loss {
-            lines.push(format!("  {}: {loss} ({fields} field{})\n", printable(&collection.source), plural(fields)));
+            lines.push(format!(
+                "  {}: {loss} ({fields} field{})\n",
+                printable(&collection.source),
+                plural(fields)
+            ));
         }
     }
-    if lines.is_empty() { String::new() } else { format!("\ndeclared losses:\n{}", lines.concat()) }
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!("\ndeclared losses:\n{}", lines.concat())
+    }
 }
 
 fn plural(count: usize) -> &'static str {
@@ -102,7 +130,10 @@ fn rejected(report: &TaskReport) -> String {
     let mut text = format!("\nrejected records ({}):\n", report.summary.rejected_count);
     for (collection, record) in report.summary.rejected.iter().take(REJECTED_SHOWN_MAX) {
         let (collection, id) = (printable(collection), printable(&record.record));
-        text.push_str(&format!("  {collection}, {id}: {} [{}]\n", record.message, record.code));
+        text.push_str(&format!(
+            "  {collection}, {id}: {} [{}]\n",
+            record.message, record.code
+        ));
     }
     let more = (report.summary.rejected_count as usize).saturating_sub(REJECTED_SHOWN_MAX);
     if more > 0 {
@@ -114,7 +145,11 @@ fn rejected(report: &TaskReport) -> String {
 fn verification(report: &TaskReport) -> String {
     let mut table = table(&["VERIFIED", "SOURCE", "SINK", "COMPARED", "RESULT"]);
     for result in &report.summary.verification {
-        let compared = if result.every_record { "every record".to_owned() } else { result.compared_count.to_string() };
+        let compared = if result.every_record {
+            "every record".to_owned()
+        } else {
+            result.compared_count.to_string()
+        };
         let outcome = match result.comparison {
             Comparison::Equal => "equal".to_owned(),
             Comparison::Different => format!("{} differences", result.mismatch_count),
@@ -129,10 +164,20 @@ fn verification(report: &TaskReport) -> String {
     }
     align_right(&mut table, 1..3);
     let mut text = format!("\n{table}\n");
-    for result in report.summary.verification.iter().filter(|result| result.mismatch_count > 0) {
+    for result in report
+        .summary
+        .verification
+        .iter()
+        .filter(|result| result.mismatch_count > 0)
+    {
         text.push_str(&mismatches(result));
     }
-    for result in report.summary.verification.iter().filter(|result| result.duplicate_key_count > 0) {
+    for result in report
+        .summary
+        .verification
+        .iter()
+        .filter(|result| result.duplicate_key_count > 0)
+    {
         text.push_str(&format!(
             "{}: {} records of the source share their key with another; the last one counts\n",
             printable(&result.source),
@@ -176,7 +221,10 @@ fn phases(report: &TaskReport) -> String {
         .map(|phase| format!("{} {:.2} s", phase.phase.name(), phase.seconds))
         .collect();
     let memory = report.summary.memory_peak_bytes as f64 / (1024.0 * 1024.0);
-    let first = report.summary.first_commit_ms.map_or_else(String::new, |ms| format!("; first commit after {ms} ms"));
+    let first = report
+        .summary
+        .first_commit_ms
+        .map_or_else(String::new, |ms| format!("; first commit after {ms} ms"));
     format!("\n{}; peak memory {memory:.0} MiB{first}\n", parts.join(", "))
 }
 
@@ -222,5 +270,7 @@ fn trouble(failure: &Failure) -> String {
 
 /// Names come from outside and may hold characters that steer a terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+    text.chars()
+        .map(|char| if char.is_control() { '\u{fffd}' } else { char })
+        .collect()
 }

@@ -1,4 +1,5 @@
 //! The one object from which both the text and the JSON of a task are made.
+//! Its serialised form is what `--json` prints, so a member once given stays.
 
 use serde::Serialize;
 use whimbrel_plugin_api::manifest::Role;
@@ -48,15 +49,25 @@ pub struct PluginUsed {
 
 impl TaskReport {
     /// Puts together what is known.
-    pub fn new(command: &str, job: &Job, plugins: Vec<PluginUsed>, ending: Ending<'_>, exit_code: u8) -> Self {
+    pub fn new(
+        command: &str,
+        job: &Job,
+        plugins: Vec<PluginUsed>,
+        ending: Ending<'_>,
+        exit_code: u8,
+    ) -> Self {
         let (outcome, errors, summary) = match ending {
             Ending::Outcome(Outcome::Done { summary }) => ("done", Vec::new(), summary.clone()),
             Ending::Outcome(Outcome::Differences { summary }) => ("differences", Vec::new(), summary.clone()),
             Ending::Outcome(Outcome::Unverified { summary, failure }) => {
                 ("unverified", vec![failure.clone()], summary.clone())
             }
-            Ending::Outcome(Outcome::Refused { summary, failures }) => ("refused", failures.clone(), summary.clone()),
-            Ending::Outcome(Outcome::Failed { summary, failure }) => ("failed", vec![failure.clone()], summary.clone()),
+            Ending::Outcome(Outcome::Refused { summary, failures }) => {
+                ("refused", failures.clone(), summary.clone())
+            }
+            Ending::Outcome(Outcome::Failed { summary, failure }) => {
+                ("failed", vec![failure.clone()], summary.clone())
+            }
             Ending::Outcome(Outcome::Cancelled { summary }) => ("cancelled", Vec::new(), summary.clone()),
             Ending::Lost(failure) => ("crashed", vec![failure.clone()], RunSummary::default()),
         };

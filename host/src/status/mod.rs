@@ -1,4 +1,5 @@
 //! Readers of events that show how far a task is.
+//! They never steer.
 
 mod progress;
 

@@ -26,8 +26,13 @@ pub struct Progress {
 }
 
 enum Mode {
-    Bars { bars: MultiProgress, by_collection: HashMap<String, ProgressBar> },
-    Lines { last: Option<Instant> },
+    Bars {
+        bars: MultiProgress,
+        by_collection: HashMap<String, ProgressBar>,
+    },
+    Lines {
+        last: Option<Instant>,
+    },
     Quiet,
 }
 
@@ -56,20 +61,41 @@ impl Progress {
     /// Takes note of an event.
     pub fn observe(&mut self, event: &Event) {
         match event {
-            Event::CollectionPlanned { source, record_count, .. } => {
+            Event::CollectionPlanned {
+                source, record_count, ..
+            } => {
                 self.totals.insert(source.clone(), *record_count);
             }
-            Event::Progress { collection, read_count, written_count, .. } => {
-                self.counts.insert(collection.clone(), (*read_count, *written_count));
+            Event::Progress {
+                collection,
+                read_count,
+                written_count,
+                ..
+            } => {
+                self.counts
+                    .insert(collection.clone(), (*read_count, *written_count));
                 self.show(collection, *written_count);
             }
-            Event::PhaseStarted { phase: Phase::Verification } => self.line("verifying"),
+            Event::PhaseStarted {
+                phase: Phase::Verification,
+            } => self.line("verifying"),
             Event::Found { role, finding } if finding.level != FindingLevel::Blocker => {
                 let whom = role.map_or_else(|| "plan".to_owned(), |role| role.name().to_owned());
-                let level = if finding.level == FindingLevel::Info { "info" } else { "warning" };
-                self.line(&format!("{level} ({whom}): {} [{}]", finding.message, finding.code));
+                let level = if finding.level == FindingLevel::Info {
+                    "info"
+                } else {
+                    "warning"
+                };
+                self.line(&format!(
+                    "{level} ({whom}): {} [{}]",
+                    finding.message, finding.code
+                ));
             }
-            Event::Log { plugin, level, message } if level != "debug" => self.line(&format!("{level} ({plugin}): {message}")),
+            Event::Log {
+                plugin,
+                level,
+                message,
+            } if level != "debug" => self.line(&format!("{level} ({plugin}): {message}")),
             _ => {}
         }
     }
@@ -94,7 +120,9 @@ impl Progress {
                 if !by_collection.contains_key(collection) && by_collection.len() >= BARS_MAX {
                     return;
                 }
-                let bar = by_collection.entry(collection.to_owned()).or_insert_with(|| bars.add(bar(collection, total)));
+                let bar = by_collection
+                    .entry(collection.to_owned())
+                    .or_insert_with(|| bars.add(bar(collection, total)));
                 bar.set_position(written);
                 if total.is_some_and(|total| written >= total) {
                     bar.finish();
@@ -118,9 +146,20 @@ impl Progress {
         let known: Option<u64> = self.totals.values().copied().sum();
         let of = match known.filter(|total| *total > 0) {
             Some(total) => {
-                let left = if rate > 0.0 { total.saturating_sub(written) as f64 / rate } else { f64::INFINITY };
-                let left = if left.is_finite() { format!(", {left:.0} s left") } else { String::new() };
-                format!(" of {total} records ({:.0} %), {rate:.0}/s{left}", written as f64 * 100.0 / total as f64)
+                let left = if rate > 0.0 {
+                    total.saturating_sub(written) as f64 / rate
+                } else {
+                    f64::INFINITY
+                };
+                let left = if left.is_finite() {
+                    format!(", {left:.0} s left")
+                } else {
+                    String::new()
+                };
+                format!(
+                    " of {total} records ({:.0} %), {rate:.0}/s{left}",
+                    written as f64 * 100.0 / total as f64
+                )
             }
             None => format!(" records, {rate:.0}/s"),
         };
@@ -147,12 +186,15 @@ fn bar(collection: &str, total: Option<u64>) -> ProgressBar {
     };
     let template = "{prefix:24!} [{bar:30}] {human_pos}/{human_len} {per_sec} {eta}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.with_style(style.progress_chars("=> ")).with_prefix(printable(collection))
+    bar.with_style(style.progress_chars("=> "))
+        .with_prefix(printable(collection))
 }
 
 /// Names and output may hold control characters, which would steer the terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+    text.chars()
+        .map(|char| if char.is_control() { '\u{fffd}' } else { char })
+        .collect()
 }
 
 fn aside(text: &str) {

@@ -1,4 +1,5 @@
 //! The calls that a worker has begun and not ended, as its events tell: what explains a crash.
+//! Neighbour: `supervise` asks it when a worker is lost.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,12 @@ impl RunningCalls {
     /// Takes note of an event.
     pub fn observe(&mut self, event: &Event) {
         match event {
-            Event::CallStarted { call_id, plugin, role, call } => {
+            Event::CallStarted {
+                call_id,
+                plugin,
+                role,
+                call,
+            } => {
                 let call = RunningCall {
                     plugin: plugin.clone(),
                     role: *role,
@@ -47,9 +53,17 @@ impl RunningCalls {
 
     /// For people: `read` of source `x`, `write` of sink `y`.
     pub fn describe(&self) -> String {
-        let each: Vec<String> =
-            self.0.values().rev().map(|call| format!("`{}` of {} `{}`", call.call, call.role, call.plugin)).collect();
-        if each.is_empty() { "no plugin call".to_owned() } else { each.join(", ") }
+        let each: Vec<String> = self
+            .0
+            .values()
+            .rev()
+            .map(|call| format!("`{}` of {} `{}`", call.call, call.role, call.plugin))
+            .collect();
+        if each.is_empty() {
+            "no plugin call".to_owned()
+        } else {
+            each.join(", ")
+        }
     }
 }
 

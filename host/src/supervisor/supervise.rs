@@ -1,4 +1,5 @@
 //! The supervising half: starts the worker, reads its events and its plugins' output, and judges its end.
+//! It loads no library and trusts no exit status.
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -77,7 +78,12 @@ enum Message {
 /// `host.worker_start` if no process can be started.
 pub fn supervise(task: &Task, folder: &Path, observer: &mut dyn Observer) -> Result<Supervised, Error> {
     let start = |error: std::io::Error| {
-        Error::new(ErrorKind::Unavailable, "host.worker_start", "the worker process could not be started").with_cause(&error)
+        Error::new(
+            ErrorKind::Unavailable,
+            "host.worker_start",
+            "the worker process could not be started",
+        )
+        .with_cause(&error)
     };
     let program = std::env::current_exe().map_err(start)?;
     let mut child = Process::new(program)
@@ -118,7 +124,9 @@ pub fn supervise(task: &Task, folder: &Path, observer: &mut dyn Observer) -> Res
     })
 }
 
-fn catch_signals(sender: crossbeam_channel::Sender<Message>) -> std::io::Result<signal_hook::iterator::Handle> {
+fn catch_signals(
+    sender: crossbeam_channel::Sender<Message>,
+) -> std::io::Result<signal_hook::iterator::Handle> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     let handle = signals.handle();
@@ -156,7 +164,10 @@ fn read_output(stderr: impl Read, sender: &crossbeam_channel::Sender<Message>) {
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = reader.by_ref().take(OUTPUT_LINE_BYTES_MAX).read_until(b'\n', &mut line);
+        let read = reader
+            .by_ref()
+            .take(OUTPUT_LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line);
         if !matches!(read, Ok(length) if length > 0) {
             break;
         }
@@ -218,7 +229,9 @@ impl Supervision<'_> {
                     match *event {
                         Event::PluginLoaded { .. } => {
                             loaded.push(*event);
-                            if loaded.len() == self.task.plugins.len() && !matches!(self.task.kind, TaskKind::Describe) {
+                            if loaded.len() == self.task.plugins.len()
+                                && !matches!(self.task.kind, TaskKind::Describe)
+                            {
                                 if let Err(faults) = self.observer.loaded(&loaded) {
                                     self.kill();
                                     return Ended::Config(faults);
@@ -257,7 +270,10 @@ impl Supervision<'_> {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        if let Task { kind: TaskKind::Describe, .. } = self.task
+        if let Task {
+            kind: TaskKind::Describe,
+            ..
+        } = self.task
             && outcome.is_some()
         {
             // A description is its own purpose.
@@ -324,7 +340,9 @@ impl Supervision<'_> {
 
     fn failure(&self, code: &str, message: String) -> Failure {
         let mut error = Error::new(ErrorKind::Internal, code, message);
-        error.causes.extend(self.last_output.iter().map(|line| format!("printed: {line}")));
+        error
+            .causes
+            .extend(self.last_output.iter().map(|line| format!("printed: {line}")));
         let failure = Failure::from(error);
         match self.calls.last() {
             Some(last) => failure.at_call(&last.plugin, last.role, &last.call),
@@ -335,8 +353,14 @@ impl Supervision<'_> {
     fn crash(&self, status: Option<ExitStatus>) -> Failure {
         let running = self.calls.describe();
         let (code, how) = match status.map(|status| (status.signal(), status.code())) {
-            Some((Some(signal), _)) => ("plugin.crashed", format!("was ended by signal {signal} ({})", signal_name(signal))),
-            Some((None, Some(code))) => ("plugin.exited", format!("ended with exit status {code} without finishing")),
+            Some((Some(signal), _)) => (
+                "plugin.crashed",
+                format!("was ended by signal {signal} ({})", signal_name(signal)),
+            ),
+            Some((None, Some(code))) => (
+                "plugin.exited",
+                format!("ended with exit status {code} without finishing"),
+            ),
             _ => ("plugin.crashed", "ended without finishing".to_owned()),
         };
         self.failure(code, format!("the worker process {how}; running then: {running}"))
@@ -346,7 +370,10 @@ impl Supervision<'_> {
         let running = self.calls.describe();
         self.failure(
             "plugin.silent",
-            format!("the worker process said nothing for {} s and was killed; running then: {running}", SILENCE_MAX.as_secs()),
+            format!(
+                "the worker process said nothing for {} s and was killed; running then: {running}",
+                SILENCE_MAX.as_secs()
+            ),
         )
     }
 }

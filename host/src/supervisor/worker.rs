@@ -14,11 +14,11 @@ use whimbrel_plugin_api::{Error, ErrorKind};
 
 use super::protocol::{Command, Task, TaskKind};
 use crate::config::Job;
+use crate::control::Stop;
 use crate::events::{Emitter, Event, Failure, Outcome, RunSummary};
 use crate::loader::library::load;
 use crate::loader::observe::{CallLog, Opener};
 use crate::orchestrator::{self, Opened, TaskContext};
-use crate::control::Stop;
 
 /// How often the worker says that it is alive, and looks for calls that take too long.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -112,7 +112,10 @@ fn watch(emitter: &Emitter, calls: &std::sync::Arc<CallLog>, call_timeout: Durat
                         ),
                     )
                     .with_help("`limits.call_timeout_secs` of the job allows more time");
-                    finish(&emitter, failed(Failure::from(error).at_call(&call.plugin, call.role, call.call)));
+                    finish(
+                        &emitter,
+                        failed(Failure::from(error).at_call(&call.plugin, call.role, call.call)),
+                    );
                     // The hanging thread cannot be ended; the supervisor kills the process if this does not.
                     std::process::exit(1);
                 }
@@ -134,8 +137,12 @@ fn run(
         let loaded = match load(&file.path) {
             Ok(loaded) => loaded,
             Err(mut error) => {
-                error.message =
-                    format!("failed to load plugin `{}` from `{}`: {}", file.name, file.path.display(), error.message);
+                error.message = format!(
+                    "failed to load plugin `{}` from `{}`: {}",
+                    file.name,
+                    file.path.display(),
+                    error.message
+                );
                 return failed(Failure::from(error).at_call(&file.name, file.role, "load"));
             }
         };

@@ -5,8 +5,8 @@
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
-    Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType,
+    Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
 };
 use arrow_array::{Array, ArrayRef};
 use serde_json::Value;
@@ -44,15 +44,22 @@ impl ColumnEncoder {
     pub fn new(record_type: &RecordType, array: &ArrayRef, losses: FieldLosses) -> Self {
         let children = match record_type {
             RecordType::List { item } => vec![Self::new(item, array.as_list::<i32>().values(), losses)],
-            RecordType::Vector => vec![Self::new(&RecordType::FLOAT64, array.as_list::<i32>().values(), losses)],
+            RecordType::Vector => vec![Self::new(
+                &RecordType::FLOAT64,
+                array.as_list::<i32>().values(),
+                losses,
+            )],
             RecordType::Struct { fields } => fields
                 .iter()
                 .zip(array.as_struct().columns())
                 .map(|(field, column)| Self::new(&field.record_type, column, losses))
                 .collect(),
-            RecordType::Geopoint => {
-                array.as_struct().columns().iter().map(|column| Self::new(&RecordType::FLOAT64, column, losses)).collect()
-            }
+            RecordType::Geopoint => array
+                .as_struct()
+                .columns()
+                .iter()
+                .map(|column| Self::new(&RecordType::FLOAT64, column, losses))
+                .collect(),
             _ => Vec::new(),
         };
         Self {
@@ -92,7 +99,9 @@ impl ColumnEncoder {
                 };
                 number(&value.to_string(), out)?;
             }
-            RecordType::Float { bits: 32 } => self.float(array.as_primitive::<Float32Type>().value(row).into(), out),
+            RecordType::Float { bits: 32 } => {
+                self.float(array.as_primitive::<Float32Type>().value(row).into(), out)
+            }
             RecordType::Float { .. } => self.float(array.as_primitive::<Float64Type>().value(row), out),
             RecordType::Decimal { precision, .. } => {
                 let text = if *precision <= 38 {
@@ -116,19 +125,49 @@ impl ColumnEncoder {
                     out.extend(day.to_be_bytes());
                 }
             }
-            RecordType::Time => self.time(TAG_TIME, array.as_primitive::<Time64MicrosecondType>().value(row), out),
+            RecordType::Time => self.time(
+                TAG_TIME,
+                array.as_primitive::<Time64MicrosecondType>().value(row),
+                out,
+            ),
             RecordType::TimestampTz => {
-                self.time(TAG_TIMESTAMP_TZ, array.as_primitive::<TimestampMicrosecondType>().value(row), out);
+                self.time(
+                    TAG_TIMESTAMP_TZ,
+                    array.as_primitive::<TimestampMicrosecondType>().value(row),
+                    out,
+                );
             }
             RecordType::Timestamp => {
-                self.time(TAG_TIMESTAMP, array.as_primitive::<TimestampMicrosecondType>().value(row), out);
+                self.time(
+                    TAG_TIMESTAMP,
+                    array.as_primitive::<TimestampMicrosecondType>().value(row),
+                    out,
+                );
             }
             RecordType::Interval => {
                 let parts = array.as_struct();
                 out.push(TAG_INTERVAL);
-                out.extend(parts.column(0).as_primitive::<Int32Type>().value(row).to_be_bytes());
-                out.extend(parts.column(1).as_primitive::<Int32Type>().value(row).to_be_bytes());
-                out.extend(parts.column(2).as_primitive::<Int64Type>().value(row).to_be_bytes());
+                out.extend(
+                    parts
+                        .column(0)
+                        .as_primitive::<Int32Type>()
+                        .value(row)
+                        .to_be_bytes(),
+                );
+                out.extend(
+                    parts
+                        .column(1)
+                        .as_primitive::<Int32Type>()
+                        .value(row)
+                        .to_be_bytes(),
+                );
+                out.extend(
+                    parts
+                        .column(2)
+                        .as_primitive::<Int64Type>()
+                        .value(row)
+                        .to_be_bytes(),
+                );
             }
             RecordType::Uuid => {
                 out.push(TAG_UUID);
@@ -144,7 +183,10 @@ impl ColumnEncoder {
             }
             RecordType::List { .. } | RecordType::Vector => {
                 let list = array.as_list::<i32>();
-                let (from, to) = (list.value_offsets()[row] as usize, list.value_offsets()[row + 1] as usize);
+                let (from, to) = (
+                    list.value_offsets()[row] as usize,
+                    list.value_offsets()[row + 1] as usize,
+                );
                 out.push(TAG_LIST);
                 out.extend(((to - from) as u64).to_be_bytes());
                 for item in from..to {
@@ -163,7 +205,9 @@ impl ColumnEncoder {
     }
 
     fn float(&self, value: f64, out: &mut Vec<u8>) {
-        if (value.is_nan() && self.losses.nan_to_null) || (value.is_infinite() && self.losses.infinity_to_null) {
+        if (value.is_nan() && self.losses.nan_to_null)
+            || (value.is_infinite() && self.losses.infinity_to_null)
+        {
             out.push(TAG_NULL);
             return;
         }
@@ -209,7 +253,11 @@ impl ColumnEncoder {
             return;
         }
         let unit = self.losses.time_unit_micros;
-        let micros = if infinite || unit == 1 { micros } else { micros.div_euclid(unit).saturating_mul(unit) };
+        let micros = if infinite || unit == 1 {
+            micros
+        } else {
+            micros.div_euclid(unit).saturating_mul(unit)
+        };
         out.push(tag);
         out.extend(micros.to_be_bytes());
     }
@@ -236,7 +284,10 @@ fn number(text: &str, out: &mut Vec<u8>) -> Result<()> {
         _ => (false, text),
     };
     let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().map_err(|_| bad_value("number"))?),
+        Some((mantissa, exponent)) => (
+            mantissa,
+            exponent.parse::<i64>().map_err(|_| bad_value("number"))?,
+        ),
         None => (rest, 0),
     };
     if exponent.abs() > EXPONENT_MAX {
@@ -247,7 +298,11 @@ fn number(text: &str, out: &mut Vec<u8>) -> Result<()> {
     if !is_digits(whole) || !is_digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
         return Err(bad_value("number"));
     }
-    let mut digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).skip_while(|digit| *digit == b'0').collect();
+    let mut digits: Vec<u8> = whole
+        .bytes()
+        .chain(fraction.bytes())
+        .skip_while(|digit| *digit == b'0')
+        .collect();
     let mut exponent = exponent - fraction.len() as i64;
     while digits.last() == Some(&b'0') {
         digits.pop();
@@ -277,7 +332,8 @@ fn json_raw(raw: &serde_json::value::RawValue, out: &mut Vec<u8>) -> Result<()> 
     out.push(TAG_JSON);
     match text.as_bytes().first() {
         Some(b'{') => {
-            let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|_| bad_value("json"))?;
+            let members: BTreeMap<String, &RawValue> =
+                serde_json::from_str(text).map_err(|_| bad_value("json"))?;
             out.push(b'{');
             out.extend((members.len() as u64).to_be_bytes());
             for (name, member) in members {
@@ -318,7 +374,9 @@ mod tests {
 
     fn encoded(record_type: &RecordType, array: ArrayRef, losses: FieldLosses) -> Vec<u8> {
         let mut out = Vec::new();
-        ColumnEncoder::new(record_type, &array, losses).encode(0, true, &mut out).unwrap();
+        ColumnEncoder::new(record_type, &array, losses)
+            .encode(0, true, &mut out)
+            .unwrap();
         out
     }
 
@@ -329,13 +387,32 @@ mod tests {
     #[test]
     fn integers_and_decimals_are_one_class() {
         let int = plain(&RecordType::INT64, Arc::new(Int64Array::from(vec![100])));
-        let decimal = Decimal128Array::from(vec![10_000]).with_precision_and_scale(12, 2).unwrap();
-        assert_eq!(plain(&RecordType::Decimal { precision: 12, scale: 2 }, Arc::new(decimal)), int);
+        let decimal = Decimal128Array::from(vec![10_000])
+            .with_precision_and_scale(12, 2)
+            .unwrap();
+        assert_eq!(
+            plain(
+                &RecordType::Decimal {
+                    precision: 12,
+                    scale: 2
+                },
+                Arc::new(decimal)
+            ),
+            int
+        );
         for text in ["100", "100.00", "1e2", "0100", "+100"] {
-            assert_eq!(plain(&RecordType::Numeric, Arc::new(StringArray::from(vec![text]))), int, "{text}");
+            assert_eq!(
+                plain(&RecordType::Numeric, Arc::new(StringArray::from(vec![text]))),
+                int,
+                "{text}"
+            );
         }
         for text in ["-100", "1000", "10", "0"] {
-            assert_ne!(plain(&RecordType::Numeric, Arc::new(StringArray::from(vec![text]))), int, "{text}");
+            assert_ne!(
+                plain(&RecordType::Numeric, Arc::new(StringArray::from(vec![text]))),
+                int,
+                "{text}"
+            );
         }
     }
 
@@ -359,7 +436,10 @@ mod tests {
     #[test]
     fn json_is_compared_by_value_without_rounding() {
         let json = |text: &str| plain(&RecordType::Json, Arc::new(StringArray::from(vec![text])));
-        assert_eq!(json(r#"{"a":1,"b":[1.0, "x"]}"#), json(r#"{ "b" : [1,"\u0078"], "a":1 }"#));
+        assert_eq!(
+            json(r#"{"a":1,"b":[1.0, "x"]}"#),
+            json(r#"{ "b" : [1,"\u0078"], "a":1 }"#)
+        );
         assert_ne!(json("9007199254740993"), json("9007199254740992"));
         assert_ne!(json("[1,2]"), json("[2,1]"));
         assert_ne!(json(r#"{"a":null}"#), json("{}"));
@@ -380,7 +460,9 @@ mod tests {
         let array: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>]));
         let absent = |losses| {
             let mut out = Vec::new();
-            ColumnEncoder::new(&RecordType::Text, &array, losses).encode(0, false, &mut out).unwrap();
+            ColumnEncoder::new(&RecordType::Text, &array, losses)
+                .encode(0, false, &mut out)
+                .unwrap();
             out
         };
         assert_eq!(absent(FieldLosses::default()), [TAG_ABSENT]);

@@ -1,4 +1,5 @@
 //! Compares one collection of both sides and lists the differences.
+//! Neighbours: `side` reads, `canonical` and `losses` make values comparable.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -8,9 +9,9 @@ use whimbrel_plugin_api::{Collection, ErrorKind};
 
 use super::side::{self, Digest, Method, RecordDigest, Side};
 use crate::config::VerificationLevel;
+use crate::control::Stop;
 use crate::events::{Comparison, Failure, Mismatch, MismatchKind, VerificationResult};
 use crate::loader::observe::OpenedSource;
-use crate::control::Stop;
 
 /// Collections up to this size are compared record by record; above, so many records are sampled.
 pub const EVERY_RECORD_MAX: u64 = 10_000;
@@ -58,7 +59,12 @@ pub fn compare(
     match outcome {
         Ok(()) => {}
         Err(failure) if is_missing_in_sink(&failure) => {
-            note(&mut result, MismatchKind::Schema, format!("the sink has no collection `{}`", both.sink.name), Vec::new());
+            note(
+                &mut result,
+                MismatchKind::Schema,
+                format!("the sink has no collection `{}`", both.sink.name),
+                Vec::new(),
+            );
         }
         Err(failure) => return Err(failure),
     }
@@ -70,7 +76,8 @@ pub fn compare(
 }
 
 fn is_missing_in_sink(failure: &Failure) -> bool {
-    failure.error.kind == ErrorKind::NotFound && failure.role == Some(whimbrel_plugin_api::manifest::Role::Sink)
+    failure.error.kind == ErrorKind::NotFound
+        && failure.role == Some(whimbrel_plugin_api::manifest::Role::Sink)
 }
 
 fn note(result: &mut VerificationResult, kind: MismatchKind, record: String, fields: Vec<String>) {
@@ -135,7 +142,10 @@ fn count_both(
     result.source_count = count(source, &source_request, &method, stop, progress)?;
     result.sink_count = count(sink, &sink_request, &method, stop, progress)?;
     if result.source_count != result.sink_count {
-        let text = format!("{} records in the source, {} in the sink", result.source_count, result.sink_count);
+        let text = format!(
+            "{} records in the source, {} in the sink",
+            result.source_count, result.sink_count
+        );
         note(result, MismatchKind::Count, text, Vec::new());
     }
     Ok(())
@@ -154,7 +164,11 @@ fn records_of_both(
         Some(count) if both.source.estimate.exact => count,
         _ => count(source, &source_request, &method(both, 1), stop, progress)?,
     };
-    let one_in = if expected > EVERY_RECORD_MAX { expected.div_ceil(EVERY_RECORD_MAX) } else { 1 };
+    let one_in = if expected > EVERY_RECORD_MAX {
+        expected.div_ceil(EVERY_RECORD_MAX)
+    } else {
+        1
+    };
     let method = method(both, one_in);
     let theirs = side::read(source, &source_request, &method, stop, progress)?;
     result.source_count = theirs.record_count;
@@ -174,7 +188,12 @@ fn compare_sides(source: &Side, sink: &Side, method: &Method, result: &mut Verif
         note(result, MismatchKind::Count, text, Vec::new());
     }
     if !sink.missing_fields.is_empty() {
-        note(result, MismatchKind::Schema, "the sink lacks fields".to_owned(), sink.missing_fields.clone());
+        note(
+            result,
+            MismatchKind::Schema,
+            "the sink lacks fields".to_owned(),
+            sink.missing_fields.clone(),
+        );
     }
     for label in &sink.unreadable {
         note(result, MismatchKind::Unreadable, label.clone(), Vec::new());
@@ -183,7 +202,10 @@ fn compare_sides(source: &Side, sink: &Side, method: &Method, result: &mut Verif
         match sink.records.get(key) {
             None => note(result, MismatchKind::Missing, record.label.clone(), Vec::new()),
             Some(stored) if stored.copies != record.copies => {
-                let text = format!("{} ({} times expected, {} found)", record.label, record.copies, stored.copies);
+                let text = format!(
+                    "{} ({} times expected, {} found)",
+                    record.label, record.copies, stored.copies
+                );
                 note(result, MismatchKind::Count, text, Vec::new());
             }
             Some(stored) => {

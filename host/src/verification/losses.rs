@@ -1,4 +1,5 @@
 //! Which declared losses apply to a field, in the form in which the canonical encoding asks for them.
+//! The closed list itself is in the plugin API.
 
 use whimbrel_plugin_api::capability::{Loss, TimeUnit};
 use whimbrel_plugin_api::collection::FieldLoss;

@@ -1,4 +1,5 @@
 //! Reads one side of a comparison and keeps what is needed of it: a count and the digests of the chosen records.
+//! Memory is bounded by the sample, not by the collection; keys that are counted have a limit of their own.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,9 +11,9 @@ use whimbrel_plugin_api::{Batch, Error, Schema};
 
 use super::canonical::ColumnEncoder;
 use super::losses::FieldLosses;
+use crate::control::Stop;
 use crate::events::Failure;
 use crate::loader::observe::OpenedSource;
-use crate::control::Stop;
 
 /// 128 bits of a keyed hash; the chance that two of 10^9 differing records share one is below 10^-20.
 pub type Digest = [u8; 16];
@@ -92,7 +93,8 @@ pub fn read(
                 progress(batch.record_count() as u64);
             }
             Item::Rejected(records) => {
-                side.unreadable.extend(records.into_iter().map(|record| record.record));
+                side.unreadable
+                    .extend(records.into_iter().map(|record| record.record));
             }
             Item::End => return Ok(side),
             Item::Heartbeat { .. } | Item::TransactionEnd { .. } | Item::Truncate { .. } => {}
@@ -100,7 +102,12 @@ pub fn read(
     }
 }
 
-fn add(side: &mut Side, keys_seen: &mut HashSet<Digest>, batch: &Batch, method: &Method) -> Result<(), Failure> {
+fn add(
+    side: &mut Side,
+    keys_seen: &mut HashSet<Digest>,
+    batch: &Batch,
+    method: &Method,
+) -> Result<(), Failure> {
     let columns: Vec<Option<(usize, ColumnEncoder)>> = method
         .schema
         .fields
@@ -109,16 +116,29 @@ fn add(side: &mut Side, keys_seen: &mut HashSet<Digest>, batch: &Batch, method: 
             let index = batch.schema.index_of(&field.name)?;
             let losses = FieldLosses::of(&field.name, &method.losses);
             let theirs = &batch.schema.fields[index].record_type;
-            Some((index, ColumnEncoder::new(theirs, batch.records.column(index), losses)))
+            Some((
+                index,
+                ColumnEncoder::new(theirs, batch.records.column(index), losses),
+            ))
         })
         .collect();
-    let key_columns: Vec<usize> =
-        method.key.iter().filter_map(|name| method.schema.index_of(name)).collect();
-    let presence = batch.schema.presence.then(|| batch.records.column(batch.schema.fields.len()).as_binary::<i32>());
+    let key_columns: Vec<usize> = method
+        .key
+        .iter()
+        .filter_map(|name| method.schema.index_of(name))
+        .collect();
+    let presence = batch
+        .schema
+        .presence
+        .then(|| batch.records.column(batch.schema.fields.len()).as_binary::<i32>());
     let mut encoded = Vec::new();
     for row in 0..batch.record_count() {
         let is_present = |index: usize| {
-            presence.is_none_or(|mask| mask.value(row).get(index / 8).is_some_and(|octet| octet >> (index % 8) & 1 == 1))
+            presence.is_none_or(|mask| {
+                mask.value(row)
+                    .get(index / 8)
+                    .is_some_and(|octet| octet >> (index % 8) & 1 == 1)
+            })
         };
         let mut fields = Vec::with_capacity(columns.len());
         for column in &columns {
@@ -131,7 +151,12 @@ fn add(side: &mut Side, keys_seen: &mut HashSet<Digest>, batch: &Batch, method: 
         let key = if key_columns.is_empty() {
             digest(&fields.concat())
         } else {
-            digest(&key_columns.iter().flat_map(|column| fields[*column]).collect::<Vec<u8>>())
+            digest(
+                &key_columns
+                    .iter()
+                    .flat_map(|column| fields[*column])
+                    .collect::<Vec<u8>>(),
+            )
         };
         side.record_count += 1;
         let keyed = !key_columns.is_empty();
@@ -147,7 +172,14 @@ fn add(side: &mut Side, keys_seen: &mut HashSet<Digest>, batch: &Batch, method: 
             Some(known) => known.copies += 1,
             None => {
                 let label = label(batch, method, row);
-                side.records.insert(key, RecordDigest { label, fields, copies: 1 });
+                side.records.insert(
+                    key,
+                    RecordDigest {
+                        label,
+                        fields,
+                        copies: 1,
+                    },
+                );
             }
         }
     }

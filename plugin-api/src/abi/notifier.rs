@@ -1,4 +1,5 @@
 //! The notifier role across the boundary: the producing half and the foreign half.
+//! Contracts: [`crate::notifier`].
 
 use std::sync::OnceLock;
 

@@ -64,8 +64,8 @@ impl<T: ?Sized> Cell<T> {
         self.cancel.clone()
     }
 
-    /// Runs one call: refused while another runs (`plugin.overlapping_calls`), after a panic (`plugin.poisoned`), and
-    /// once the host has cancelled.
+    /// Runs one call: refused while another runs (`plugin.overlapping_calls`) and after a panic (`plugin.poisoned`).
+    /// A cancelled object may still be called, so that a sink can undo what is open.
     pub(crate) fn call<R>(&self, name: &str, body: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
         guard(name, || {
             let mut object = match self.object.try_lock() {

@@ -1,4 +1,5 @@
 //! The one table that a library exports, and the host's view of a loaded library.
+//! Neighbour: `version` turns a symbol of a file into it.
 
 use std::sync::{Arc, OnceLock};
 

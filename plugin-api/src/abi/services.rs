@@ -1,4 +1,5 @@
 //! The host services across the boundary: the one table of functions that a plugin calls.
+//! Here the host is the producing half, and the plugin the foreign one.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! The sink role across the boundary: the producing half and the foreign half.
+//! Contracts: [`crate::sink`]. Schemas are announced under numbers, batches name them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,5 @@
 //! The source role and its streams across the boundary: the producing half and the foreign half.
+//! Contracts: [`crate::source`]. What comes back is checked before it is passed on.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,4 +1,5 @@
 //! The transform role across the boundary: the producing half and the foreign half.
+//! Contracts: [`crate::transform`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};

@@ -4,8 +4,11 @@
 //! is enough, since tables grow only at their end. Versions were compared before, from the manifest in the file.
 
 use abi_stable::StableAbi as _;
-use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
+use abi_stable::abi_stability::abi_checking::{
+    AbiInstabilityErrors, CheckingGlobals, check_layout_compatibility_with_globals,
+};
 use abi_stable::library::{AbiHeaderRef, IsLayoutChecked, LibHeader};
+use abi_stable::type_layout::TypeLayout;
 
 use super::root_module::{ForeignPlugin, PluginModuleRef};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,11 +34,16 @@ pub unsafe fn plugin_from_symbol(symbol: *const ()) -> Result<ForeignPlugin> {
         return Err(mismatch("it does not say how its tables are laid out"));
     };
     let ours = PluginModuleRef::LAYOUT;
-    if let Err(forwards) = check_layout_compatibility(ours, theirs)
-        && check_layout_compatibility(theirs, ours).is_err()
+    if let Err(forwards) = fits(ours, theirs)
+        && fits(theirs, ours).is_err()
     {
         let mut error = mismatch("its tables are laid out in another way");
-        error.causes.push(forwards.to_string());
+        // Both layouts stand in the text, tens of thousands of characters; what differs stands last.
+        let text = forwards.to_string();
+        let difference = text.rsplit("Error:").next().unwrap_or_default();
+        error
+            .causes
+            .push(difference.split_whitespace().collect::<Vec<_>>().join(" "));
         return Err(error);
     }
     // SAFETY: one of the layouts is a prefix of the other, and missing functions are asked for as options.
@@ -48,6 +56,17 @@ pub unsafe fn plugin_from_symbol(symbol: *const ()) -> Result<ForeignPlugin> {
         .with_cause(&error)
     })?;
     Ok(ForeignPlugin::new(module))
+}
+
+/// Whether a library of layout `library` can be used through `interface`.
+///
+/// Each comparison stands alone: what the crate remembers of earlier libraries would refuse a library of this host's own
+/// version once one of an older minor was loaded.
+fn fits(
+    interface: &'static TypeLayout,
+    library: &'static TypeLayout,
+) -> std::result::Result<(), AbiInstabilityErrors> {
+    check_layout_compatibility_with_globals(interface, library, &CheckingGlobals::new())
 }
 
 fn mismatch(what: &str) -> Error {

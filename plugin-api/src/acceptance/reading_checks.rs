@@ -1,4 +1,6 @@
 //! The checks that read: each opens a source anew, reads, and compares with what was declared or expected.
+//!
+//! Neighbours: `stream_checks` (streams as such), `source` (the list of checks and the case).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

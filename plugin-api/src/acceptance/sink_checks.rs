@@ -1,4 +1,6 @@
 //! The checks of a sink's transactions: preparing, committing, taking back, lanes.
+//!
+//! Neighbours: `sink_value_checks` (what is stored), `sink` (the list of checks), `sink_target` (how they write).
 
 use std::sync::Arc;
 
@@ -431,7 +433,7 @@ pub(super) fn replaced_session_is_fenced(target: &Target) -> Checked {
 pub(super) fn undo_takes_back_a_commit(target: &Target) -> Checked {
     needs(target.capabilities.undo, "undo")?;
     let overwrites = target.capabilities.policies.contains(&ConflictPolicy::Overwrite);
-    needs(overwrites, "policy `overwrite`")?;
+    needs(overwrites, "policy: overwrite")?;
     let people = people("people");
     let (mut session, report) = target.prepared(std::slice::from_ref(&people))?;
     let mut state = take_over(&mut session, &lane())?;

@@ -1,4 +1,6 @@
 //! A sink's target as the checks use it: open a session, write in the order of calls, and read back.
+//!
+//! Neighbours: `sink_checks` and `sink_value_checks`, which use it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! The checks of what a sink stores: record types, presence, names and conflict policies.
+//!
+//! Neighbours: `sink_checks` (transactions), [`super::values`] (the edge values), [`super::losses`] (what may differ).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -45,7 +47,7 @@ fn row(index: usize) -> String {
 pub(super) fn same_batch_twice_is_the_same(target: &Target) -> Checked {
     needs(
         target.capabilities.policies.contains(&ConflictPolicy::Overwrite),
-        "policy `overwrite`",
+        "policy: overwrite",
     )?;
     let people = people("people");
     let records = super::sink_target::crowd(10);
@@ -61,7 +63,7 @@ pub(super) fn same_batch_twice_is_the_same(target: &Target) -> Checked {
 pub(super) fn last_record_of_a_key_wins(target: &Target) -> Checked {
     needs(
         target.capabilities.policies.contains(&ConflictPolicy::Overwrite),
-        "policy `overwrite`",
+        "policy: overwrite",
     )?;
     let people = people("people");
     let records = [person(1, "first", 1), person(2, "other", 1), person(1, "last", 2)];
@@ -388,12 +390,12 @@ fn undeclared(target: &Target, people: &Collection, coming: &[Record], policy: C
     let outcome = session.write("people", &batch, policy);
     session.abort()?;
     match outcome {
-        Ok(_) => fail(format!("{policy:?} is not declared, and `write` takes it")),
+        Ok(_) => fail(format!("`{policy:?}` is not declared, and `write` takes it")),
         Err(error) if error.kind == ErrorKind::Unsupported => {
-            skip(format!("the plugin does not declare {policy:?}"))
+            skip(format!("the plugin does not declare `policy: {policy:?}`"))
         }
         Err(error) => fail(format!(
-            "{policy:?} is not declared and gives {}, not an error of kind unsupported",
+            "`{policy:?}` is not declared and gives {}, not an error of kind unsupported",
             error.code
         )),
     }

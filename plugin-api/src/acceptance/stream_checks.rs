@@ -1,4 +1,6 @@
 //! The checks of streams as such: their life beside the source, on other threads, and their end by cancellation.
+//!
+//! Neighbour: `reading_checks`, for what streams deliver.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};

@@ -1,4 +1,6 @@
 //! The suite of the transform role: what every transform's tests run. See the [module page](super) for how.
+//!
+//! Not here: whether what comes out is useful; only that it follows the plan and accounts for every record.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! Values at the edges of every record type: what a sink must store exactly, lose as declared, or refuse aloud.
+//!
+//! Each has a name for messages, and each type an ordinary value and null.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! What a job writes under `config` for the two roles. The doc comments become the tables of the README.
+//! Neighbour: `lib.rs` hands them to the roles.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,8 +19,9 @@ pub struct SourceConfig {
     /// How the files are laid out.
     #[serde(default)]
     pub format: SourceFormat,
-    /// How many records are looked at before the fields and their types are fixed. Files with a schema file beside
-    /// them need none of it.
+    /// How many records are looked at before the fields and their types are fixed: `full` is all of them, in a pass of
+    /// its own; `{ sample: N }` is the first N, and a later record that does not fit ends the run. Files with a
+    /// schema file beside them need neither.
     #[serde(default)]
     pub inference: Inference,
     /// The key of each collection, as a list of fields by collection; goes before the key of a schema file.
@@ -62,8 +64,11 @@ impl SourceConfig {
     /// Checks what the JSON Schema says of numbers, for hosts that do not.
     pub(crate) fn validate(&self) -> Result<()> {
         let refuse = |key: &str, range: &str| {
-            Err(Error::config("config.invalid", format!("`{key}` is out of range (valid: {range})"))
-                .with_place(format!("config.{key}")))
+            Err(Error::config(
+                "config.invalid",
+                format!("`{key}` is out of range (valid: {range})"),
+            )
+            .with_place(format!("config.{key}")))
         };
         if !(1024..=1 << 30).contains(&self.line_bytes_max) {
             return refuse("line_bytes_max", "1024 to 1073741824");
@@ -145,7 +150,10 @@ impl SinkConfig {
         if (1..=19).contains(&self.level) {
             return Ok(());
         }
-        Err(Error::config("config.invalid", "`level` is out of range (valid: 1 to 19)").with_place("config.level"))
+        Err(
+            Error::config("config.invalid", "`level` is out of range (valid: 1 to 19)")
+                .with_place("config.level"),
+        )
     }
 }
 

@@ -42,7 +42,15 @@ impl Part {
             Shape::Value => 1,
             Shape::Document => 2,
         };
-        encode(shape | u8::from(self.is_sample) << 4, [self.identity.size_bytes, self.identity.changed_ns, self.start, self.end])
+        encode(
+            shape | u8::from(self.is_sample) << 4,
+            [
+                self.identity.size_bytes,
+                self.identity.changed_ns,
+                self.start,
+                self.end,
+            ],
+        )
     }
 
     pub(crate) fn decode(cursor: &Cursor) -> Result<Self> {
@@ -54,7 +62,10 @@ impl Part {
             _ => return Err(invalid()),
         };
         Ok(Self {
-            identity: Identity { size_bytes, changed_ns },
+            identity: Identity {
+                size_bytes,
+                changed_ns,
+            },
             shape,
             is_sample: flags & 16 != 0,
             start,
@@ -65,13 +76,19 @@ impl Part {
 
 impl Mark {
     pub(crate) fn encode(self) -> Cursor {
-        encode(u8::from(self.is_array), [self.identity.size_bytes, self.identity.changed_ns, self.offset, 0])
+        encode(
+            u8::from(self.is_array),
+            [self.identity.size_bytes, self.identity.changed_ns, self.offset, 0],
+        )
     }
 
     pub(crate) fn decode(cursor: &Cursor) -> Result<Self> {
         let (flags, [size_bytes, changed_ns, offset, _]) = decode(cursor)?;
         Ok(Self {
-            identity: Identity { size_bytes, changed_ns },
+            identity: Identity {
+                size_bytes,
+                changed_ns,
+            },
             is_array: flags & 1 != 0,
             offset,
         })
@@ -81,7 +98,9 @@ impl Mark {
 fn encode(flags: u8, numbers: [u64; 4]) -> Cursor {
     let mut octets = Vec::with_capacity(LENGTH);
     octets.extend_from_slice(&[VERSION, flags]);
-    numbers.iter().for_each(|number| octets.extend_from_slice(&number.to_le_bytes()));
+    numbers
+        .iter()
+        .for_each(|number| octets.extend_from_slice(&number.to_le_bytes()));
     Cursor(octets)
 }
 
@@ -99,8 +118,11 @@ fn decode(cursor: &Cursor) -> Result<(u8, [u64; 4])> {
 }
 
 fn invalid() -> Error {
-    Error::invalid_data("files.invalid_cursor", "a cursor or partition was not made by this version of the plugin")
-        .with_help("start the run anew")
+    Error::invalid_data(
+        "files.invalid_cursor",
+        "a cursor or partition was not made by this version of the plugin",
+    )
+    .with_help("start the run anew")
 }
 
 #[cfg(test)]
@@ -132,7 +154,10 @@ mod tests {
         };
         assert_eq!(Mark::decode(&mark.encode()).unwrap(), mark);
         for bad in [vec![], vec![1], vec![2; LENGTH], vec![1; LENGTH + 1]] {
-            assert_eq!(Mark::decode(&Cursor(bad)).unwrap_err().code, "files.invalid_cursor");
+            assert_eq!(
+                Mark::decode(&Cursor(bad)).unwrap_err().code,
+                "files.invalid_cursor"
+            );
         }
     }
 }

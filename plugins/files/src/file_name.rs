@@ -15,8 +15,10 @@ const HASH_DIGITS: usize = 32;
 pub(crate) fn stem(name: &str) -> String {
     let leading_dots = name.len() - name.trim_start_matches('.').len();
     let octets = name.as_bytes();
-    let schema_dot =
-        octets.len().checked_sub(".schema".len()).filter(|at| octets[*at..].eq_ignore_ascii_case(b".schema"));
+    let schema_dot = octets
+        .len()
+        .checked_sub(".schema".len())
+        .filter(|at| octets[*at..].eq_ignore_ascii_case(b".schema"));
     let mut stem = String::with_capacity(name.len());
     // Where the last octet begins that leaves room for the hash.
     let mut cut = 0;

@@ -119,7 +119,11 @@ impl Framer {
     /// Goes on behind a value that was cut out in an earlier reading, of an array or of a sequence.
     #[must_use]
     pub(crate) fn behind_value(mut self, is_array: bool) -> Self {
-        self.state = if is_array { State::ArrayRest } else { State::Sequence };
+        self.state = if is_array {
+            State::ArrayRest
+        } else {
+            State::Sequence
+        };
         self
     }
 
@@ -135,7 +139,11 @@ impl Framer {
 
     /// The octets of `frame`, the one that `next` returned last.
     pub(crate) fn octets(&self, frame: &Frame) -> &[u8] {
-        if frame.is_overlong { &self.head } else { &self.buffer[frame.range.clone()] }
+        if frame.is_overlong {
+            &self.head
+        } else {
+            &self.buffer[frame.range.clone()]
+        }
     }
 
     /// The next record, or `None` at the end.
@@ -152,12 +160,15 @@ impl Framer {
     fn next_line(&mut self) -> Result<Option<Frame>> {
         let mut searched = self.start;
         loop {
-            let found = memchr::memchr(b'\n', &self.buffer[searched..self.filled]).map(|index| searched + index);
+            let found =
+                memchr::memchr(b'\n', &self.buffer[searched..self.filled]).map(|index| searched + index);
             let end = match found {
                 Some(end) => end,
                 None if self.is_at_end && self.start == self.filled => return Ok(None),
                 None if self.is_at_end => self.filled,
-                None if self.filled - self.start > self.record_bytes_max => return self.skip_long_line().map(Some),
+                None if self.filled - self.start > self.record_bytes_max => {
+                    return self.skip_long_line().map(Some);
+                }
                 None => {
                     let done = self.filled - self.start;
                     self.fill()?;
@@ -198,7 +209,9 @@ impl Framer {
             let octets = &self.buffer[self.start..self.filled];
             let found = memchr::memchr(b'\n', octets);
             let consumed = found.map_or(octets.len(), |index| index + 1);
-            let kept = found.unwrap_or(octets.len()).min(KEPT_BYTES_MAX - self.head.len());
+            let kept = found
+                .unwrap_or(octets.len())
+                .min(KEPT_BYTES_MAX - self.head.len());
             self.head.extend_from_slice(&octets[..kept]);
             self.start += consumed;
             self.place.offset += consumed as u64;
@@ -216,7 +229,8 @@ impl Framer {
 
     fn keep_head(&mut self, range: Range<usize>) {
         self.head.clear();
-        self.head.extend_from_slice(&self.buffer[range.start..range.end.min(range.start + KEPT_BYTES_MAX)]);
+        self.head
+            .extend_from_slice(&self.buffer[range.start..range.end.min(range.start + KEPT_BYTES_MAX)]);
     }
 
     fn next_value(&mut self) -> Result<Option<Frame>> {
@@ -365,7 +379,10 @@ impl Framer {
 
 /// The file's own name, for messages.
 pub(crate) fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// A place as people and editors write it; line and column count from 1, columns in octets.
@@ -419,7 +436,12 @@ mod tests {
         let mut records = Vec::new();
         while let Some(frame) = framer.next()? {
             let octets = String::from_utf8_lossy(framer.octets(&frame)).into_owned();
-            records.push((octets, frame.place.lines_before + 1, frame.place.column + 1, frame.place.offset));
+            records.push((
+                octets,
+                frame.place.lines_before + 1,
+                frame.place.column + 1,
+                frame.place.offset,
+            ));
         }
         Ok(records)
     }
@@ -429,7 +451,10 @@ mod tests {
         for step in 1..text.len().clamp(2, 40) {
             assert_eq!(cut(text, layout, step).unwrap(), whole, "{step}");
         }
-        whole.into_iter().map(|(text, line, column, _)| format!("{line}:{column} {text}")).collect()
+        whole
+            .into_iter()
+            .map(|(text, line, column, _)| format!("{line}:{column} {text}"))
+            .collect()
     }
 
     #[test]
@@ -448,11 +473,20 @@ mod tests {
         let text = b"\xEF\xBB\xBF [\n{\"a\":\"]},\\\"\"} ,\n  [1,[2]], -12.5 ,null,\"x\"]\n";
         assert_eq!(
             same_at_every_step(text, Layout::Values),
-            ["2:1 {\"a\":\"]},\\\"\"}", "3:3 [1,[2]]", "3:12 -12.5", "3:19 null", "3:24 \"x\""]
+            [
+                "2:1 {\"a\":\"]},\\\"\"}",
+                "3:3 [1,[2]]",
+                "3:12 -12.5",
+                "3:19 null",
+                "3:24 \"x\""
+            ]
         );
         assert!(same_at_every_step(b"[ ]", Layout::Values).is_empty());
         assert!(same_at_every_step(b" \n", Layout::Values).is_empty());
-        assert_eq!(same_at_every_step(b"{\n}{}\n12 34", Layout::Values), ["1:1 {\n}", "2:2 {}", "3:1 12", "3:4 34"]);
+        assert_eq!(
+            same_at_every_step(b"{\n}{}\n12 34", Layout::Values),
+            ["1:1 {\n}", "2:2 {}", "3:1 12", "3:4 34"]
+        );
     }
 
     #[test]
@@ -471,7 +505,11 @@ mod tests {
         ] {
             for step in 1..text.len() + 1 {
                 let error = cut(text.as_bytes(), Layout::Values, step).unwrap_err();
-                assert_eq!((error.code.as_str(), error.place.as_deref()), ("files.malformed_file", Some(place)), "{text}");
+                assert_eq!(
+                    (error.code.as_str(), error.place.as_deref()),
+                    ("files.malformed_file", Some(place)),
+                    "{text}"
+                );
             }
         }
     }
@@ -490,8 +528,15 @@ mod tests {
         let text = format!("1\n{}\n2\n{}", "x".repeat(900_000), "y".repeat(5_000));
         for step in [1_000, 300_000, usize::MAX] {
             let records = cut(text.as_bytes(), Layout::Lines, step).unwrap();
-            let lengths: Vec<_> = records.iter().map(|(text, line, ..)| (text.len(), *line)).collect();
-            assert_eq!(lengths, [(1, 1), (KEPT_BYTES_MAX, 2), (1, 3), (KEPT_BYTES_MAX, 4)], "{step}");
+            let lengths: Vec<_> = records
+                .iter()
+                .map(|(text, line, ..)| (text.len(), *line))
+                .collect();
+            assert_eq!(
+                lengths,
+                [(1, 1), (KEPT_BYTES_MAX, 2), (1, 3), (KEPT_BYTES_MAX, 4)],
+                "{step}"
+            );
         }
     }
 }

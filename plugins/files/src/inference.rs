@@ -4,62 +4,19 @@
 //! file are joined in their order, so that threads can share the work. Neighbours: [`crate::scan`] (kinds of values),
 //! [`crate::format`] (files), [`crate::type_mapping`] (the rules for people).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use whimbrel_plugin_api::record_type::PRESENCE_COLUMN;
 use whimbrel_plugin_api::{Field, RecordType, Schema};
 
-use crate::scan::{self, Kinds, ScanError};
+use crate::field_names::FieldNames;
+use crate::kinds::Kinds;
+use crate::scan::{self, ScanError};
 
 /// The field of records that are not objects.
 pub(crate) const VALUE_FIELD: &str = "value";
 /// The field of objects that are kept whole.
 pub(crate) const DOCUMENT_FIELD: &str = "document";
-
-/// Names of fields with their positions. Records mostly have the same members in the same order, so it guesses the
-/// next one before it looks it up.
-#[derive(Debug, Default)]
-struct Names {
-    names: Vec<Box<str>>,
-    index: HashMap<Box<str>, usize>,
-    /// Per field the one that followed it in the last record.
-    followers: Vec<usize>,
-}
-
-impl Names {
-    /// The position of a name as written in the file; `None` if it is new. Then `spelled` has its text.
-    #[inline]
-    fn find(&self, guess: usize, name: &[u8], is_escaped: bool, spelled: &mut String) -> Option<usize> {
-        if !is_escaped && self.names.get(guess).is_some_and(|known| known.as_bytes() == name) {
-            return Some(guess);
-        }
-        spelled.clear();
-        // The scanner and the check for UTF-8 have accepted both forms.
-        let text = std::str::from_utf8(name).unwrap_or_default();
-        if is_escaped {
-            *spelled = serde_json::from_str(&format!("\"{text}\"")).unwrap_or_default();
-        } else {
-            spelled.push_str(text);
-        }
-        self.index.get(spelled.as_str()).copied()
-    }
-
-    fn push(&mut self, name: &str) -> usize {
-        let position = self.names.len();
-        self.names.push(name.into());
-        self.index.insert(name.into(), position);
-        self.followers.push(position + 1);
-        position
-    }
-
-    fn truncate(&mut self, length: usize) {
-        for name in self.names.drain(length..) {
-            self.index.remove(&name);
-        }
-        self.followers.truncate(length);
-    }
-}
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
@@ -72,7 +29,7 @@ struct Seen {
 /// What was seen of the records of a file, or of a part of it.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    names: Names,
+    names: FieldNames,
     seen: Vec<Seen>,
     /// Kinds of the records themselves.
     records: Kinds,
@@ -117,8 +74,12 @@ impl Tally {
     /// Looks at one record. One with a fault leaves no trace but a count.
     pub(crate) fn observe(&mut self, octets: &[u8]) {
         self.looked_at += 1;
-        let known = self.names.names.len();
-        let outcome = if std::str::from_utf8(octets).is_ok() { self.scan(octets).ok() } else { None };
+        let known = self.names.len();
+        let outcome = if simdutf8::basic::from_utf8(octets).is_ok() {
+            self.scan(octets).ok()
+        } else {
+            None
+        };
         if outcome.is_none_or(|outcome| outcome.is_duplicate) {
             self.names.truncate(known);
             self.seen.truncate(known);
@@ -165,7 +126,7 @@ impl Tally {
             }
             let position = match names.find(guess, name, is_escaped, spelled) {
                 Some(position) => position,
-                None if names.names.len() == fields_max => {
+                None if names.len() == fields_max => {
                     is_beyond_limit = true;
                     return;
                 }
@@ -179,10 +140,10 @@ impl Tally {
             field.last_record = looked_at;
             members.push((position, kinds));
             if let Some(previous) = previous {
-                names.followers[previous] = position;
+                names.follow(previous, position);
             }
             previous = Some(position);
-            guess = names.followers[position];
+            guess = names.follower(position);
         })?;
         Ok(Scanned {
             kinds,
@@ -198,10 +159,10 @@ impl Tally {
         self.duplicate_count += later.duplicate_count;
         self.rejected_count += later.rejected_count;
         self.has_too_many_fields |= later.has_too_many_fields;
-        for (name, theirs) in later.names.names.iter().zip(&later.seen) {
-            let position = match self.names.index.get(name) {
-                Some(position) => *position,
-                None if self.names.names.len() == self.fields_max => {
+        for (name, theirs) in later.names.iter().zip(&later.seen) {
+            let position = match self.names.position(name) {
+                Some(position) => position,
+                None if self.names.len() == self.fields_max => {
                     self.has_too_many_fields = true;
                     return;
                 }
@@ -219,24 +180,37 @@ impl Tally {
     /// Fixes fields and types. With `is_complete` every record was looked at, so that what no record lacks is never
     /// absent, and what was never null is not nullable.
     pub(crate) fn resolve(&self, is_complete: bool) -> Inferred {
-        let has_reserved_name = self.names.index.contains_key(PRESENCE_COLUMN);
+        let has_reserved_name = self.names.position(PRESENCE_COLUMN).is_some();
         let (shape, fields, presence) = if self.records.has_any(Kinds::ALL.without(Kinds::OBJECT)) {
-            (Shape::Value, vec![field(VALUE_FIELD, self.records, is_complete)], false)
+            (
+                Shape::Value,
+                vec![field(VALUE_FIELD, self.records, is_complete)],
+                false,
+            )
         } else if self.has_too_many_fields || has_reserved_name {
-            (Shape::Document, vec![field(DOCUMENT_FIELD, Kinds::OBJECT, is_complete)], false)
+            (
+                Shape::Document,
+                vec![field(DOCUMENT_FIELD, Kinds::OBJECT, is_complete)],
+                false,
+            )
         } else {
             let is_absent = |seen: &Seen| seen.record_count < self.record_count;
-            let fields = self.names.names.iter().zip(&self.seen);
-            let fields =
-                fields.map(|(name, seen)| field(name, seen.kinds, is_complete && !is_absent(seen))).collect();
-            (Shape::Columns, fields, !is_complete || self.seen.iter().any(is_absent))
+            let fields = self.names.iter().zip(&self.seen);
+            let fields = fields
+                .map(|(name, seen)| field(name, seen.kinds, is_complete && !is_absent(seen)))
+                .collect();
+            (
+                Shape::Columns,
+                fields,
+                !is_complete || self.seen.iter().any(is_absent),
+            )
         };
         let one_column = shape != Shape::Columns;
         Inferred {
             schema: Arc::new(Schema {
                 version: 0,
                 fields,
-                presence: presence && !self.names.names.is_empty(),
+                presence: presence && self.names.len() > 0,
             }),
             shape,
             fallback: match shape {
@@ -290,21 +264,6 @@ pub(crate) fn record_type(kinds: Kinds) -> RecordType {
     }
 }
 
-/// The kinds that a field of an inferred type can hold as they are written.
-fn fitting(record_type: &RecordType) -> Kinds {
-    let integers = Kinds::INT_53.with(Kinds::INT_64);
-    let kinds = match record_type {
-        RecordType::Bool => Kinds::BOOL,
-        RecordType::Int { .. } => integers,
-        RecordType::Decimal { .. } => integers.with(Kinds::UNSIGNED_64),
-        RecordType::Float { .. } => Kinds::INT_53.with(Kinds::FLOAT).with(Kinds::NEGATIVE_ZERO),
-        RecordType::Numeric => Kinds::NUMBERS.without(Kinds::NEGATIVE_ZERO).without(Kinds::HUGE),
-        RecordType::Text => Kinds::TEXT,
-        _ => Kinds::ALL,
-    };
-    kinds.with(Kinds::NULL)
-}
-
 /// How records become columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -339,75 +298,10 @@ pub(crate) struct Inferred {
     pub(crate) is_complete: bool,
 }
 
-/// Holds later records against the types that were fixed from a sample.
-pub(crate) struct Fit {
-    names: Names,
-    fitting: Vec<Kinds>,
-    shape: Shape,
-    spelled: String,
-}
-
-/// Why a record does not fit.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Misfit {
-    /// It has a field that no record of the sample had.
-    NewField(String),
-    /// A field holds something else than in the sample.
-    OtherType { field: String, type_name: String, given: String },
-}
-
-impl Fit {
-    pub(crate) fn new(inferred: &Inferred) -> Self {
-        let mut names = Names::default();
-        for field in &inferred.schema.fields {
-            names.push(&field.name);
-        }
-        Self {
-            names,
-            fitting: inferred.schema.fields.iter().map(|field| fitting(&field.record_type)).collect(),
-            shape: inferred.shape,
-            spelled: String::new(),
-        }
-    }
-
-    /// The first thing of a record that does not fit. A record with a fault fits: it will be rejected for that.
-    pub(crate) fn misfit(&mut self, schema: &Schema, octets: &[u8]) -> Option<Misfit> {
-        let mut misfit = None;
-        let mut guess = 0;
-        let is_columns = self.shape == Shape::Columns;
-        let outcome = scan::record(octets, |name, is_escaped, kinds| {
-            if !is_columns || misfit.is_some() {
-                return;
-            }
-            match self.names.find(guess, name, is_escaped, &mut self.spelled) {
-                None => misfit = Some(Misfit::NewField(self.spelled.clone())),
-                Some(position) => {
-                    if kinds.has_any(Kinds::ALL.without(self.fitting[position])) {
-                        misfit = Some(other_type(&schema.fields[position], kinds));
-                    }
-                    guess = position + 1;
-                }
-            }
-        });
-        let kinds = outcome.ok()?;
-        let wanted = if self.shape == Shape::Value { self.fitting[0] } else { Kinds::OBJECT };
-        if kinds.has_any(Kinds::ALL.without(wanted)) {
-            let field = schema.fields.first();
-            return Some(Misfit::OtherType {
-                field: String::new(),
-                type_name: field.filter(|_| !is_columns).map_or("object".to_owned(), |field| field.record_type.to_string()),
-                given: kinds.names(),
-            });
-        }
-        misfit
-    }
-}
-
-fn other_type(field: &Field, kinds: Kinds) -> Misfit {
-    Misfit::OtherType {
-        field: field.name.clone(),
-        type_name: field.record_type.to_string(),
-        given: kinds.names(),
+impl Inferred {
+    /// All records that were looked at: those that will be read, and those that will be rejected.
+    pub(crate) fn looked_at(&self) -> u64 {
+        self.record_count + self.rejected_count
     }
 }
 
@@ -426,9 +320,18 @@ mod tests {
     fn types(records: &[&str]) -> String {
         let inferred = tally(records).resolve(true);
         let fields = inferred.schema.fields.iter().map(|field| {
-            format!("{}: {}{}", field.name, field.record_type, if field.nullable { "?" } else { "" })
+            format!(
+                "{}: {}{}",
+                field.name,
+                field.record_type,
+                if field.nullable { "?" } else { "" }
+            )
         });
-        let presence = if inferred.schema.presence { " +presence" } else { "" };
+        let presence = if inferred.schema.presence {
+            " +presence"
+        } else {
+            ""
+        };
         fields.collect::<Vec<_>>().join(", ") + presence
     }
 
@@ -456,7 +359,10 @@ mod tests {
             ("[1] 1", "variant"),
             ("[1] \"1\"", "variant"),
         ] {
-            let records: Vec<String> = values.split(' ').map(|value| format!("{{\"a\":{value}}}")).collect();
+            let records: Vec<String> = values
+                .split(' ')
+                .map(|value| format!("{{\"a\":{value}}}"))
+                .collect();
             let records: Vec<&str> = records.iter().map(String::as_str).collect();
             assert_eq!(types(&records), format!("a: {expected}"), "{values}");
         }
@@ -474,7 +380,10 @@ mod tests {
 
     #[test]
     fn names_are_the_same_however_they_are_escaped() {
-        assert_eq!(types(&[r#"{"é\n":1}"#, r#"{"\u00e9\u000a":"x"}"#]), "é\n: variant");
+        assert_eq!(
+            types(&[r#"{"é\n":1}"#, r#"{"\u00e9\u000a":"x"}"#]),
+            "é\n: variant"
+        );
         let tally = tally(&[r#"{"a":1,"\u0061":2}"#]);
         assert_eq!((tally.duplicate_count, tally.record_count), (1, 0));
     }
@@ -490,7 +399,12 @@ mod tests {
             r#"{"a":2}"#,
         ])
         .resolve(true);
-        let names: Vec<_> = inferred.schema.fields.iter().map(|field| field.name.as_str()).collect();
+        let names: Vec<_> = inferred
+            .schema
+            .fields
+            .iter()
+            .map(|field| field.name.as_str())
+            .collect();
         assert_eq!(names, ["a"]);
         assert_eq!(inferred.schema.fields[0].record_type, RecordType::INT64);
         assert_eq!((inferred.record_count, inferred.rejected_count), (2, 4));
@@ -513,7 +427,10 @@ mod tests {
         tally.observe(b"{\"x\":1,\"x\":2}");
         let inferred = tally.resolve(true);
         assert_eq!(inferred.fallback, Some(Fallback::TooManyFields(3)));
-        assert_eq!(inferred.record_count, 11, "a member that stands twice is kept in the document");
+        assert_eq!(
+            inferred.record_count, 11,
+            "a member that stands twice is kept in the document"
+        );
         assert_eq!(types(&[r#"{"__presence":1}"#]), "document: json");
     }
 
@@ -521,27 +438,6 @@ mod tests {
     fn a_sample_leaves_room_for_null_and_absent() {
         let inferred = tally(&[r#"{"a":1}"#]).resolve(false);
         assert!(inferred.schema.presence && inferred.schema.fields[0].nullable);
-    }
-
-    #[test]
-    fn what_does_not_fit_a_sample_is_named() {
-        let inferred = tally(&[r#"{"a":1,"b":"x"}"#]).resolve(false);
-        let mut fit = Fit::new(&inferred);
-        let mut misfit = |text: &str| fit.misfit(&inferred.schema, text.as_bytes());
-        for good in ["{}", r#"{"b":null}"#, r#"{"b":"y","a":-9223372036854775808}"#, "{\"a\":"] {
-            assert_eq!(misfit(good), None, "{good}");
-        }
-        assert_eq!(misfit(r#"{"a":1,"c":2}"#), Some(Misfit::NewField("c".into())));
-        let other = |field: &str, type_name: &str, given: &str| {
-            Some(Misfit::OtherType {
-                field: field.into(),
-                type_name: type_name.into(),
-                given: given.into(),
-            })
-        };
-        assert_eq!(misfit(r#"{"a":1.5}"#), other("a", "int64", "float"));
-        assert_eq!(misfit(r#"{"b":[]}"#), other("b", "text", "array"));
-        assert_eq!(misfit("[]"), other("", "object", "array"));
     }
 
     proptest! {

@@ -8,12 +8,18 @@
 pub mod config;
 mod cursor;
 mod error;
+mod field_names;
 mod file_name;
+mod fit;
 mod format;
 mod framing;
 mod inference;
+mod kinds;
+mod listing;
 mod load;
+mod look;
 mod number;
+mod prepare;
 mod scan;
 mod schema_file;
 pub mod sink;

@@ -11,7 +11,7 @@ use whimbrel_plugin_api::{Error, ErrorKind, Result};
 
 use crate::config::{Compression, SinkFormat};
 use crate::error::io_error;
-use crate::format;
+use crate::listing;
 use crate::schema_file::{self, replace, sync_folder};
 
 /// Its name in the folder.
@@ -25,8 +25,12 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Load {
     version: u32,
+    /// Something is committed; before that, what was in the folder is what a reader finds.
+    pub(crate) has_commits: bool,
     /// Everything is written, names are being changed.
     pub(crate) is_finishing: bool,
+    /// Collections that were there before and stay as they are.
+    pub(crate) refused: Vec<String>,
     pub(crate) targets: Vec<Target>,
 }
 
@@ -75,7 +79,9 @@ impl Load {
     pub(crate) fn new(targets: Vec<Target>) -> Self {
         Self {
             version: VERSION,
+            has_commits: false,
             is_finishing: false,
+            refused: Vec::new(),
             targets,
         }
     }
@@ -101,14 +107,20 @@ impl Load {
             .with_help("delete it and the `.partial` files beside it, then run the job again; finished files are not concerned")
         };
         let load: Self = serde_json::from_slice(&octets).map_err(|error| damaged().with_cause(&error))?;
-        if load.version == VERSION { Ok(Some(load)) } else { Err(damaged()) }
+        if load.version == VERSION {
+            Ok(Some(load))
+        } else {
+            Err(damaged())
+        }
     }
 
     /// Makes this the state of `folder`, durably.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
-        let octets = serde_json::to_vec(self)
-            .map_err(|error| Error::internal("the record of a load could not be written as JSON").with_cause(&error))?;
-        replace(&Self::path(folder), &octets)
+        let octets = serde_json::to_vec(self).map_err(|error| {
+            Error::internal("the record of a load could not be written as JSON").with_cause(&error)
+        })?;
+        replace(&Self::path(folder), &octets, fs::File::sync_all)?;
+        sync_folder(folder)
     }
 
     /// Removes what was written and the record of it.
@@ -126,7 +138,10 @@ impl Load {
             let data = folder.join(target.data_name());
             for (partial, wanted) in [
                 (folder.join(target.partial_name()), data.clone()),
-                (folder.join(target.partial_schema_name()), folder.join(target.schema_name())),
+                (
+                    folder.join(target.partial_schema_name()),
+                    folder.join(target.schema_name()),
+                ),
             ] {
                 match fs::rename(&partial, &wanted) {
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound && wanted.is_file() => {}
@@ -134,7 +149,10 @@ impl Load {
                 }
             }
             // What `existing: replace` replaces may have another layout or compression, and so another name.
-            for other in format::data_files(folder, &target.stem).iter().filter(|other| **other != data) {
+            for other in listing::data_files(folder, &target.stem)
+                .iter()
+                .filter(|other| **other != data)
+            {
                 remove(other)?;
             }
         }
@@ -167,8 +185,10 @@ mod tests {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -196,7 +216,11 @@ mod tests {
                 fs::remove_file(folder.join("a.json.zst")).unwrap();
             }
             Load::read(folder).unwrap().unwrap().finish(folder).unwrap();
-            assert_eq!(names(folder), ["a.ndjson", "a.schema.json", "b.ndjson", "b.schema.json"], "{done}");
+            assert_eq!(
+                names(folder),
+                ["a.ndjson", "a.schema.json", "b.ndjson", "b.schema.json"],
+                "{done}"
+            );
         }
     }
 
@@ -204,7 +228,11 @@ mod tests {
     fn a_damaged_record_is_named() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Load::read(folder.path()).unwrap(), None);
-        for text in ["", "{", "{\"version\":2,\"is_finishing\":false,\"targets\":[]}"] {
+        for text in [
+            "",
+            "{",
+            "{\"version\":2,\"has_commits\":false,\"is_finishing\":false,\"refused\":[],\"targets\":[]}",
+        ] {
             fs::write(folder.path().join(FILE_NAME), text).unwrap();
             assert_eq!(Load::read(folder.path()).unwrap_err().code, "files.load_damaged");
         }

@@ -5,7 +5,8 @@
 
 use std::io::Write as _;
 
-use crate::scan::{Fault, Kinds, Scan, ScanError};
+use crate::kinds::Kinds;
+use crate::scan::{Fault, Scan, ScanError};
 
 /// Digits before the point that Postgres `numeric`, the widest of the systems, can hold. Source: its manual, 8.1.2.
 const DIGITS_BEFORE_POINT_MAX: i64 = 131_072;
@@ -39,7 +40,11 @@ pub(crate) fn skip(octets: &[u8], at: usize) -> Scan<usize> {
 /// Index after the number at `at`, and its kind.
 pub(crate) fn classify(octets: &[u8], at: usize) -> Scan<(usize, Kinds)> {
     let parts = parts(octets, at)?;
-    let kinds = if parts.is_integer { integer(octets, &parts) } else { fractional(octets, at, &parts) };
+    let kinds = if parts.is_integer {
+        integer(octets, &parts)
+    } else {
+        fractional(octets, at, &parts)
+    };
     Ok((parts.end, kinds))
 }
 
@@ -47,7 +52,11 @@ pub(crate) fn classify(octets: &[u8], at: usize) -> Scan<(usize, Kinds)> {
 fn parts(octets: &[u8], start: usize) -> Scan<Parts> {
     let expected = |at: usize, what| ScanError {
         at,
-        fault: if at >= octets.len() { Fault::Incomplete } else { Fault::Malformed(what) },
+        fault: if at >= octets.len() {
+            Fault::Incomplete
+        } else {
+            Fault::Malformed(what)
+        },
     };
     let mut at = start;
     let is_negative = octets.get(at) == Some(&b'-');
@@ -115,7 +124,9 @@ fn integer(octets: &[u8], parts: &Parts) -> Kinds {
     match digits.len() {
         0..=15 => Kinds::INT_53,
         16..=20 => {
-            let magnitude = digits.iter().fold(0_u128, |sum, digit| sum * 10 + u128::from(digit - b'0'));
+            let magnitude = digits
+                .iter()
+                .fold(0_u128, |sum, digit| sum * 10 + u128::from(digit - b'0'));
             let int_64_max = i64::MAX as u128 + u128::from(parts.is_negative);
             match magnitude {
                 _ if magnitude <= INT_53_MAX => Kinds::INT_53,
@@ -131,7 +142,11 @@ fn integer(octets: &[u8], parts: &Parts) -> Kinds {
 
 fn fractional(octets: &[u8], start: usize, parts: &Parts) -> Kinds {
     let Some(written) = Decimal::of(octets, parts) else {
-        return if parts.is_negative { Kinds::NEGATIVE_ZERO } else { Kinds::FLOAT };
+        return if parts.is_negative {
+            Kinds::NEGATIVE_ZERO
+        } else {
+            Kinds::FLOAT
+        };
     };
     if written.count <= DIGITS_SAFE && EXPONENTS_SAFE.contains(&written.exponent) {
         return Kinds::FLOAT;
@@ -150,7 +165,9 @@ fn fractional(octets: &[u8], start: usize, parts: &Parts) -> Kinds {
 
 /// Whether `text` reads as a float whose shortest text is numerically `written`.
 fn is_shortest(text: &[u8], written: &Decimal) -> bool {
-    let value = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
+    let value = std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse::<f64>().ok());
     let Some(value) = value.filter(|value| value.is_finite() && *value != 0.0) else {
         return false;
     };
@@ -162,7 +179,10 @@ fn is_shortest(text: &[u8], written: &Decimal) -> bool {
     }
     let left = rest.len();
     let shortest = &room[..room.len() - left];
-    parts(shortest, 0).ok().and_then(|parts| Decimal::of(shortest, &parts)).is_some_and(|shortest| shortest == *written)
+    parts(shortest, 0)
+        .ok()
+        .and_then(|parts| Decimal::of(shortest, &parts))
+        .is_some_and(|shortest| shortest == *written)
 }
 
 /// The significant digits of a number, and the power of ten of the first; never zero.
@@ -241,21 +261,48 @@ mod tests {
     #[test]
     fn a_float_is_one_only_if_nothing_is_rounded() {
         for exact in [
-            "0.1", "1.0", "1e2", "1E+2", "-1.5", "0.10", "100.00", "5e-324", "1.7976931348623157e308", "1e23", "0e9",
-            "0.30000000000000004", "123456789012345e-5", "2.2250738585072014e-308", "1e300", "1e-300", "0.0000001",
+            "0.1",
+            "1.0",
+            "1e2",
+            "1E+2",
+            "-1.5",
+            "0.10",
+            "100.00",
+            "5e-324",
+            "1.7976931348623157e308",
+            "1e23",
+            "0e9",
+            "0.30000000000000004",
+            "123456789012345e-5",
+            "2.2250738585072014e-308",
+            "1e300",
+            "1e-300",
+            "0.0000001",
         ] {
             assert_eq!(kind(exact), Kinds::FLOAT, "{exact}");
         }
         for rounded in [
-            "0.1000000000000000055511151231257827", "1e400", "-1e400", "1e-400", "0.30000000000000000001",
-            "9007199254740993.0", "4e-324", "1.00000000000000001", "123456789.123456789012",
+            "0.1000000000000000055511151231257827",
+            "1e400",
+            "-1e400",
+            "1e-400",
+            "0.30000000000000000001",
+            "9007199254740993.0",
+            "4e-324",
+            "1.00000000000000001",
+            "123456789.123456789012",
         ] {
             assert_eq!(kind(rounded), Kinds::DECIMAL, "{rounded}");
         }
         for zero in ["-0.0", "-0e5", "-0.000e-7"] {
             assert_eq!(kind(zero), Kinds::NEGATIVE_ZERO, "{zero}");
         }
-        for huge in ["1e131072", "1e999999999999999999999", "1e-16384", "1e-99999999999999999999"] {
+        for huge in [
+            "1e131072",
+            "1e999999999999999999999",
+            "1e-16384",
+            "1e-99999999999999999999",
+        ] {
             assert_eq!(kind(huge), Kinds::HUGE, "{huge}");
         }
         assert_eq!(kind("1e131071"), Kinds::DECIMAL);

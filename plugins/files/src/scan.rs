@@ -1,9 +1,10 @@
 //! A scanner of JSON text that builds nothing: where a value ends, of which kind it is, and what is wrong with it.
 //!
-//! It reads untrusted octets, so it neither recurses nor allocates. The grammar is RFC 8259; beyond it a lone
-//! surrogate in an escape and nesting over [`NESTING_MAX`] are faults. Whether the octets are UTF-8 is the caller's
-//! question. Neighbours: [`crate::number`] (kinds of numbers), [`crate::inference`] and [`crate::framing`] (the users).
+//! It reads untrusted octets, so it neither recurses nor allocates. The grammar is RFC 8259; beyond it nesting over
+//! [`NESTING_MAX`] is a fault, and so is a lone surrogate where a text would be read (what lies deeper stays JSON and keeps
+//! it). Whether the octets are UTF-8 is the caller's question. Neighbours: [`crate::number`] (kinds of numbers), [`crate::inference`] and [`crate::framing`] (the users).
 
+use crate::kinds::Kinds;
 use crate::number;
 
 /// How deep arrays and objects may nest: the limit of serde_json and of most readers of JSON.
@@ -16,7 +17,7 @@ pub(crate) enum Fault {
     Incomplete,
     /// It is not JSON; the text says what was expected.
     Malformed(&'static str),
-    /// An escape names half of a surrogate pair, which no UTF-8 text can hold.
+    /// An escape in a text or name of the record's own names half of a surrogate pair, which no text can hold.
     LoneSurrogate,
     /// Arrays and objects nest deeper than [`NESTING_MAX`].
     TooDeep,
@@ -40,68 +41,6 @@ fn fail<T>(at: usize, fault: Fault) -> Scan<T> {
 
 fn malformed<T>(at: usize, expected: &'static str) -> Scan<T> {
     fail(at, Fault::Malformed(expected))
-}
-
-/// The kinds of JSON value that were seen in one place, as a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Kinds(u16);
-
-impl Kinds {
-    pub(crate) const NULL: Self = Self(1);
-    pub(crate) const BOOL: Self = Self(1 << 1);
-    /// An integer that a 64-bit float holds: at most 2^53 on either side of zero.
-    pub(crate) const INT_53: Self = Self(1 << 2);
-    /// Another integer of 64 bits.
-    pub(crate) const INT_64: Self = Self(1 << 3);
-    /// An integer above those, of 64 bits without sign.
-    pub(crate) const UNSIGNED_64: Self = Self(1 << 4);
-    /// A number that a 64-bit float holds, so that its shortest text is numerically the same.
-    pub(crate) const FLOAT: Self = Self(1 << 5);
-    /// Negative zero, which only a float can hold.
-    pub(crate) const NEGATIVE_ZERO: Self = Self(1 << 6);
-    /// Any other number.
-    pub(crate) const DECIMAL: Self = Self(1 << 7);
-    /// A number of more digits than a `numeric` of any system holds.
-    pub(crate) const HUGE: Self = Self(1 << 8);
-    pub(crate) const TEXT: Self = Self(1 << 9);
-    pub(crate) const OBJECT: Self = Self(1 << 10);
-    pub(crate) const ARRAY: Self = Self(1 << 11);
-
-    /// Every kind.
-    pub(crate) const ALL: Self = Self((1 << 12) - 1);
-    pub(crate) const CONTAINER: Self = Self::OBJECT.with(Self::ARRAY);
-    /// The kinds of number.
-    pub(crate) const NUMBERS: Self = Self(0b1_1111_1100);
-
-    pub(crate) const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    pub(crate) const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    pub(crate) const fn has_any(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// How a person reads the set.
-    pub(crate) fn names(self) -> String {
-        const NAMES: [(Kinds, &str); 9] = [
-            (Kinds::NULL, "null"),
-            (Kinds::BOOL, "bool"),
-            (Kinds::INT_53.with(Kinds::INT_64), "integer"),
-            (Kinds::UNSIGNED_64, "integer above 2^63 - 1"),
-            (Kinds::FLOAT.with(Kinds::NEGATIVE_ZERO), "float"),
-            (Kinds::DECIMAL.with(Kinds::HUGE), "number that no float holds exactly"),
-            (Kinds::TEXT, "text"),
-            (Kinds::OBJECT, "object"),
-            (Kinds::ARRAY, "array"),
-        ];
-        let names: Vec<&str> =
-            NAMES.iter().filter(|(kinds, _)| self.has_any(*kinds)).map(|(_, name)| *name).collect();
-        names.join(", ")
-    }
 }
 
 /// A string in quotes.
@@ -130,10 +69,14 @@ pub(crate) fn record<'text>(
     }
     loop {
         let start = at;
-        let name = member_name(octets, at)?;
+        let name = member_name(octets, at, true)?;
         at = skip_space(octets, name.colon + 1);
         let (end, kinds) = value(octets, at)?;
-        visit(&octets[start + 1..name.quoted.end - 1], name.quoted.is_escaped, kinds);
+        visit(
+            &octets[start + 1..name.quoted.end - 1],
+            name.quoted.is_escaped,
+            kinds,
+        );
         at = skip_space(octets, end);
         match octet(octets, at)? {
             b',' => at = skip_space(octets, at + 1),
@@ -145,13 +88,17 @@ pub(crate) fn record<'text>(
 
 fn at_end(octets: &[u8], at: usize) -> Scan<()> {
     let at = skip_space(octets, at);
-    if at == octets.len() { Ok(()) } else { malformed(at, "the end of the record") }
+    if at == octets.len() {
+        Ok(())
+    } else {
+        malformed(at, "the end of the record")
+    }
 }
 
 /// Scans the value that begins at `at`: index after it, and its kind.
 fn value(octets: &[u8], at: usize) -> Scan<(usize, Kinds)> {
     match octet(octets, at)? {
-        b'"' => Ok((string(octets, at)?.end, Kinds::TEXT)),
+        b'"' => Ok((string(octets, at, true)?.end, Kinds::TEXT)),
         b'-' | b'0'..=b'9' => number::classify(octets, at),
         b'{' => Ok((skip_value(octets, at)?, Kinds::OBJECT)),
         b'[' => Ok((skip_value(octets, at)?, Kinds::ARRAY)),
@@ -170,7 +117,7 @@ pub(crate) fn skip_value(octets: &[u8], mut at: usize) -> Scan<usize> {
     'value: loop {
         at = skip_space(octets, at);
         match octet(octets, at)? {
-            b'"' => at = string(octets, at)?.end,
+            b'"' => at = string(octets, at, false)?.end,
             opening @ (b'{' | b'[') => {
                 depth += 1;
                 if depth > NESTING_MAX {
@@ -186,7 +133,7 @@ pub(crate) fn skip_value(octets: &[u8], mut at: usize) -> Scan<usize> {
                         objects >>= 1;
                     }
                     (_, true) => {
-                        at = member_name(octets, at)?.colon + 1;
+                        at = member_name(octets, at, false)?.colon + 1;
                         continue 'value;
                     }
                     (_, false) => continue 'value,
@@ -205,7 +152,7 @@ pub(crate) fn skip_value(octets: &[u8], mut at: usize) -> Scan<usize> {
             at = skip_space(octets, at);
             match (octet(octets, at)?, objects & 1 == 1) {
                 (b',', true) => {
-                    at = member_name(octets, skip_space(octets, at + 1))?.colon + 1;
+                    at = member_name(octets, skip_space(octets, at + 1), false)?.colon + 1;
                     continue 'value;
                 }
                 (b',', false) => {
@@ -273,11 +220,11 @@ struct MemberName {
     colon: usize,
 }
 
-fn member_name(octets: &[u8], at: usize) -> Scan<MemberName> {
+fn member_name(octets: &[u8], at: usize, is_text: bool) -> Scan<MemberName> {
     if octet(octets, at)? != b'"' {
         return malformed(at, "a member name in quotes");
     }
-    let quoted = string(octets, at)?;
+    let quoted = string(octets, at, is_text)?;
     let colon = skip_space(octets, quoted.end);
     if octet(octets, colon)? != b':' {
         return malformed(colon, "`:`");
@@ -312,18 +259,23 @@ fn literal(octets: &[u8], at: usize, word: &'static [u8]) -> Scan<usize> {
     }
 }
 
-/// Scans the string whose opening quote is at `at`.
+/// Scans the string whose opening quote is at `at`. Without `is_text` it stays JSON, and half a pair may stay too.
 #[inline]
-fn string(octets: &[u8], at: usize) -> Scan<Quoted> {
+fn string(octets: &[u8], at: usize, is_text: bool) -> Scan<Quoted> {
     let mut at = at + 1;
     let mut is_escaped = false;
     loop {
         at = plain_end(octets, at);
         match octet(octets, at)? {
-            b'"' => return Ok(Quoted { end: at + 1, is_escaped }),
+            b'"' => {
+                return Ok(Quoted {
+                    end: at + 1,
+                    is_escaped,
+                });
+            }
             b'\\' => {
                 is_escaped = true;
-                at = escape(octets, at)?;
+                at = escape(octets, at, is_text)?;
             }
             _ => return malformed(at, "no control character inside a string"),
         }
@@ -358,10 +310,11 @@ fn plain_end(octets: &[u8], mut at: usize) -> usize {
 }
 
 /// Index after the escape whose backslash is at `at`.
-fn escape(octets: &[u8], at: usize) -> Scan<usize> {
+fn escape(octets: &[u8], at: usize, is_text: bool) -> Scan<usize> {
     match octet(octets, at + 1)? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(at + 2),
         b'u' => match unit(octets, at + 2)? {
+            _ if !is_text => Ok(at + 6),
             0xDC00..=0xDFFF => fail(at, Fault::LoneSurrogate),
             0xD800..=0xDBFF => {
                 let rest = &octets[at + 6..];
@@ -406,16 +359,61 @@ mod tests {
     #[test]
     fn what_is_json_is_accepted_and_what_is_not_is_refused() {
         for good in [
-            "{}", " { } ", "[]", "[[],{}]", "null", "true", "false", "0", "-0", "1.5e-3", "\"\"", "\"\\u0000\"",
-            "\"\\ud83d\\ude00\"", "{\"a\":{\"b\":[1,2,{\"c\":null}]},\"d\":\"x\"}", "{\"a\\nb\" : 1 , \"c\":[ ] }",
+            "{}",
+            " { } ",
+            "[]",
+            "[[],{}]",
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0",
+            "1.5e-3",
+            "\"\"",
+            "\"\\u0000\"",
+            "\"\\ud83d\\ude00\"",
+            "{\"a\":{\"b\":[1,2,{\"c\":null}]},\"d\":\"x\"}",
+            "{\"a\\nb\" : 1 , \"c\":[ ] }",
         ] {
             scan(good).unwrap_or_else(|error| panic!("{good}: {error:?}"));
             serde_json::from_str::<serde_json::Value>(good).unwrap();
         }
         for bad in [
-            "", " ", "{", "{]", "[}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "[1,]", "[,1]", "{a:1}", "nul", "nulL",
-            "01", "+1", "1.", ".5", "1e", "1e+", "--1", "-", "\"", "\"a", "\"\\x\"", "\"\\u12\"", "\"\t\"", "{} x",
-            "{}{}", "[1 2]", "{\"a\":1 \"b\":2}", "'a'", "NaN", "Infinity", "\u{feff}{}", "{\"a\":1}]",
+            "",
+            " ",
+            "{",
+            "{]",
+            "[}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "[1,]",
+            "[,1]",
+            "{a:1}",
+            "nul",
+            "nulL",
+            "01",
+            "+1",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "--1",
+            "-",
+            "\"",
+            "\"a",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\t\"",
+            "{} x",
+            "{}{}",
+            "[1 2]",
+            "{\"a\":1 \"b\":2}",
+            "'a'",
+            "NaN",
+            "Infinity",
+            "\u{feff}{}",
+            "{\"a\":1}]",
         ] {
             assert!(scan(bad).is_err(), "{bad}");
             assert!(serde_json::from_str::<serde_json::Value>(bad).is_err(), "{bad}");
@@ -424,9 +422,17 @@ mod tests {
 
     #[test]
     fn half_a_surrogate_pair_is_a_fault_of_its_own() {
-        for bad in ["\"\\ud800\"", "\"\\udc00\"", "\"\\ud800\\u0041\"", "\"\\ud800x\"", "[{\"\\udfff\":1}]"] {
+        for bad in [
+            "\"\\ud800\"",
+            "\"\\udc00\"",
+            "\"\\ud800\\u0041\"",
+            "\"\\ud800x\"",
+            "{\"\\udfff\":1}",
+            "{\"a\":\"\\udfff\"}",
+        ] {
             assert_eq!(scan(bad).unwrap_err().fault, Fault::LoneSurrogate, "{bad}");
         }
+        scan("[{\"\\udfff\":\"\\ud800\"}]").expect("what stays JSON keeps it");
     }
 
     #[test]
@@ -442,7 +448,11 @@ mod tests {
     fn every_cut_of_a_value_is_incomplete() {
         let text = r#"{"a\u00e9\ud83d\ude00":[true,null,-1.5e+3,"x"],"b":{"c":false}}"#;
         for cut in 0..text.len() {
-            assert_eq!(skip_value(&text.as_bytes()[..cut], 0).unwrap_err().fault, Fault::Incomplete, "{cut}");
+            assert_eq!(
+                skip_value(&text.as_bytes()[..cut], 0).unwrap_err().fault,
+                Fault::Incomplete,
+                "{cut}"
+            );
         }
         assert_eq!(skip_value(text.as_bytes(), 0).unwrap(), text.len());
     }
@@ -463,7 +473,10 @@ mod tests {
             ("e", false, Kinds::FLOAT),
             ("f", false, Kinds::BOOL),
         ];
-        let seen: Vec<_> = seen.iter().map(|(name, is_escaped, kinds)| (name.as_str(), *is_escaped, *kinds)).collect();
+        let seen: Vec<_> = seen
+            .iter()
+            .map(|(name, is_escaped, kinds)| (name.as_str(), *is_escaped, *kinds))
+            .collect();
         assert_eq!(seen, expected);
     }
 

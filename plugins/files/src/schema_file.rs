@@ -62,7 +62,9 @@ impl SchemaFile {
             Err(error) => return Err(io_error("read", path, &error)),
         };
         let mut octets = Vec::new();
-        file.take(BYTES_MAX + 1).read_to_end(&mut octets).map_err(|error| io_error("read", path, &error))?;
+        file.take(BYTES_MAX + 1)
+            .read_to_end(&mut octets)
+            .map_err(|error| io_error("read", path, &error))?;
         let begins = octets.strip_prefix(b"{").unwrap_or_default().trim_ascii_start();
         if !begins.starts_with(MARK.as_bytes()) {
             return Ok(None);
@@ -74,7 +76,8 @@ impl SchemaFile {
         struct Version {
             whimbrel_schema_file: u32,
         }
-        let broken = |error: serde_json::Error| damaged(path, &format!("its JSON breaks at line {}", error.line()));
+        let broken =
+            |error: serde_json::Error| damaged(path, &format!("its JSON breaks at line {}", error.line()));
         let version: Version = serde_json::from_slice(&octets).map_err(broken)?;
         if version.whimbrel_schema_file > VERSION {
             return Err(Error::new(
@@ -93,33 +96,50 @@ impl SchemaFile {
         Ok(Some(content))
     }
 
-    /// Writes `path` anew, durably: whoever reads it sees the old content or the new.
+    /// Writes `path` anew: whoever reads it sees the old content or the new. Durable once the folder is synced.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)
-            .map_err(|error| Error::internal("a schema file could not be written as JSON").with_cause(&error))?;
-        replace(path, text.as_bytes())
+        replace(path, self.text()?.as_bytes(), fs::File::sync_all)
+    }
+
+    /// As `write`, for a load that starts again after a loss of power anyway.
+    pub(crate) fn write_unsynced(&self, path: &Path) -> Result<()> {
+        replace(path, self.text()?.as_bytes(), |_| Ok(()))
+    }
+
+    fn text(&self) -> Result<String> {
+        serde_json::to_string_pretty(self)
+            .map_err(|error| Error::internal("a schema file could not be written as JSON").with_cause(&error))
     }
 }
 
-/// Replaces the content of `path` as one step that also survives a loss of power.
-pub(crate) fn replace(path: &Path, octets: &[u8]) -> Result<()> {
+/// Replaces the content of `path` in one step, after `sync` of the new content.
+pub(crate) fn replace(
+    path: &Path,
+    octets: &[u8],
+    sync: impl FnOnce(&fs::File) -> std::io::Result<()>,
+) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push("~");
     let temporary = PathBuf::from(temporary);
     let write = || {
         let mut file = fs::File::create(&temporary)?;
         file.write_all(octets)?;
-        file.sync_all()?;
+        sync(&file)?;
         fs::rename(&temporary, path)
     };
-    write().map_err(|error| io_error("write", path, &error))?;
-    sync_folder(path.parent().unwrap_or(Path::new("")))
+    write().map_err(|error| io_error("write", path, &error))
 }
 
 /// Makes renames within `folder` durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| io_error("write into", folder, &error))
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| io_error("write into", folder, &error))
 }
 
 fn damaged(path: &Path, what: &str) -> Error {
@@ -179,7 +199,10 @@ mod tests {
                     scale: 0,
                 },
             ),
-            Field::new("tags", RecordType::list(RecordType::Opaque { name: "inet".into() })),
+            Field::new(
+                "tags",
+                RecordType::list(RecordType::Opaque { name: "inet".into() }),
+            ),
         ]);
         schema.presence = true;
         SchemaFile {
@@ -196,7 +219,11 @@ mod tests {
         content().write(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), VERSION_1);
         assert_eq!(SchemaFile::read(&path).unwrap(), Some(content()));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays behind");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no temporary file stays behind"
+        );
     }
 
     #[test]
@@ -208,12 +235,22 @@ mod tests {
             SchemaFile::read(&path).map_err(|error| error.code)
         };
         for cut in [40, VERSION_1.len() / 2, VERSION_1.len() - 1] {
-            assert_eq!(code(&VERSION_1[..cut]), Err("files.bad_schema_file".into()), "{cut}");
+            assert_eq!(
+                code(&VERSION_1[..cut]),
+                Err("files.bad_schema_file".into()),
+                "{cut}"
+            );
         }
         let newer = VERSION_1.replace("\"whimbrel_schema_file\": 1", "\"whimbrel_schema_file\": 2");
         assert_eq!(code(&newer), Err("files.newer_schema_file".into()));
-        assert_eq!(code(&VERSION_1.replace(": 20", ": 99")), Err("schema.bad_type".into()));
-        assert_eq!(code(r#"{"$schema":"https://json-schema.org/draft/2020-12/schema"}"#), Ok(None));
+        assert_eq!(
+            code(&VERSION_1.replace(": 20", ": 99")),
+            Err("schema.bad_type".into())
+        );
+        assert_eq!(
+            code(r#"{"$schema":"https://json-schema.org/draft/2020-12/schema"}"#),
+            Ok(None)
+        );
         assert_eq!(code(""), Ok(None));
         fs::remove_file(&path).unwrap();
         assert_eq!(SchemaFile::read(&path).unwrap(), None);

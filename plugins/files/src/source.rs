@@ -3,51 +3,38 @@
 //! What was found out about a file is kept as long as the file stays the same, so that it is looked through once. The
 //! sink's reading half is the same source over its folder, with the files of the load under way in view.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use whimbrel_plugin_api::collection::Estimate;
 use whimbrel_plugin_api::source::CountRequest;
 use whimbrel_plugin_api::{
-    Collection, CollectionsRequest, Error, Finding, LogLevel, OpenSource, Partition, PartitionsRequest, ReadRequest,
+    Collection, CollectionsRequest, Error, Finding, OpenSource, Partition, PartitionsRequest, ReadRequest,
     RecordStream, Result, Schema, Services, Source, SourceCapabilities, TypeMapping,
 };
 
-use crate::config::{Inference, SourceConfig};
+use crate::config::SourceConfig;
 use crate::cursor::{Mark, Part};
 use crate::error;
-use crate::format::{self, DataFile, Form, Identity, Listing};
+use crate::fit::Fit;
+use crate::format::{DataFile, Identity};
 use crate::framing::Layout;
-use crate::inference::{Fallback, Fit, Inferred, Shape};
+use crate::inference::{Inferred, Shape};
+use crate::listing::{self, Listing};
+use crate::look::Known;
 use crate::stream::{FileStream, StreamParts};
-use crate::survey::Survey;
 use crate::type_mapping;
 
 /// Octets of a part at least: below that, opening a file and another session cost more than they bring.
 const PARTITION_BYTES_MIN: u64 = 64 * 1024 * 1024;
-/// Records that `check` looks at in each file without a schema file.
-const CHECKED_RECORDS: u64 = 2_000;
-/// Files that `check` looks into.
-const CHECKED_FILES_MAX: usize = 1_000;
-
 /// Files that are read.
 pub struct FilesSource {
-    config: SourceConfig,
-    services: Services,
+    pub(crate) config: SourceConfig,
+    pub(crate) services: Services,
     /// Whether the committed part of a load under way is read, as the sink's reading half does.
     sees_load: bool,
-    known: HashMap<PathBuf, Known>,
-}
-
-/// What was found out about a file.
-#[derive(Clone)]
-struct Known {
-    identity: Identity,
-    form: Form,
-    /// Absent if a schema file says it all.
-    inferred: Option<Inferred>,
-    schema: Arc<Schema>,
+    pub(crate) known: HashMap<PathBuf, Known>,
 }
 
 impl OpenSource for FilesSource {
@@ -88,93 +75,58 @@ impl FilesSource {
     }
 
     fn listing(&self) -> Result<Listing> {
-        if self.sees_load { format::list_with_load(&self.config.path) } else { format::list(&self.config.path) }
+        if self.sees_load {
+            listing::list_with_load(&self.config.path)
+        } else {
+            listing::list(&self.config.path)
+        }
     }
 
     fn file(&self, collection: &str) -> Result<DataFile> {
         let mut listing = self.listing()?;
         listing.refuse_twice()?;
-        listing.files.remove(collection).ok_or_else(|| error::no_collection(collection, &self.config.path))
-    }
-
-    fn survey<'call>(&'call self, file: &'call DataFile, form: Form, identity: Identity) -> Survey<'call> {
-        Survey {
-            file,
-            form,
-            size_bytes: identity.size_bytes,
-            record_bytes_max: self.config.line_bytes_max,
-            fields_max: self.config.fields_max,
-            services: &self.services,
-        }
-    }
-
-    /// Fields and types of a file, looked up only if it is not known or not the same any more.
-    fn look(&mut self, file: &DataFile) -> Result<Known> {
-        let identity = file.identity()?;
-        if let Some(known) = self.known.get(&file.path).filter(|known| known.identity == identity) {
-            return Ok(known.clone());
-        }
-        let form = file.form(self.config.format)?;
-        let (inferred, schema) = match &file.schema_file {
-            Some(content) => (None, Arc::new(content.schema.clone())),
-            None => {
-                let survey = self.survey(file, form, identity);
-                let inferred = match self.config.inference {
-                    Inference::Full => survey.full()?,
-                    Inference::Sample(record_count) => survey.sample(record_count)?,
-                };
-                self.tell(file, &inferred);
-                let schema = Arc::clone(&inferred.schema);
-                (Some(inferred), schema)
-            }
-        };
-        if file.identity()? != identity {
-            return Err(error::changed(&file.path));
-        }
-        let known = Known {
-            identity,
-            form,
-            inferred,
-            schema,
-        };
-        self.known.insert(file.path.clone(), known.clone());
-        Ok(known)
+        listing
+            .files
+            .remove(collection)
+            .ok_or_else(|| error::no_collection(collection, &self.config.path))
     }
 
     /// Compares a file as it is with how it was when it was listed, and when each of `promised` was given out.
     fn refuse_changed(&self, file: &DataFile, promised: impl IntoIterator<Item = Identity>) -> Result<()> {
         let identity = file.identity()?;
         let listed = self.known.get(&file.path).map(|known| known.identity);
-        if promised.into_iter().chain(listed).any(|promised| promised != identity) {
+        if promised
+            .into_iter()
+            .chain(listed)
+            .any(|promised| promised != identity)
+        {
             return Err(error::changed(&file.path));
         }
         Ok(())
-    }
-
-    /// Puts into the log what a person should know of an inference.
-    fn tell(&self, file: &DataFile, inferred: &Inferred) {
-        if let Some(fallback) = inferred.fallback {
-            self.services.log(LogLevel::Warn, fallback_message(file, fallback));
-        }
-        if inferred.rejected_count > 0 {
-            let count = inferred.rejected_count;
-            self.services.log(LogLevel::Warn, format!("{count} records of `{}` will be rejected", file.collection));
-        }
     }
 
     fn collection(&mut self, file: &DataFile) -> Result<Collection> {
         let known = self.look(file)?;
         let mut collection = Collection::new(&file.collection, Schema::clone(&known.schema));
         let content = file.schema_file.as_ref();
-        collection.references = content.map(|content| content.references.clone()).unwrap_or_default();
+        collection.references = content
+            .map(|content| content.references.clone())
+            .unwrap_or_default();
         collection.key = match self.config.key.get(&file.collection) {
             Some(key) => key.clone(),
             None => content.map(|content| content.key.clone()).unwrap_or_default(),
         };
-        if let Some(field) = collection.key.iter().find(|field| collection.schema.index_of(field).is_none()) {
+        if let Some(field) = collection
+            .key
+            .iter()
+            .find(|field| collection.schema.index_of(field).is_none())
+        {
             return Err(Error::config(
                 "files.key_field_missing",
-                format!("the key of `{}` names the field `{field}`, which no record has", file.collection),
+                format!(
+                    "the key of `{}` names the field `{field}`, which no record has",
+                    file.collection
+                ),
             )
             .with_place(format!("config.key.{}", file.collection))
             .with_help("name fields that stand at the top of the records"));
@@ -183,7 +135,7 @@ impl FilesSource {
             size_bytes: Some(known.identity.size_bytes),
             ..match (&known.inferred, content) {
                 (Some(inferred), _) if inferred.is_complete => Estimate {
-                    record_count: Some(inferred.record_count),
+                    record_count: Some(inferred.looked_at()),
                     exact: true,
                     ..Estimate::default()
                 },
@@ -197,45 +149,6 @@ impl FilesSource {
         };
         Ok(collection)
     }
-
-    /// Looks at the beginning of each file for what makes a difference to the run.
-    fn check_files(&mut self, files: &BTreeMap<String, DataFile>, findings: &mut Vec<Finding>) -> Result<()> {
-        for file in files.values().take(CHECKED_FILES_MAX) {
-            self.services.check_cancelled()?;
-            let identity = file.identity()?;
-            if let Some(content) = &file.schema_file {
-                if content.size_bytes != identity.size_bytes && file.committed_bytes.is_none() {
-                    let message = format!("`{}` is not as it was when its schema file was written", file.path.display());
-                    let help = "records that do not have the types of the schema file will be rejected";
-                    findings.push(
-                        Finding::warning("files.edited", message).with_help(help).with_collection(&file.collection),
-                    );
-                }
-                continue;
-            }
-            let form = file.form(self.config.format)?;
-            let inferred = match self.known.get(&file.path).and_then(|known| known.inferred.clone()) {
-                Some(inferred) => inferred,
-                None => self.survey(file, form, identity).sample(CHECKED_RECORDS)?,
-            };
-            if let Some(fallback) = inferred.fallback {
-                findings.push(
-                    Finding::warning("files.document", fallback_message(file, fallback))
-                        .with_help("raise `fields_max`, or take the documents apart with a transform")
-                        .with_collection(&file.collection),
-                );
-            }
-        }
-        Ok(())
-    }
-}
-
-fn fallback_message(file: &DataFile, fallback: Fallback) -> String {
-    let why = match fallback {
-        Fallback::TooManyFields(fields_max) => format!("its records have more than {fields_max} fields between them"),
-        Fallback::ReservedName => "a record has the reserved field `__presence`".to_owned(),
-    };
-    format!("`{}` is read as one json field `document`: {why}", file.collection)
 }
 
 impl Source for FilesSource {
@@ -254,7 +167,12 @@ impl Source for FilesSource {
             let message = format!("`{}` holds no file to read", self.config.path.display());
             findings.push(Finding::warning("files.nothing", message));
         }
-        for name in self.config.key.keys().filter(|name| !listing.files.contains_key(*name)) {
+        for name in self
+            .config
+            .key
+            .keys()
+            .filter(|name| !listing.files.contains_key(*name))
+        {
             let message = format!("`key` names the collection `{name}`, which is not there");
             findings.push(Finding::blocker("files.no_collection", message).with_collection(name));
         }
@@ -266,7 +184,11 @@ impl Source for FilesSource {
         let listing = self.listing()?;
         listing.refuse_twice()?;
         let mut collections = Vec::new();
-        for file in listing.files.values().filter(|file| request.wants(&file.collection)) {
+        for file in listing
+            .files
+            .values()
+            .filter(|file| request.wants(&file.collection))
+        {
             if request.schemas {
                 collections.push(self.collection(file)?);
             } else {
@@ -288,10 +210,20 @@ impl Source for FilesSource {
         } else {
             1
         };
-        let starts = if wanted > 1 { file.line_starts(size_bytes, wanted)? } else { vec![0, size_bytes] };
+        let starts = if wanted > 1 {
+            file.line_starts(size_bytes, wanted)?
+        } else {
+            vec![0, size_bytes]
+        };
         let is_whole = starts.len() == 2;
-        let shape = known.inferred.as_ref().map_or(Shape::Columns, |inferred| inferred.shape);
-        let is_sample = known.inferred.as_ref().is_some_and(|inferred| !inferred.is_complete);
+        let shape = known
+            .inferred
+            .as_ref()
+            .map_or(Shape::Columns, |inferred| inferred.shape);
+        let is_sample = known
+            .inferred
+            .as_ref()
+            .is_some_and(|inferred| !inferred.is_complete);
         let partition = |pair: &[u64]| {
             let (start, end) = (pair[0], pair[1]);
             Partition {
@@ -303,10 +235,18 @@ impl Source for FilesSource {
                     end,
                 }
                 .encode(),
-                label: if is_whole { "all".to_owned() } else { format!("octets {start}..{end}") },
+                label: if is_whole {
+                    "all".to_owned()
+                } else {
+                    format!("octets {start}..{end}")
+                },
                 estimate: Estimate {
                     size_bytes: Some(end - start),
-                    record_count: known.inferred.as_ref().filter(|_| is_whole && !is_sample).map(|all| all.record_count),
+                    record_count: known
+                        .inferred
+                        .as_ref()
+                        .filter(|_| is_whole && !is_sample)
+                        .map(Inferred::looked_at),
                     exact: is_whole && !is_sample && known.inferred.is_some(),
                 },
             }
@@ -320,10 +260,22 @@ impl Source for FilesSource {
         }
         let file = self.file(&request.collection)?;
         let identity = file.identity()?;
-        let decoded = request.partition.as_ref().map(|partition| &partition.descriptor).filter(|it| !it.is_start());
+        let decoded = request
+            .partition
+            .as_ref()
+            .map(|partition| &partition.descriptor)
+            .filter(|it| !it.is_start());
         let part = decoded.map(Part::decode).transpose()?;
-        let mark = if request.cursor.is_start() { None } else { Some(Mark::decode(&request.cursor)?) };
-        let promised = [part.map(|part| part.identity), mark.map(|mark| mark.identity), Some(identity)];
+        let mark = if request.cursor.is_start() {
+            None
+        } else {
+            Some(Mark::decode(&request.cursor)?)
+        };
+        let promised = [
+            part.map(|part| part.identity),
+            mark.map(|mark| mark.identity),
+            Some(identity),
+        ];
         self.refuse_changed(&file, promised.into_iter().flatten())?;
         let shape = match (&part, &request.expected, &file.schema_file) {
             (_, Some(_), Some(_)) => Some(Shape::Columns),
@@ -332,29 +284,43 @@ impl Source for FilesSource {
         };
         // What is expected and how it lies there is known: nothing has to be looked through.
         let (form, shape, full, fit) = match (shape, &request.expected) {
-            (Some(shape), Some(expected)) => {
-                (file.form(self.config.format)?, shape, Arc::new(expected.clone()), None)
-            }
+            (Some(shape), Some(expected)) => (
+                file.form(self.config.format)?,
+                shape,
+                Arc::new(expected.clone()),
+                None,
+            ),
             _ => {
                 let known = self.look(&file)?;
-                let shape = known.inferred.as_ref().map_or(Shape::Columns, |inferred| inferred.shape);
+                let shape = known
+                    .inferred
+                    .as_ref()
+                    .map_or(Shape::Columns, |inferred| inferred.shape);
                 let sample = known.inferred.as_ref().filter(|inferred| !inferred.is_complete);
                 let fit = sample.map(|inferred| (Fit::new(inferred), Arc::clone(&inferred.schema)));
-                let full = request.expected.as_ref().map_or(known.schema, |expected| Arc::new(expected.clone()));
+                let full = request
+                    .expected
+                    .as_ref()
+                    .map_or(known.schema, |expected| Arc::new(expected.clone()));
                 (known.form, shape, full, fit)
             }
         };
         let schema = projected(&full, &request.columns)?;
-        let (start, end) = part.map_or((0, None), |part| (part.start, form.is_divisible().then_some(part.end)));
+        let (start, end) = part.map_or((0, None), |part| {
+            (part.start, form.is_divisible().then_some(part.end))
+        });
         let stream = FileStream::new(StreamParts {
             services: self.services.clone(),
             identity,
             form,
             start: mark.map_or(start, |mark| mark.offset),
             end,
-            behind_value: mark.filter(|mark| form.layout == Layout::Values && mark.offset > 0).map(|mark| mark.is_array),
+            behind_value: mark
+                .filter(|mark| form.layout == Layout::Values && mark.offset > 0)
+                .map(|mark| mark.is_array),
             record_bytes_max: self.config.line_bytes_max,
             is_projected: schema.fields.len() < full.fields.len(),
+            is_inferred: file.schema_file.is_none(),
             schema,
             shape,
             fit,
@@ -368,9 +334,14 @@ impl Source for FilesSource {
     fn count(&mut self, request: &CountRequest) -> Result<Option<u64>> {
         let file = self.file(&request.collection)?;
         let identity = file.identity()?;
-        let known = self.known.get(&file.path).filter(|known| known.identity == identity);
-        let inferred = known.and_then(|known| known.inferred.as_ref()).filter(|inferred| inferred.is_complete);
-        Ok(inferred.map(|inferred| inferred.record_count))
+        let known = self
+            .known
+            .get(&file.path)
+            .filter(|known| known.identity == identity);
+        let inferred = known
+            .and_then(|known| known.inferred.as_ref())
+            .filter(|inferred| inferred.is_complete);
+        Ok(inferred.map(Inferred::looked_at))
     }
 }
 
@@ -380,13 +351,25 @@ fn projected(full: &Arc<Schema>, columns: &[String]) -> Result<Arc<Schema>> {
         return Ok(Arc::clone(full));
     }
     let field = |name: &String| {
-        full.fields.iter().find(|field| field.name == *name).cloned().ok_or_else(|| {
-            let mut names: Vec<String> = full.fields.iter().take(20).map(|field| format!("`{}`", field.name)).collect();
-            if full.fields.len() > names.len() {
-                names.push("...".to_owned());
-            }
-            Error::not_found("files.no_field", format!("there is no field `{name}` (fields: {})", names.join(", ")))
-        })
+        full.fields
+            .iter()
+            .find(|field| field.name == *name)
+            .cloned()
+            .ok_or_else(|| {
+                let mut names: Vec<String> = full
+                    .fields
+                    .iter()
+                    .take(20)
+                    .map(|field| format!("`{}`", field.name))
+                    .collect();
+                if full.fields.len() > names.len() {
+                    names.push("...".to_owned());
+                }
+                Error::not_found(
+                    "files.no_field",
+                    format!("there is no field `{name}` (fields: {})", names.join(", ")),
+                )
+            })
     };
     let fields = columns.iter().map(field).collect::<Result<_>>()?;
     let schema = Schema {

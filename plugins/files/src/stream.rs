@@ -7,16 +7,20 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
 use whimbrel_plugin_api::arrow_array::RecordBatch;
 use whimbrel_plugin_api::json_form::{JsonDecoder, RowDecoder, UnknownKeys};
 use whimbrel_plugin_api::source::BatchBounds;
-use whimbrel_plugin_api::{Batch, Cursor, Error, Item, RecordStream, RejectedRecord, Result, Schema, Services};
+use whimbrel_plugin_api::{
+    Batch, Cursor, Error, Item, RecordStream, RejectedRecord, Result, Schema, Services,
+};
 
 use crate::cursor::Mark;
 use crate::error;
+use crate::fit::{Fit, Misfit};
 use crate::format::{DataFile, Form, Identity};
 use crate::framing::{Frame, Framer, KEPT_BYTES_MAX, place_text};
-use crate::inference::{Fit, Misfit, Shape};
+use crate::inference::Shape;
 use crate::scan::{self, Fault, NESTING_MAX, ScanError};
 
 /// Rejected records handed over at once; with their kept data at most 1 MiB.
@@ -38,6 +42,8 @@ pub(crate) struct StreamParts {
     pub(crate) shape: Shape,
     /// Whether members that the schema lacks were left out on purpose.
     pub(crate) is_projected: bool,
+    /// Whether the types were inferred; then what the decoder accepts must be what the inference counted.
+    pub(crate) is_inferred: bool,
     /// Types that rest on a sample, to be held against each record.
     pub(crate) fit: Option<(Fit, Arc<Schema>)>,
     pub(crate) bounds: BatchBounds,
@@ -51,6 +57,7 @@ pub(crate) struct FileStream {
     decoder: Decoder,
     /// A record that did not fit into the last batch.
     pending: Option<Frame>,
+    size: Size,
     rejected: Vec<RejectedRecord>,
     ready: VecDeque<Item>,
     /// Behind the last record that is in a batch or rejected.
@@ -59,6 +66,8 @@ pub(crate) struct FileStream {
     left: u64,
     is_begun: bool,
     lines_before: Option<u64>,
+    /// Of `\u`.
+    escapes: Finder<'static>,
 }
 
 enum Decoder {
@@ -92,24 +101,64 @@ impl Decoder {
     fn finish(&mut self) -> Result<RecordBatch> {
         match self {
             Self::Rows(rows) => rows.finish(),
-            Self::Single(column, schema) => Ok(RecordBatch::try_new(schema.to_arrow(), vec![column.finish()?])?),
+            Self::Single(column, schema) => {
+                Ok(RecordBatch::try_new(schema.to_arrow(), vec![column.finish()?])?)
+            }
         }
+    }
+}
+
+/// How large the batch under way is. To ask the decoder costs a look at each column, so it is asked now and then, and
+/// after each record only when the batch is nearly full.
+#[derive(Default)]
+struct Size {
+    asked_bytes: usize,
+    /// Octets of text since then; columns take about as much.
+    text_bytes: usize,
+    records: usize,
+}
+
+/// Records between two questions.
+const ASK_EVERY: usize = 64;
+
+impl Size {
+    /// The size with one more record of `length` octets of text.
+    fn after(&mut self, length: usize, bytes_max: usize, decoder: &Decoder) -> usize {
+        self.records += 1;
+        if self.records >= ASK_EVERY || self.asked_bytes + self.text_bytes > bytes_max - bytes_max / 4 {
+            *self = Self {
+                asked_bytes: decoder.bytes(),
+                ..Self::default()
+            };
+        }
+        self.text_bytes += length;
+        self.asked_bytes + self.text_bytes
     }
 }
 
 impl FileStream {
     pub(crate) fn new(parts: StreamParts) -> Result<Self> {
-        let capacity = parts.bounds.records_max.min(whimbrel_plugin_api::batch::BATCH_RECORDS_MAX);
+        let capacity = parts
+            .bounds
+            .records_max
+            .min(whimbrel_plugin_api::batch::BATCH_RECORDS_MAX);
         let decoder = match (parts.shape, parts.schema.fields.as_slice()) {
-            (Shape::Value | Shape::Document, [field]) if !parts.schema.presence => {
-                Decoder::Single(JsonDecoder::new(&field.record_type, capacity)?, Arc::clone(&parts.schema))
-            }
+            (Shape::Value | Shape::Document, [field]) if !parts.schema.presence => Decoder::Single(
+                JsonDecoder::new(&field.record_type, capacity)?,
+                Arc::clone(&parts.schema),
+            ),
             _ => {
-                let unknown_keys = if parts.is_projected { UnknownKeys::Ignore } else { UnknownKeys::Fail };
+                let unknown_keys = if parts.is_projected {
+                    UnknownKeys::Ignore
+                } else {
+                    UnknownKeys::Fail
+                };
                 Decoder::Rows(RowDecoder::new(&parts.schema, capacity)?.with_unknown_keys(unknown_keys))
             }
         };
-        let mut framer = parts.file.framer(parts.form, parts.start, parts.end, parts.record_bytes_max)?;
+        let mut framer = parts
+            .file
+            .framer(parts.form, parts.start, parts.end, parts.record_bytes_max)?;
         if let Some(is_array) = parts.behind_value {
             framer = framer.behind_value(is_array);
         }
@@ -117,6 +166,7 @@ impl FileStream {
             framer,
             decoder,
             pending: None,
+            size: Size::default(),
             rejected: Vec::new(),
             ready: VecDeque::new(),
             done: parts.start,
@@ -124,6 +174,7 @@ impl FileStream {
             left: parts.limit.unwrap_or(u64::MAX),
             is_begun: false,
             lines_before: (parts.start == 0).then_some(0),
+            escapes: Finder::new(b"\\u"),
             parts,
         })
     }
@@ -131,7 +182,10 @@ impl FileStream {
     /// Reads until there is something to hand over.
     fn fill(&mut self) -> Result<()> {
         self.parts.services.check_cancelled()?;
-        let BatchBounds { records_max, bytes_max } = self.parts.bounds;
+        let BatchBounds {
+            records_max,
+            bytes_max,
+        } = self.parts.bounds;
         let mut is_at_end = false;
         while self.decoder.len() < records_max.max(1) && self.rejected.len() < REJECTED_MAX {
             if self.left == 0 {
@@ -148,9 +202,9 @@ impl FileStream {
                     }
                 },
             };
-            // Columns take about as much room as the text; a record that is larger than a batch travels alone.
+            // A record that is larger than a batch travels alone.
             let length = self.framer.octets(&frame).len();
-            if self.decoder.len() > 0 && self.decoder.bytes() + length > bytes_max {
+            if self.decoder.len() > 0 && self.size.after(length, bytes_max, &self.decoder) > bytes_max {
                 self.pending = Some(frame);
                 break;
             }
@@ -159,15 +213,20 @@ impl FileStream {
         }
         let has_rejected = !self.rejected.is_empty();
         if has_rejected {
-            self.ready.push_back(Item::Rejected(std::mem::take(&mut self.rejected)));
+            self.ready
+                .push_back(Item::Rejected(std::mem::take(&mut self.rejected)));
         }
         if self.decoder.len() > 0 {
             let mut batch = Batch::new(Arc::clone(&self.parts.schema), self.decoder.finish()?)?;
+            self.size = Size::default();
             batch.facts.sequence = self.sequence;
             self.sequence += 1;
-            self.ready.push_back(Item::Batch(batch.with_cursor(self.cursor())));
+            self.ready
+                .push_back(Item::Batch(batch.with_cursor(self.cursor())));
         } else if has_rejected {
-            self.ready.push_back(Item::Heartbeat { cursor: self.cursor() });
+            self.ready.push_back(Item::Heartbeat {
+                cursor: self.cursor(),
+            });
         }
         if is_at_end {
             if self.parts.file.identity()? != self.parts.identity {
@@ -181,7 +240,12 @@ impl FileStream {
     fn cursor(&self) -> Cursor {
         let is_array = self.framer.is_array();
         let identity = self.parts.identity;
-        Mark { identity, is_array, offset: self.done }.encode()
+        Mark {
+            identity,
+            is_array,
+            offset: self.done,
+        }
+        .encode()
     }
 
     /// Takes a record into the batch or among the rejected.
@@ -192,7 +256,7 @@ impl FileStream {
             return self.reject(frame, 0, "files.line_too_long", message);
         }
         let octets = self.framer.octets(frame);
-        let text = match std::str::from_utf8(octets) {
+        let text = match simdutf8::compat::from_utf8(octets) {
             Ok(text) => text,
             Err(error) => {
                 let fault = ScanError {
@@ -202,10 +266,15 @@ impl FileStream {
                 return self.reject_fault(frame, fault);
             }
         };
-        if needs_scan(octets) && let Err(fault) = scan::record(octets, |_, _, _| {}) {
+        if self.parts.is_inferred
+            && needs_scan(octets, &self.escapes)
+            && let Err(fault) = scan::record(octets, |_, _, _| {})
+        {
             return self.reject_fault(frame, fault);
         }
-        if let Some((fit, schema)) = &mut self.parts.fit && let Some(misfit) = fit.misfit(schema, octets) {
+        if let Some((fit, schema)) = &mut self.parts.fit
+            && let Some(misfit) = fit.misfit(schema, octets)
+        {
             return Err(self.does_not_fit(frame, misfit));
         }
         match self.decoder.push(text) {
@@ -233,15 +302,23 @@ impl FileStream {
 
     fn reject_fault(&mut self, frame: &Frame, fault: ScanError) -> Result<()> {
         let (code, message) = match fault.fault {
-            Fault::Incomplete => ("files.malformed_line", "a record ends in the middle of a value".to_owned()),
-            Fault::Malformed(expected) => ("files.malformed_line", format!("a record is not JSON: expected {expected}")),
+            Fault::Incomplete => (
+                "files.malformed_line",
+                "a record ends in the middle of a value".to_owned(),
+            ),
+            Fault::Malformed(expected) => (
+                "files.malformed_line",
+                format!("a record is not JSON: expected {expected}"),
+            ),
             Fault::NotUtf8 => ("files.not_utf8", "a record is not UTF-8".to_owned()),
-            Fault::LoneSurrogate => {
-                ("files.lone_surrogate", "an escape in a record names half of a surrogate pair".to_owned())
-            }
-            Fault::TooDeep => {
-                ("files.nested_too_deep", format!("a record is nested deeper than {NESTING_MAX} levels"))
-            }
+            Fault::LoneSurrogate => (
+                "files.lone_surrogate",
+                "an escape in a record names half of a surrogate pair".to_owned(),
+            ),
+            Fault::TooDeep => (
+                "files.nested_too_deep",
+                format!("a record is nested deeper than {NESTING_MAX} levels"),
+            ),
         };
         self.reject(frame, fault.at, code, message)
     }
@@ -264,7 +341,9 @@ impl FileStream {
     fn place(&mut self, frame: &Frame, at: usize) -> Result<String> {
         let lines_before = match self.lines_before {
             Some(lines) => lines,
-            None => *self.lines_before.insert(self.parts.file.lines_before(self.parts.form, self.parts.start)?),
+            None => *self
+                .lines_before
+                .insert(self.parts.file.lines_before(self.parts.form, self.parts.start)?),
         };
         let octets = self.framer.octets(frame);
         let before = &octets[..at.min(octets.len())];
@@ -273,21 +352,36 @@ impl FileStream {
             Some(last) => (before.len() - last - 1) as u64,
             None => frame.place.column + before.len() as u64,
         };
-        Ok(place_text(&self.parts.file.path, lines_before + frame.place.lines_before + lines + 1, column + 1))
+        Ok(place_text(
+            &self.parts.file.path,
+            lines_before + frame.place.lines_before + lines + 1,
+            column + 1,
+        ))
     }
 
     fn does_not_fit(&mut self, frame: &Frame, misfit: Misfit) -> Error {
         let what = match misfit {
             Misfit::NewField(field) => format!("the field `{field}` is in no record of the sample"),
-            Misfit::OtherType { field, type_name, given } if field.is_empty() => {
+            Misfit::OtherType {
+                field,
+                type_name,
+                given,
+            } if field.is_empty() => {
                 format!("the sample has `{type_name}` as records, this one is {given}")
             }
-            Misfit::OtherType { field, type_name, given } => {
+            Misfit::OtherType {
+                field,
+                type_name,
+                given,
+            } => {
                 format!("the field `{field}` is `{type_name}` in the sample, here it is {given}")
             }
         };
-        let error = Error::invalid_data("files.does_not_fit_sample", format!("a record does not fit: {what}"))
-            .with_help("use `inference: full`, or a larger `sample`");
+        let error = Error::invalid_data(
+            "files.does_not_fit_sample",
+            format!("a record does not fit: {what}"),
+        )
+        .with_help("use `inference: full`, or a larger `sample`");
         match self.place(frame, 0) {
             Ok(place) => error.with_place(place),
             Err(_) => error,
@@ -295,12 +389,12 @@ impl FileStream {
     }
 }
 
-/// Whether a record may have one of the faults that the decoder does not look for: nesting below json columns, and
-/// surrogates in escapes there.
-fn needs_scan(octets: &[u8]) -> bool {
+/// Whether a record may have one of the faults that the decoder does not look for: depth below json columns, and
+/// lone surrogates in texts that became json.
+fn needs_scan(octets: &[u8], escapes: &Finder<'_>) -> bool {
     // `[` and `{` differ in this bit only. The compiler makes vectors of this loop.
     let openings = octets.iter().filter(|octet| **octet & 0xDF == b'[').count();
-    openings > NESTING_MAX as usize || memchr::memmem::find(octets, b"\\u").is_some()
+    openings > NESTING_MAX as usize || escapes.find(octets).is_some()
 }
 
 impl RecordStream for FileStream {

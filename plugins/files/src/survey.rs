@@ -34,8 +34,14 @@ pub(crate) struct Survey<'call> {
 impl Survey<'_> {
     /// Looks at every record.
     pub(crate) fn full(self) -> Result<Inferred> {
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX) as u64;
-        let parts = if self.form.is_divisible() { (self.size_bytes / PART_BYTES_MIN).clamp(1, threads) } else { 1 };
+        let threads = thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(THREADS_MAX) as u64;
+        let parts = if self.form.is_divisible() {
+            (self.size_bytes / PART_BYTES_MIN).clamp(1, threads)
+        } else {
+            1
+        };
         self.in_parts(parts).map(|tally| tally.resolve(true))
     }
 
@@ -54,7 +60,10 @@ impl Survey<'_> {
             let running: Vec<_> = starts.windows(2).map(part).collect();
             running
                 .into_iter()
-                .map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .map(|part| {
+                    part.join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
                 .collect::<Result<Vec<Tally>>>()
         })?;
         let joined = tallies.into_iter().reduce(|mut joined, later| {
@@ -83,7 +92,11 @@ impl Survey<'_> {
                     let sum = done.fetch_add(at - told, Ordering::Relaxed) + at - told;
                     told = at;
                     let total = (!self.form.is_zstd).then_some(self.size_bytes);
-                    self.services.progress(&format!("octets of `{}` looked at", self.file.collection), sum, total);
+                    self.services.progress(
+                        &format!("octets of `{}` looked at", self.file.collection),
+                        sum,
+                        total,
+                    );
                 }
             }
         }
@@ -116,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::config::SourceFormat;
-    use crate::format;
+    use crate::listing;
 
     #[test]
     fn any_number_of_parts_sees_the_same() {
@@ -124,12 +137,21 @@ mod tests {
         let path = folder.path().join("a.ndjson");
         let mut text = String::new();
         for index in 0..2_000 {
-            let extra = if index % 97 == 5 { format!(",\"x{}\":[]", index % 5) } else { String::new() };
+            let extra = if index % 97 == 5 {
+                format!(",\"x{}\":[]", index % 5)
+            } else {
+                String::new()
+            };
             let broken = if index % 501 == 7 { "{" } else { "" };
-            writeln!(text, "{broken}{{\"id\":{index},\"v\":{}{extra}}}", if index == 1_999 { "\"x\"" } else { "1.5" }).unwrap();
+            writeln!(
+                text,
+                "{broken}{{\"id\":{index},\"v\":{}{extra}}}",
+                if index == 1_999 { "\"x\"" } else { "1.5" }
+            )
+            .unwrap();
         }
         std::fs::write(&path, &text).unwrap();
-        let listing = format::list(&path).unwrap();
+        let listing = listing::list(&path).unwrap();
         let file = &listing.files["a"];
         let services = Services::detached();
         let survey = Survey {
@@ -145,7 +167,11 @@ mod tests {
         for parts in [2, 3, 8, 50] {
             let joined = survey.in_parts(parts).unwrap().resolve(true);
             assert_eq!(joined.schema, whole.schema, "{parts}");
-            assert_eq!((joined.record_count, joined.rejected_count), (1_996, 4), "{parts}");
+            assert_eq!(
+                (joined.record_count, joined.rejected_count),
+                (1_996, 4),
+                "{parts}"
+            );
         }
     }
 
@@ -154,7 +180,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.ndjson");
         std::fs::write(&path, "{}\n".repeat(3_000)).unwrap();
-        let listing = format::list(&path).unwrap();
+        let listing = listing::list(&path).unwrap();
         let services = Services::detached();
         services.cancel_token().cancel();
         let survey = Survey {

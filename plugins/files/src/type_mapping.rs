@@ -1,6 +1,7 @@
-//! How each record type stands in a file. Every one is exact: the schema file beside the data says the types.
+//! How each record type stands in a file. The schema file beside the data says the types, so that every one is exact but
+//! for one thing: a JSON `null` in a field that may be null cannot be told from no value.
 
-use whimbrel_plugin_api::{Field, RecordType, TypeMapping};
+use whimbrel_plugin_api::{Field, Loss, RecordType, TypeMapping};
 
 /// One entry for each record type.
 pub(crate) fn type_mappings() -> Vec<TypeMapping> {
@@ -8,10 +9,35 @@ pub(crate) fn type_mappings() -> Vec<TypeMapping> {
         .into_iter()
         .map(|record_type| TypeMapping {
             stored_as: stored_as(&record_type).to_owned(),
+            // These stand for lists and structs of anything.
+            losses: match record_type {
+                RecordType::List { .. } | RecordType::Struct { .. } => vec![Loss::JsonNullToNull],
+                _ => losses(&Field::new("any", record_type.clone())),
+            },
             record_type,
-            losses: Vec::new(),
         })
         .collect()
+}
+
+/// What a field loses.
+pub(crate) fn losses(field: &Field) -> Vec<Loss> {
+    if has_ambiguous_null(&field.record_type, field.nullable) {
+        vec![Loss::JsonNullToNull]
+    } else {
+        Vec::new()
+    }
+}
+
+fn has_ambiguous_null(record_type: &RecordType, nullable: bool) -> bool {
+    match record_type {
+        RecordType::Json | RecordType::Variant => nullable,
+        // Items may always be null.
+        RecordType::List { item } => has_ambiguous_null(item, true),
+        RecordType::Struct { fields } => fields
+            .iter()
+            .any(|member| has_ambiguous_null(&member.record_type, member.nullable)),
+        _ => false,
+    }
 }
 
 /// What a value is in JSON.
@@ -65,7 +91,9 @@ fn every_type() -> Vec<RecordType> {
         RecordType::Geopoint,
         RecordType::Reference,
         RecordType::Vector,
-        RecordType::Opaque { name: "inet".to_owned() },
+        RecordType::Opaque {
+            name: "inet".to_owned(),
+        },
         RecordType::Variant,
     ]);
     types

@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use whimbrel_plugin_api::json_form::RowEncoder;
+use whimbrel_plugin_api::json_form::{JsonNull, RowEncoder};
 use whimbrel_plugin_api::{Batch, Error, ErrorKind, RejectedRecord, Result, Schema};
 
 use crate::error::io_error;
@@ -30,6 +30,8 @@ pub(crate) struct Writer {
     committed_bytes: u64,
     committed_records: u64,
     record_count: u64,
+    /// Whether there is something to commit.
+    pub(crate) is_touched: bool,
 }
 
 impl Writer {
@@ -37,10 +39,16 @@ impl Writer {
     pub(crate) fn open(folder: &Path, target: &Target, schema: Schema, level: i32) -> Result<Self> {
         let path = folder.join(target.partial_name());
         let open = || {
-            let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
+            let mut file = OpenOptions::new()
+                .create(true)
+                .write(true)
+                .truncate(false)
+                .open(&path)?;
             let length = file.metadata()?.len();
-            if length >= target.committed_bytes {
+            if length > target.committed_bytes {
                 file.set_len(target.committed_bytes)?;
+            }
+            if length >= target.committed_bytes {
                 file.seek(SeekFrom::Start(target.committed_bytes))?;
             }
             Ok((file, length))
@@ -50,7 +58,11 @@ impl Writer {
             return Err(Error::new(
                 ErrorKind::Integrity,
                 "files.load_damaged",
-                format!("`{}` has {length} octets, of which {} were committed", path.display(), target.committed_bytes),
+                format!(
+                    "`{}` has {length} octets, of which {} were committed",
+                    path.display(),
+                    target.committed_bytes
+                ),
             )
             .with_help("run the job again from the start"));
         }
@@ -66,17 +78,21 @@ impl Writer {
             committed_bytes: target.committed_bytes,
             committed_records: target.record_count,
             record_count: target.record_count,
+            is_touched: false,
         })
     }
 
     /// Adds the records of a batch; those that JSON cannot hold are handed back.
     pub(crate) fn write(&mut self, batch: &Batch) -> Result<Vec<RejectedRecord>> {
-        let rows = RowEncoder::new(&batch.schema, &batch.records)?;
+        // A declared loss, see `type_mapping`.
+        let rows = RowEncoder::new(&batch.schema, &batch.records)?.with_json_null(JsonNull::AsNull);
         let mut rejected = Vec::new();
+        self.is_touched = true;
         for row in 0..rows.len() {
             let before = self.buffer.len();
             if !self.is_lines {
-                self.buffer.extend_from_slice(if self.record_count == 0 { b"[\n" } else { b",\n" });
+                self.buffer
+                    .extend_from_slice(if self.record_count == 0 { b"[\n" } else { b",\n" });
             }
             if let Err(error) = rows.write_line(row, &mut self.buffer) {
                 self.buffer.truncate(before);
@@ -133,7 +149,8 @@ impl Writer {
             if let Some(encoder) = writer.encoder.take() {
                 encoder.finish()?;
             }
-            writer.file.sync_all()?;
+            // Length and content; times do not matter.
+            writer.file.sync_data()?;
             writer.file.stream_position()
         };
         let length = sync(self).map_err(|error| io_error("write", &self.path, &error))?;
@@ -144,6 +161,7 @@ impl Writer {
     pub(crate) fn committed(&mut self, bytes: u64) {
         self.committed_bytes = bytes;
         self.committed_records = self.record_count;
+        self.is_touched = false;
     }
 
     /// Cuts back to what is committed.
@@ -152,21 +170,27 @@ impl Writer {
         drop(self.encoder.take());
         self.buffer.clear();
         self.record_count = self.committed_records;
-        let cut = || {
-            self.file.set_len(self.committed_bytes)?;
+        self.is_touched = false;
+        let mut cut = || {
+            if self.file.metadata()?.len() > self.committed_bytes {
+                self.file.set_len(self.committed_bytes)?;
+            }
             self.file.seek(SeekFrom::Start(self.committed_bytes)).map(drop)
         };
-        let mut cut = cut;
         cut().map_err(|error| io_error("cut back", &self.path, &error))
     }
 
     /// Writes what stands behind the last record, durably; the length of the finished file.
     pub(crate) fn end(&mut self) -> Result<u64> {
         if !self.is_lines {
-            self.buffer.extend_from_slice(if self.record_count == 0 { b"[]\n" } else { b"\n]\n" });
+            self.buffer
+                .extend_from_slice(if self.record_count == 0 { b"[]\n" } else { b"\n]\n" });
         } else if self.is_zstd && self.committed_bytes == 0 {
             // An empty frame, since an empty file is not a zstd file.
-            self.encoder = Some(self.begin_frame().map_err(|error| io_error("write", &self.path, &error))?);
+            self.encoder = Some(
+                self.begin_frame()
+                    .map_err(|error| io_error("write", &self.path, &error))?,
+            );
         }
         self.sync().map(|(length, _)| length)
     }

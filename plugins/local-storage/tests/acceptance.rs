@@ -362,12 +362,12 @@ fn what_is_wrong_with_a_file_is_told_with_its_place() {
         (
             "{\"origins\":[{\"origin\":\"a\",\"localStorage\":{}}]}",
             "wrong_form",
-            "1:41",
+            "1:42",
         ),
         (
             "{\"origins\":[{\"origin\":\"a\",\"localStorage\":[{\"name\":\"k\",\"value\":2}]}]}",
             "value_not_text",
-            "1:64",
+            "1:63",
         ),
     ] {
         let file = export(content, json!({}));

@@ -4,8 +4,8 @@
 //! are really in it. Neighbours: `schema` says what the database says, `read` reads what is found here.
 
 use rusqlite::{Connection, OptionalExtension as _};
-use whimbrel_plugin_api::record_type::{Field, Schema};
 use whimbrel_plugin_api::Result;
+use whimbrel_plugin_api::record_type::{Field, Schema};
 
 use crate::column_memory::{self, Remembered};
 use crate::error::Doing as _;
@@ -50,7 +50,11 @@ pub(crate) struct Stored {
 /// The tables that are collections, each with the collection's name.
 pub(crate) fn collections(connection: &Connection, prefix: &str) -> Result<Vec<(String, String)>> {
     let tables = schema::table_names(connection)?;
-    let named = |table: String| collection_name(prefix, &table).map(str::to_owned).map(|name| (name, table));
+    let named = |table: String| {
+        collection_name(prefix, &table)
+            .map(str::to_owned)
+            .map(|name| (name, table))
+    };
     Ok(tables.into_iter().filter_map(named).collect())
 }
 
@@ -62,7 +66,11 @@ pub(crate) fn table_of(connection: &Connection, prefix: &str, collection: &str) 
 }
 
 /// Looks at a table. The types of `expected` are believed without looking at values.
-pub(crate) fn describe(connection: &Connection, table: &str, expected: Option<&Schema>) -> Result<Option<Stored>> {
+pub(crate) fn describe(
+    connection: &Connection,
+    table: &str,
+    expected: Option<&Schema>,
+) -> Result<Option<Stored>> {
     let Some(table) = Table::load(connection, table)? else {
         return Ok(None);
     };
@@ -72,12 +80,21 @@ pub(crate) fn describe(connection: &Connection, table: &str, expected: Option<&S
             || (!remembered.is_empty() && column.name == REST_COLUMN)
     };
     let unknown: Vec<&Column> = table.columns.iter().filter(|column| !is_known(column)).collect();
-    let is_expected = |column: &Column| expected.and_then(|schema| schema.index_of(&column.name)).is_some();
-    let looked_at: Vec<&Column> = unknown.iter().copied().filter(|column| !is_expected(column)).collect();
+    let is_expected = |column: &Column| {
+        expected
+            .and_then(|schema| schema.index_of(&column.name))
+            .is_some()
+    };
+    let looked_at: Vec<&Column> = unknown
+        .iter()
+        .copied()
+        .filter(|column| !is_expected(column))
+        .collect();
     let mut classes = look(connection, &table.name, &looked_at)?.into_iter();
     let mut fields: Vec<StoredField> = remembered.into_iter().map(StoredField::from).collect();
     for column in unknown {
-        let believed = expected.and_then(|schema| schema.index_of(&column.name).map(|index| &schema.fields[index]));
+        let believed =
+            expected.and_then(|schema| schema.index_of(&column.name).map(|index| &schema.fields[index]));
         let field = match believed {
             Some(field) => field.clone(),
             None => {
@@ -103,7 +120,11 @@ pub(crate) fn describe(connection: &Connection, table: &str, expected: Option<&S
 impl From<Remembered> for StoredField {
     fn from(remembered: Remembered) -> Self {
         Self {
-            origin: if remembered.is_in_rest() { Origin::Rest } else { Origin::Remembered },
+            origin: if remembered.is_in_rest() {
+                Origin::Rest
+            } else {
+                Origin::Remembered
+            },
             field: remembered.field,
             column: remembered.column,
         }
@@ -119,33 +140,58 @@ impl Stored {
     /// The field called `name`, or else the one whose column has that name.
     pub(crate) fn field(&self, name: &str) -> Option<&StoredField> {
         let by_column = |stored: &&StoredField| stored.origin != Origin::Rest && same(&stored.column, name);
-        self.fields.iter().find(|stored| stored.field.name == name).or_else(|| self.fields.iter().find(by_column))
+        self.fields
+            .iter()
+            .find(|stored| stored.field.name == name)
+            .or_else(|| self.fields.iter().find(by_column))
     }
 
     /// The columns of the key.
     pub(crate) fn key_columns(&self) -> Vec<&str> {
-        self.key.iter().filter_map(|name| self.field(name)).map(|stored| stored.column.as_str()).collect()
+        self.key
+            .iter()
+            .filter_map(|name| self.field(name))
+            .map(|stored| stored.column.as_str())
+            .collect()
     }
 }
 
 fn is_row_number(table: &Table, column: &Column) -> bool {
-    table.row_number_column().is_some_and(|own| own.name == column.name)
+    table
+        .row_number_column()
+        .is_some_and(|own| own.name == column.name)
 }
 
 /// The primary key as fields. A table may hold several records without a value in their key; then it is none.
 fn key_fields(connection: &Connection, table: &Table, fields: &mut [StoredField]) -> Result<Vec<String>> {
     let key = table.key();
-    let may_be_null = |column: &&&Column| !column.is_not_null && table.has_row_numbers && !is_row_number(table, column);
-    let unsure: Vec<String> = key.iter().filter(may_be_null).map(|column| format!("t.{} IS NULL", quote(&column.name))).collect();
+    let may_be_null =
+        |column: &&&Column| !column.is_not_null && table.has_row_numbers && !is_row_number(table, column);
+    let unsure: Vec<String> = key
+        .iter()
+        .filter(may_be_null)
+        .map(|column| format!("t.{} IS NULL", quote(&column.name)))
+        .collect();
     if !unsure.is_empty() {
-        let sql = format!("SELECT 1 FROM {} AS t WHERE {} LIMIT 1", quote(&table.name), unsure.join(" OR "));
-        if connection.query_row(&sql, [], |_| Ok(())).optional().doing("look at the key of a table")?.is_some() {
+        let sql = format!(
+            "SELECT 1 FROM {} AS t WHERE {} LIMIT 1",
+            quote(&table.name),
+            unsure.join(" OR ")
+        );
+        if connection
+            .query_row(&sql, [], |_| Ok(()))
+            .optional()
+            .doing("look at the key of a table")?
+            .is_some()
+        {
             return Ok(Vec::new());
         }
     }
     let mut names = Vec::with_capacity(key.len());
     for column in key {
-        let field = fields.iter_mut().find(|stored| stored.origin != Origin::Rest && same(&stored.column, &column.name));
+        let field = fields
+            .iter_mut()
+            .find(|stored| stored.origin != Origin::Rest && same(&stored.column, &column.name));
         if let Some(stored) = field {
             if stored.origin == Origin::Found {
                 stored.field.nullable = false;

@@ -38,7 +38,11 @@ impl Remembered {
 pub(crate) fn load(connection: &Connection, table: &Table) -> Result<Vec<Remembered>> {
     let doing = "read the remembered columns";
     let is_there: bool = connection
-        .query_row("SELECT EXISTS(SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1)", [TABLE], |row| row.get(0))
+        .query_row(
+            "SELECT EXISTS(SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1)",
+            [TABLE],
+            |row| row.get(0),
+        )
         .doing(doing)?;
     if !is_there {
         return Ok(Vec::new());
@@ -51,7 +55,12 @@ pub(crate) fn load(connection: &Connection, table: &Table) -> Result<Vec<Remembe
         .doing(doing)?;
     let rows = statement
         .query_map([&table.name], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get::<_, bool>(3)?))
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, String>(2)?,
+                row.get::<_, bool>(3)?,
+            ))
         })
         .doing(doing)?;
     let mut remembered = Vec::new();
@@ -109,7 +118,10 @@ pub(crate) fn store(connection: &Connection, table: &str, fields: &[Remembered])
 /// Forgets a table that is about to be made anew.
 pub(crate) fn forget(connection: &Connection, table: &str) -> Result<()> {
     connection
-        .execute("DELETE FROM \"_whimbrel_columns\" WHERE \"table_name\" = ?1", [table])
+        .execute(
+            "DELETE FROM \"_whimbrel_columns\" WHERE \"table_name\" = ?1",
+            [table],
+        )
         .doing("remember the columns")
         .map(|_| ())
 }

@@ -35,10 +35,10 @@ pub struct TursoConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Synchronous {
-    /// Once the disk has it: a power failure loses no commit.
+    /// once the disk has it: a power failure loses no commit.
     #[default]
     Full,
-    /// Once the operating system has it: a power failure may lose the last commits, though never part of one.
+    /// once the operating system has it: a power failure may lose the last commits, though never part of one.
     Normal,
 }
 
@@ -63,15 +63,25 @@ impl TursoConfig {
         }
         let path = PathBuf::from(path);
         // The library reads every name that begins with `file:` as a URL once more.
-        Ok(if path.starts_with(".") || path.is_absolute() { path } else { PathBuf::from(".").join(path) })
+        Ok(if path.starts_with(".") || path.is_absolute() {
+            path
+        } else {
+            PathBuf::from(".").join(path)
+        })
     }
 }
 
 fn not_a_file(scheme: &str) -> Error {
-    if ["libsql", "http", "https", "ws", "wss"].iter().any(|remote| scheme.eq_ignore_ascii_case(remote)) {
+    if ["libsql", "http", "https", "ws", "wss"]
+        .iter()
+        .any(|remote| scheme.eq_ignore_ascii_case(remote))
+    {
         Error::config(
             "turso.remote_unsupported",
-            format!("`url` names a server (`{}:`), and this version reaches local files only", scheme.to_lowercase()),
+            format!(
+                "`url` names a server (`{}:`), and this version reaches local files only",
+                scheme.to_lowercase()
+            ),
         )
         .with_help("use `file:` and a path; remote databases come with a later version")
         .with_place("config.url")
@@ -81,7 +91,9 @@ fn not_a_file(scheme: &str) -> Error {
 }
 
 fn bad_url(message: &str) -> Error {
-    Error::config("turso.bad_url", message).with_help("use `file:` and a path, such as `file:app.db`").with_place("config.url")
+    Error::config("turso.bad_url", message)
+        .with_help("use `file:` and a path, such as `file:app.db`")
+        .with_place("config.url")
 }
 
 /// `//host/path` without its host, which may only be this one.
@@ -91,7 +103,9 @@ fn authority_removed(rest: &str) -> Result<&str> {
     };
     match rest.find('/') {
         Some(slash) if slash == 0 || rest[..slash].eq_ignore_ascii_case("localhost") => Ok(&rest[slash..]),
-        _ => Err(bad_url("`url` is a `file:` URL with a host (valid: none, or `localhost`)")),
+        _ => Err(bad_url(
+            "`url` is a `file:` URL with a host (valid: none, or `localhost`)",
+        )),
     }
 }
 
@@ -106,7 +120,11 @@ fn decoded(path: &str) -> Result<String> {
                 let mut digit = || rest.next().and_then(|digit| (digit as char).to_digit(16));
                 match (digit(), digit()) {
                     (Some(high), Some(low)) => (high * 16 + low) as u8,
-                    _ => return Err(bad_url("`url` has a `%` without two hexadecimal digits behind it")),
+                    _ => {
+                        return Err(bad_url(
+                            "`url` has a `%` without two hexadecimal digits behind it",
+                        ));
+                    }
                 }
             }
             octet => octet,
@@ -144,16 +162,34 @@ mod tests {
 
     #[test]
     fn servers_are_refused_without_repeating_the_url() {
-        for url in ["libsql://a-b.turso.io?authToken=geheim", "https://x/geheim", "http://x/geheim", "WSS://geheim"] {
+        for url in [
+            "libsql://a-b.turso.io?authToken=geheim",
+            "https://x/geheim",
+            "http://x/geheim",
+            "WSS://geheim",
+        ] {
             let error = path(url).unwrap_err();
-            assert_eq!((error.code.as_str(), error.place.as_deref()), ("turso.remote_unsupported", Some("config.url")));
+            assert_eq!(
+                (error.code.as_str(), error.place.as_deref()),
+                ("turso.remote_unsupported", Some("config.url"))
+            );
             assert!(!format!("{error:?}").contains("geheim"), "{error:?}");
         }
     }
 
     #[test]
     fn what_names_no_file_is_refused() {
-        for url in ["", ":memory:", "file:", "file:a?mode=ro", "file:a%zz", "file://host/a", "ftp://x/a", "file:a%00", "file:%ff"] {
+        for url in [
+            "",
+            ":memory:",
+            "file:",
+            "file:a?mode=ro",
+            "file:a%zz",
+            "file://host/a",
+            "ftp://x/a",
+            "file:a%00",
+            "file:%ff",
+        ] {
             assert_eq!(path(url).unwrap_err().code, "turso.bad_url", "{url}");
         }
     }
@@ -161,6 +197,11 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused() {
         let json = serde_json::json!({ "url": "a.db", "urll": 1 });
-        assert_eq!(whimbrel_plugin_api::config::parse::<TursoConfig>(json).unwrap_err().code, "config.invalid");
+        assert_eq!(
+            whimbrel_plugin_api::config::parse::<TursoConfig>(json)
+                .unwrap_err()
+                .code,
+            "config.invalid"
+        );
     }
 }

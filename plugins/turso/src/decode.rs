@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
+use whimbrel_plugin_api::Result;
 use whimbrel_plugin_api::arrow_array::builder::{
-    BinaryBuilder, BooleanBuilder, Float32Builder, Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder,
-    StringBuilder,
+    BinaryBuilder, BooleanBuilder, Float32Builder, Float64Builder, Int8Builder, Int16Builder, Int32Builder,
+    Int64Builder, StringBuilder,
 };
 use whimbrel_plugin_api::arrow_array::cast::AsArray as _;
 use whimbrel_plugin_api::arrow_array::{Array as _, ArrayRef, ListArray, StructArray};
@@ -17,7 +18,6 @@ use whimbrel_plugin_api::arrow_schema::DataType;
 use whimbrel_plugin_api::json_form::JsonDecoder;
 use whimbrel_plugin_api::record_type::RecordType;
 use whimbrel_plugin_api::text_form::TextDecoder;
-use whimbrel_plugin_api::Result;
 
 use crate::encode::without_raw_json;
 use crate::type_mapping::Form;
@@ -63,7 +63,10 @@ impl Decoder {
 
     /// A decoder of the JSON form, as nested columns and members of the rest column have it.
     pub(crate) fn json(record_type: &RecordType, capacity: usize) -> Result<Self> {
-        Ok(Self::Json(JsonDecoder::new(&without_raw_json(record_type), capacity)?, record_type.to_arrow()))
+        Ok(Self::Json(
+            JsonDecoder::new(&without_raw_json(record_type), capacity)?,
+            record_type.to_arrow(),
+        ))
     }
 
     /// A decoder of columns that hold values of several kinds.
@@ -110,8 +113,12 @@ impl Decoder {
         match (self, value) {
             (Self::Bool(builder), ValueRef::Integer(number @ (0 | 1))) => builder.append_value(number == 1),
             (Self::Int8(builder), ValueRef::Integer(number)) => builder.append_value(number.try_into().ok()?),
-            (Self::Int16(builder), ValueRef::Integer(number)) => builder.append_value(number.try_into().ok()?),
-            (Self::Int32(builder), ValueRef::Integer(number)) => builder.append_value(number.try_into().ok()?),
+            (Self::Int16(builder), ValueRef::Integer(number)) => {
+                builder.append_value(number.try_into().ok()?)
+            }
+            (Self::Int32(builder), ValueRef::Integer(number)) => {
+                builder.append_value(number.try_into().ok()?)
+            }
             (Self::Int64(builder), ValueRef::Integer(number)) => builder.append_value(number),
             (Self::Float32(builder), value) => {
                 let number = float(value)?;
@@ -124,7 +131,9 @@ impl Decoder {
             (Self::Float64(builder), value) => builder.append_value(float(value)?),
             (Self::Bytes(builder), ValueRef::Blob(octets)) => builder.append_value(octets),
             (Self::Text(decoder), ValueRef::Text(text)) => decoder.push(str::from_utf8(text).ok()?).ok()?,
-            (Self::Json(decoder, _), ValueRef::Text(text)) => decoder.push_raw(str::from_utf8(text).ok()?).ok()?,
+            (Self::Json(decoder, _), ValueRef::Text(text)) => {
+                decoder.push_raw(str::from_utf8(text).ok()?).ok()?
+            }
             (Self::Mixed(builder), value) => builder.append_value(mixed(value)?),
             _ => return None,
         }
@@ -176,7 +185,10 @@ fn mixed(value: ValueRef<'_>) -> Option<String> {
 pub(crate) fn hex(octets: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |value: u8| DIGITS[usize::from(value)] as char;
-    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
+    octets
+        .iter()
+        .flat_map(|octet| [digit(octet >> 4), digit(octet & 15)])
+        .collect()
 }
 
 /// The same values under a type that differs only in what is said of its members.
@@ -192,8 +204,15 @@ fn retyped(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
         }
         DataType::Struct(fields) if !fields.is_empty() => {
             let (_, columns, nulls) = array.as_struct().clone().into_parts();
-            let columns = columns.iter().zip(fields).map(|(column, field)| retyped(column, field.data_type()));
-            Arc::new(StructArray::try_new(fields.clone(), columns.collect::<Result<_>>()?, nulls)?)
+            let columns = columns
+                .iter()
+                .zip(fields)
+                .map(|(column, field)| retyped(column, field.data_type()));
+            Arc::new(StructArray::try_new(
+                fields.clone(),
+                columns.collect::<Result<_>>()?,
+                nulls,
+            )?)
         }
         _ => Arc::clone(array),
     })

@@ -5,8 +5,12 @@
 
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use whimbrel_plugin_api::arrow_array::cast::AsArray as _;
-use whimbrel_plugin_api::arrow_array::types::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
-use whimbrel_plugin_api::arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, PrimitiveArray, StringArray};
+use whimbrel_plugin_api::arrow_array::types::{
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+};
+use whimbrel_plugin_api::arrow_array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, PrimitiveArray, StringArray,
+};
 use whimbrel_plugin_api::json_form::JsonEncoder;
 use whimbrel_plugin_api::record_type::{Field, RecordType};
 use whimbrel_plugin_api::text_form::TextEncoder;
@@ -52,7 +56,10 @@ impl Encoder {
         Ok(match Form::of(record_type) {
             Form::AsIs => Self::Text(array.as_string().clone()),
             Form::Canonical => Self::Canonical(TextEncoder::new(record_type, array)?),
-            Form::Json => Self::Json(JsonEncoder::new(&without_raw_json(record_type), array)?, array.clone()),
+            Form::Json => Self::Json(
+                JsonEncoder::new(&without_raw_json(record_type), array)?,
+                array.clone(),
+            ),
             Form::Plain => match record_type {
                 RecordType::Bool => Self::Bool(array.as_boolean().clone()),
                 RecordType::Int { bits: 8 } => Self::Int8(array.as_primitive().clone()),
@@ -112,7 +119,9 @@ impl Encoder {
             }
             Self::Json(values, _) => {
                 scratch.json.clear();
-                values.write(row, &mut scratch.json).map_err(|error| RowFault::new(error.code, error.message))?;
+                values
+                    .write(row, &mut scratch.json)
+                    .map_err(|error| RowFault::new(error.code, error.message))?;
                 ValueRef::Text(&scratch.json)
             }
         })
@@ -145,7 +154,11 @@ impl Presence {
     /// The presence column of the batch; without one every record has every field.
     pub(crate) fn of(batch: &Batch) -> Self {
         let column = batch.records.columns().get(batch.schema.fields.len());
-        Self(column.filter(|_| batch.schema.presence).map(|column| column.as_binary().clone()))
+        Self(
+            column
+                .filter(|_| batch.schema.presence)
+                .map(|column| column.as_binary().clone()),
+        )
     }
 
     /// Whether records may lack fields.
@@ -155,7 +168,10 @@ impl Presence {
 
     /// Whether the record has the field at `index`. A mask that is too short has no further fields.
     pub(crate) fn has(&self, row: usize, index: usize) -> bool {
-        self.mask(row).is_none_or(|mask| mask.get(index / 8).is_some_and(|octet| octet & (1 << (index % 8)) != 0))
+        self.mask(row).is_none_or(|mask| {
+            mask.get(index / 8)
+                .is_some_and(|octet| octet & (1 << (index % 8)) != 0)
+        })
     }
 
     /// The mask of a record.

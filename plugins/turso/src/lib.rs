@@ -5,9 +5,11 @@
 //! cannot say of itself. `client` opens connections; `names` is the one place that quotes. Only local files:
 //! remote databases are refused by `config`.
 
+mod assembly;
 mod catalog;
 mod client;
 mod column_memory;
+mod compare;
 mod config;
 mod decode;
 mod encode;
@@ -23,6 +25,7 @@ mod sink;
 mod source;
 mod type_mapping;
 mod write;
+mod write_plan;
 
 pub use config::{Synchronous, TursoConfig};
 pub use sink::TursoSink;

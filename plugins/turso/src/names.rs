@@ -24,7 +24,11 @@ pub(crate) fn same(left: &str, right: &str) -> bool {
 /// The table that holds the collection.
 pub(crate) fn table_name(prefix: &str, collection: &str) -> String {
     let name = format!("{prefix}{collection}");
-    if is_reserved(&name) { format!("_{name}") } else { name }
+    if is_reserved(&name) {
+        format!("_{name}")
+    } else {
+        name
+    }
 }
 
 /// The collection that the table holds; `None` for tables that are no collection.

@@ -48,8 +48,10 @@ impl Position {
     /// # Errors
     /// `turso.bad_cursor` for any other octets.
     pub(crate) fn from_cursor(cursor: &Cursor) -> Result<Self> {
-        Self::read(&cursor.0)
-            .ok_or_else(|| Error::invalid_data("turso.bad_cursor", "the cursor is not one of this plugin").with_help("read the collection from its start"))
+        Self::read(&cursor.0).ok_or_else(|| {
+            Error::invalid_data("turso.bad_cursor", "the cursor is not one of this plugin")
+                .with_help("read the collection from its start")
+        })
     }
 
     fn read(octets: &[u8]) -> Option<Self> {
@@ -70,7 +72,14 @@ impl Position {
                     let (length, tail) = tail.split_first_chunk::<4>()?;
                     let (run, tail) = tail.split_at_checked(u32::from_be_bytes(*length) as usize)?;
                     let run = run.to_vec();
-                    (if *tag == b't' { Value::Text(String::from_utf8(run).ok()?) } else { Value::Blob(run) }, tail)
+                    (
+                        if *tag == b't' {
+                            Value::Text(String::from_utf8(run).ok()?)
+                        } else {
+                            Value::Blob(run)
+                        },
+                        tail,
+                    )
                 }
                 _ => return None,
             };
@@ -88,7 +97,11 @@ impl Position {
             BY_ROW_NUMBER if matches!(values.as_slice(), [Value::Integer(_)]) => false,
             _ => return None,
         };
-        Some(Self { by_key, layout, values })
+        Some(Self {
+            by_key,
+            layout,
+            values,
+        })
     }
 }
 
@@ -124,8 +137,19 @@ mod tests {
                 assert!(shorter.values.len() < position.values.len());
             }
         }
-        for bad in [&b"r"[..], b"rn", b"rnn", b"rni", b"x", b"kz", b"knt\xff\xff\xff\xffa"] {
-            assert_eq!(Position::from_cursor(&Cursor(bad.to_vec())).unwrap_err().code, "turso.bad_cursor");
+        for bad in [
+            &b"r"[..],
+            b"rn",
+            b"rnn",
+            b"rni",
+            b"x",
+            b"kz",
+            b"knt\xff\xff\xff\xffa",
+        ] {
+            assert_eq!(
+                Position::from_cursor(&Cursor(bad.to_vec())).unwrap_err().code,
+                "turso.bad_cursor"
+            );
         }
     }
 }

@@ -6,19 +6,21 @@
 use std::collections::HashSet;
 
 use rusqlite::Connection;
-use whimbrel_plugin_api::record_type::{Field, RecordType};
+use whimbrel_plugin_api::record_type::Field;
 use whimbrel_plugin_api::sink::{PrepareReport, PrepareRequest, PreparedCollection, PreparedField};
 use whimbrel_plugin_api::{Collection, Finding, FindingLevel, Loss, Result};
 
 use crate::column_memory::{self, Remembered};
+use crate::compare::Comparison;
 use crate::error::Doing as _;
 use crate::names::{REST_COLUMN, ROW_NUMBERS, quote, same, table_name};
-use crate::schema::{self, Column, Table};
+use crate::query::QUERY_COLUMNS_MAX;
+use crate::schema::{self, Table};
 use crate::type_mapping::{StorageClass, losses, stored_as};
-use crate::write::Target;
+use crate::write_plan::Target;
 
-/// Columns that a table may have. Source: "Limits In SQLite", SQLITE_MAX_COLUMN, as it is compiled in.
-pub(crate) const COLUMNS_MAX: usize = 2_000;
+/// Columns that a table of ours may have: one less than a query may ask for, so that it can also ask for the row number.
+pub(crate) const COLUMNS_MAX: usize = QUERY_COLUMNS_MAX - 1;
 
 /// What is to be done for a request.
 #[derive(Default)]
@@ -33,7 +35,10 @@ pub(crate) struct Plan {
 impl Plan {
     /// Whether something is in the way.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.report.findings.iter().any(|finding| finding.level == FindingLevel::Blocker)
+        self.report
+            .findings
+            .iter()
+            .any(|finding| finding.level == FindingLevel::Blocker)
     }
 
     /// Whether the database is as it should be already.
@@ -47,7 +52,9 @@ pub(crate) fn plan(connection: Option<&Connection>, prefix: &str, request: &Prep
     let mut plan = Plan::default();
     for (index, collection) in request.collections.iter().enumerate() {
         let name = table_name(prefix, &collection.name);
-        let twin = request.collections[..index].iter().find(|earlier| same(&table_name(prefix, &earlier.name), &name));
+        let twin = request.collections[..index]
+            .iter()
+            .find(|earlier| same(&table_name(prefix, &earlier.name), &name));
         if let Some(twin) = twin {
             plan.report.findings.push(
                 Finding::blocker(
@@ -103,7 +110,11 @@ impl Place {
             findings: Vec::new(),
         };
         if place.table.contains('\0') {
-            place.block("turso.bad_name", "the collection's name holds a NUL character, which no table name can", "name it otherwise in the sink");
+            place.block(
+                "turso.bad_name",
+                "the collection's name holds a NUL character, which no table name can",
+                "name it otherwise in the sink",
+            );
         } else if let Some(connection) = connection
             && let Some((name, kind)) = schema::holder_of(connection, &place.table)?
         {
@@ -125,7 +136,10 @@ impl Place {
         if place.table != collection.name {
             place.findings.push(Finding::info(
                 "turso.stored_name",
-                format!("the collection `{}` is stored in the table `{}`", collection.name, place.table),
+                format!(
+                    "the collection `{}` is stored in the table `{}`",
+                    collection.name, place.table
+                ),
             ));
         }
         Ok(place)
@@ -135,25 +149,46 @@ impl Place {
         let count = schema::trigger_count(connection, &self.table)?;
         if count > 0 {
             self.findings.push(
-                Finding::warning("turso.triggers", format!("the table `{}` has {count} triggers, which will run", self.table))
-                    .with_help("what they change is not part of the migration and may show up as mismatches"),
+                Finding::warning(
+                    "turso.triggers",
+                    format!("the table `{}` has {count} triggers, which will run", self.table),
+                )
+                .with_help("what they change is not part of the migration and may show up as mismatches"),
             );
         }
         Ok(())
     }
 
     fn block(&mut self, code: &str, message: impl Into<String>, help: &str) {
-        self.findings.push(Finding::blocker(code, message).with_help(help));
+        self.findings
+            .push(Finding::blocker(code, message).with_help(help));
     }
 
-    fn into_plan(mut self, connection: Option<&Connection>, collection: &Collection, plan: &mut Plan) -> Result<()> {
+    fn into_plan(
+        mut self,
+        connection: Option<&Connection>,
+        collection: &Collection,
+        plan: &mut Plan,
+    ) -> Result<()> {
         self.check_key(collection);
         let fields = self.arrange(collection);
         let mut record_count = None;
         if let (Some(connection), Some(table)) = (connection, self.existing.clone()) {
             let count = format!("SELECT count(*) FROM {}", quote(&table.name));
-            record_count = Some(connection.query_row(&count, [], |row| row.get(0)).doing("count the records of a table")?);
-            self.compare(&table, collection, &fields, record_count == Some(0));
+            record_count = Some(
+                connection
+                    .query_row(&count, [], |row| row.get(0))
+                    .doing("count the records of a table")?,
+            );
+            let comparison = Comparison {
+                table: &table,
+                fields: &fields,
+                previous: &self.previous,
+                key: &collection.key,
+                is_empty: record_count == Some(0),
+                findings: Vec::new(),
+            };
+            self.findings.extend(comparison.findings());
         }
         let needs_rest = fields.iter().any(Remembered::is_in_rest) || fields.is_empty();
         let has_rest = match &self.existing {
@@ -161,20 +196,36 @@ impl Place {
             None => needs_rest,
         };
         if self.existing.is_none() {
-            plan.report.ddl.push(create_table(&self.table, &fields, &collection.key, has_rest));
+            plan.report
+                .ddl
+                .push(create_table(&self.table, &fields, &collection.key, has_rest));
         }
         if self.existing.is_none() || fields.iter().any(|field| !self.previous.contains(field)) {
-            plan.memory.push((self.table.clone(), fields.clone(), self.existing.is_none()));
+            plan.memory
+                .push((self.table.clone(), fields.clone(), self.existing.is_none()));
         }
         plan.report.collections.push(PreparedCollection {
             name: collection.name.clone(),
             existed: self.existing.is_some(),
             record_count,
-            fields: fields.iter().map(|field| prepared(field, collection.schema.presence)).collect(),
+            fields: fields
+                .iter()
+                .map(|field| prepared(field, collection.schema.presence))
+                .collect(),
         });
-        plan.report.findings.extend(self.findings.into_iter().map(|finding| finding.with_collection(&collection.name)));
+        plan.report.findings.extend(
+            self.findings
+                .into_iter()
+                .map(|finding| finding.with_collection(&collection.name)),
+        );
+        let known_rest = self
+            .previous
+            .iter()
+            .chain(&fields)
+            .filter(|field| field.is_in_rest());
         let target = Target {
             table: self.table,
+            rest_fields: known_rest.map(|field| field.field.name.clone()).collect(),
             fields,
             key: collection.key.clone(),
             has_rest,
@@ -187,12 +238,19 @@ impl Place {
         for (index, name) in collection.key.iter().enumerate() {
             let twin = collection.key[..index].iter().find(|earlier| same(earlier, name));
             if collection.schema.index_of(name).is_none() {
-                self.block("turso.key_missing", format!("the key field `{name}` is not in the schema"), "correct `key`");
+                self.block(
+                    "turso.key_missing",
+                    format!("the key field `{name}` is not in the schema"),
+                    "correct `key`",
+                );
             } else if let Some(twin) = twin {
                 let message = format!("the key fields `{twin}` and `{name}` would be one column");
                 self.block("turso.bad_key_name", message, "rename one of them");
             } else if name.contains('\0') || same(name, REST_COLUMN) {
-                let message = format!("the key field `{}` cannot be a column", name.replace('\0', "\u{2400}"));
+                let message = format!(
+                    "the key field `{}` cannot be a column",
+                    name.replace('\0', "\u{2400}")
+                );
                 self.block("turso.bad_key_name", message, "rename the field");
             }
         }
@@ -204,22 +262,41 @@ impl Place {
         let fields = &collection.schema.fields;
         let is_key = |field: &Field| collection.key.contains(&field.name);
         let lacks_row_number = !is_integer_key(collection)
-            && ROW_NUMBERS.iter().all(|name| fields.iter().any(|field| same(&field.name, name)));
+            && ROW_NUMBERS
+                .iter()
+                .all(|name| fields.iter().any(|field| same(&field.name, name)));
         let mut columns: Vec<Option<String>> = vec![None; fields.len()];
         let mut taken: HashSet<String> = HashSet::new();
-        let previous = |field: &Field| self.previous.iter().find(|previous| previous.field.name == field.name);
+        let previous = |field: &Field| {
+            self.previous
+                .iter()
+                .find(|previous| previous.field.name == field.name)
+        };
         let mut order: Vec<usize> = (0..fields.len()).collect();
-        order.sort_by_key(|index| (!is_key(&fields[*index]), previous(&fields[*index]).is_none(), *index));
+        order.sort_by_key(|index| {
+            (
+                !is_key(&fields[*index]),
+                previous(&fields[*index]).is_none(),
+                *index,
+            )
+        });
         for index in &order {
             let field = &fields[*index];
             if previous(field).is_some_and(Remembered::is_in_rest) && !is_key(field) {
                 continue;
             }
             let wanted = previous(field).map_or(&field.name, |previous| &previous.column);
-            let column = self.existing.as_ref().and_then(|table| table.column(wanted)).map_or(wanted, |column| &column.name);
+            let column = self
+                .existing
+                .as_ref()
+                .and_then(|table| table.column(wanted))
+                .map_or(wanted, |column| &column.name);
             // The last name by which a query could ask for the row number stays free.
             let hides_row_number = lacks_row_number && !is_key(field) && same(column, ROW_NUMBERS[2]);
-            if !column.contains('\0') && !same(column, REST_COLUMN) && !hides_row_number && taken.insert(column.to_ascii_lowercase())
+            if !column.contains('\0')
+                && !same(column, REST_COLUMN)
+                && !hides_row_number
+                && taken.insert(column.to_ascii_lowercase())
             {
                 columns[*index] = Some(column.clone());
             }
@@ -239,77 +316,6 @@ impl Place {
         };
         fields.iter().zip(columns).map(remembered).collect()
     }
-
-    /// Looks for what an existing table cannot take.
-    fn compare(&mut self, table: &Table, collection: &Collection, fields: &[Remembered], is_empty: bool) {
-        for field in fields {
-            match table.column(&field.column) {
-                Some(column) => self.compare_column(table, column, field, is_empty),
-                None => self.block(
-                    "turso.column_missing",
-                    format!(
-                        "the table `{}` has no column `{}` for the field `{}`",
-                        table.name,
-                        field.column,
-                        field.field.name.replace('\0', "\u{2400}")
-                    ),
-                    "add the column, leave the field out, or use another table",
-                ),
-            }
-        }
-        let is_written = |column: &Column| fields.iter().any(|field| same(&field.column, &column.name));
-        let numbers_itself = |column: &Column| table.row_number_column().is_some_and(|own| same(&own.name, &column.name));
-        for column in table.columns.iter().filter(|column| column.is_not_null && !column.has_default) {
-            if !is_written(column) && !column.is_generated && !numbers_itself(column) {
-                self.block(
-                    "turso.required_column",
-                    format!("the column `{}` of `{}` takes no null, and no field goes there", column.name, table.name),
-                    "give the column a default, or map a field to it",
-                );
-            }
-        }
-        self.compare_key(table, collection, fields);
-    }
-
-    fn compare_column(&mut self, table: &Table, column: &Column, field: &Remembered, is_empty: bool) {
-        let place = format!("the column `{}` of `{}`", column.name, table.name);
-        if column.is_generated {
-            self.block("turso.generated_column", format!("{place} is computed by the database"), "leave the field out");
-        } else if !field.is_in_rest() && !column.affinity.keeps(&field.field.record_type) {
-            self.block(
-                "turso.narrower_type",
-                format!("{place} is `{}`, which changes values of the type `{}`", column.declared, field.field.record_type),
-                "declare the column otherwise, or use another table",
-            );
-        } else if let Some(previous) = self.previous.iter().find(|previous| previous.field.name == field.field.name)
-            && !is_empty
-            && !is_wider(&previous.field.record_type, &field.field.record_type)
-        {
-            let message = format!("{place} holds values of the type `{}`, not `{}`", previous.field.record_type, field.field.record_type);
-            self.block("turso.type_changed", message, "empty or drop the table, or use another one");
-        }
-        if column.is_not_null && field.field.nullable && !field.is_in_rest() {
-            self.findings.push(Finding::warning(
-                "turso.stricter_column",
-                format!("{place} takes no null: records without a value there will be rejected"),
-            ));
-        }
-    }
-
-    fn compare_key(&mut self, table: &Table, collection: &Collection, fields: &[Remembered]) {
-        let is_written = |column: &Column| fields.iter().any(|field| same(&field.column, &column.name));
-        let column_of = |name: &String| fields.iter().find(|field| field.field.name == *name).map(|field| field.column.as_str());
-        let key: Vec<&str> = collection.key.iter().filter_map(column_of).collect();
-        let table_key: Vec<&str> = table.key().iter().map(|column| column.name.as_str()).collect();
-        if key.is_empty() && !table.key().is_empty() && table.key().into_iter().all(is_written) {
-            let message = format!("the table `{}` has the key `{}`, the collection has none", table.name, table_key.join(", "));
-            self.block("turso.other_key", message, "name the table's key in `key`");
-        } else if !key.is_empty() && !table.is_unique(&key) {
-            let has = if table_key.is_empty() { "no key".to_owned() } else { format!("the key `{}`", table_key.join(", ")) };
-            let message = format!("the table `{}` has {has}, the collection has `{}`", table.name, key.join(", "));
-            self.block("turso.other_key", message, "correct `key`, or make a unique index over these columns");
-        }
-    }
 }
 
 /// Whether the key is one integer, which then is the row number.
@@ -321,20 +327,6 @@ fn is_integer_key(collection: &Collection) -> bool {
     matches!(collection.key.as_slice(), [only] if is_integer(only))
 }
 
-/// Whether stored values of `old` are values of `new` as they stand.
-fn is_wider(old: &RecordType, new: &RecordType) -> bool {
-    match (old, new) {
-        (RecordType::Int { bits: old }, RecordType::Int { bits: new })
-        | (RecordType::Float { bits: old }, RecordType::Float { bits: new }) => old <= new,
-        (RecordType::Decimal { precision: old, scale: a }, RecordType::Decimal { precision: new, scale: b }) => {
-            a == b && old <= new
-        }
-        (RecordType::Decimal { .. }, RecordType::Numeric) => true,
-        (old, RecordType::Text) => StorageClass::of(old) == StorageClass::Text,
-        (old, new) => old == new,
-    }
-}
-
 fn create_table(table: &str, fields: &[Remembered], key: &[String], has_rest: bool) -> String {
     let mut parts: Vec<String> = fields
         .iter()
@@ -342,7 +334,11 @@ fn create_table(table: &str, fields: &[Remembered], key: &[String], has_rest: bo
         .map(|stored| {
             let required = !stored.field.nullable || key.contains(&stored.field.name);
             let class = StorageClass::of(&stored.field.record_type).sql();
-            format!("{} {class}{}", quote(&stored.column), if required { " NOT NULL" } else { "" })
+            format!(
+                "{} {class}{}",
+                quote(&stored.column),
+                if required { " NOT NULL" } else { "" }
+            )
         })
         .collect();
     if has_rest {
@@ -361,7 +357,8 @@ fn create_table(table: &str, fields: &[Remembered], key: &[String], has_rest: bo
 
 fn prepared(stored: &Remembered, has_presence: bool) -> PreparedField {
     let mut lost = Vec::new();
-    if has_presence {
+    // A required field that a record lacks is refused, not lost.
+    if has_presence && stored.field.nullable {
         lost.push(Loss::AbsentToNull);
     }
     if stored.is_in_rest() {

@@ -15,6 +15,10 @@ use crate::encode::{Encoder, Scratch};
 use crate::names::quote;
 use crate::type_mapping::is_ordered;
 
+/// Columns that a query may ask for, and a table may have. Source: "Limits In SQLite", SQLITE_MAX_COLUMN, as it is
+/// compiled in.
+pub(crate) const QUERY_COLUMNS_MAX: usize = 2_000;
+
 /// By what a table is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -33,6 +37,10 @@ pub(crate) struct Query {
     /// Values of the conditions.
     pub(crate) values: Vec<Value>,
     pub(crate) order: Order,
+    /// Where the values of the position stand among the columns.
+    pub(crate) position: Vec<usize>,
+    /// How many columns were asked for; those of the position may stand behind them.
+    pub(crate) column_count: usize,
 }
 
 impl Query {
@@ -48,34 +56,64 @@ impl Query {
             conditions: Vec::new(),
             values: Vec::new(),
             order: Order::Key(Vec::new()),
+            position: Vec::new(),
+            column_count: columns.len(),
         };
         match predicate {
             None => {}
             Some(Predicate::KeyRange { from, to }) => {
-                let fields: Vec<&StoredField> = stored.key.iter().filter_map(|name| stored.field(name)).collect();
+                let fields: Vec<&StoredField> =
+                    stored.key.iter().filter_map(|name| stored.field(name)).collect();
                 query.bound(&fields, from.as_ref(), ">=")?;
                 query.bound(&fields, to.as_ref(), "<")?;
             }
             Some(Predicate::CursorRange { field, from, to }) => {
                 let field = stored.field(field).ok_or_else(|| {
-                    Error::not_found("schema.no_field", format!("the collection has no field `{field}`"))
+                    Error::not_found(
+                        "schema.no_field",
+                        format!("the collection has no field `{field}`"),
+                    )
                 })?;
-                let bound = |value: &Option<serde_json::Value>| value.clone().map(|value| serde_json::Value::Array(vec![value]));
+                let bound = |value: &Option<serde_json::Value>| {
+                    value.clone().map(|value| serde_json::Value::Array(vec![value]))
+                };
                 query.bound(&[field], bound(from).as_ref(), ">=")?;
                 query.bound(&[field], bound(to).as_ref(), "<=")?;
             }
         }
-        query.order = order(stored, matches!(predicate, Some(Predicate::KeyRange { .. })))?;
+        let by_key =
+            matches!(predicate, Some(Predicate::KeyRange { .. })) || columns.len() >= QUERY_COLUMNS_MAX;
+        query.order = order(stored, by_key)?;
+        for column in query.order_columns() {
+            let place = query.select.iter().position(|selected| *selected == column);
+            query.position.push(place.unwrap_or(query.select.len()));
+            if place.is_none() {
+                query.select.push(column);
+            }
+        }
         Ok(query)
     }
 
     /// One side of a range, as a JSON array of the first values of `fields`.
-    fn bound(&mut self, fields: &[&StoredField], bound: Option<&serde_json::Value>, comparison: &str) -> Result<()> {
+    fn bound(
+        &mut self,
+        fields: &[&StoredField],
+        bound: Option<&serde_json::Value>,
+        comparison: &str,
+    ) -> Result<()> {
         let Some(bound) = bound else {
             return Ok(());
         };
-        let bad = || Error::invalid_data("turso.bad_range", "a bound of the range is no JSON array of values of its fields");
-        let values = bound.as_array().filter(|values| !values.is_empty() && values.len() <= fields.len()).ok_or_else(bad)?;
+        let bad = || {
+            Error::invalid_data(
+                "turso.bad_range",
+                "a bound of the range is no JSON array of values of its fields",
+            )
+        };
+        let values = bound
+            .as_array()
+            .filter(|values| !values.is_empty() && values.len() <= fields.len())
+            .ok_or_else(bad)?;
         let mut columns = Vec::with_capacity(values.len());
         for (field, value) in fields.iter().zip(values) {
             let record_type = &field.field.record_type;
@@ -86,22 +124,14 @@ impl Query {
             decoder.push_raw(&value.to_string()).map_err(|_| bad())?;
             let encoder = Encoder::new(record_type, &decoder.finish()?)?;
             let mut scratch = Scratch::default();
-            self.values.push(encoder.value(0, &mut scratch).map_err(|_| bad())?.into());
+            self.values
+                .push(encoder.value(0, &mut scratch).map_err(|_| bad())?.into());
             columns.push(qualified(&field.column));
         }
         let marks = vec!["?"; columns.len()].join(", ");
-        self.conditions.push(format!("({}) {comparison} ({marks})", columns.join(", ")));
+        self.conditions
+            .push(format!("({}) {comparison} ({marks})", columns.join(", ")));
         Ok(())
-    }
-
-    /// How many values order the table.
-    pub(crate) fn position_len(&self) -> usize {
-        self.order_columns().len()
-    }
-
-    /// How many columns stand before those of the position.
-    pub(crate) fn column_count(&self) -> usize {
-        self.select.len()
     }
 
     fn order_columns(&self) -> Vec<String> {
@@ -116,27 +146,53 @@ impl Query {
         let order = self.order_columns();
         let mut conditions = self.conditions.clone();
         if has_position {
-            conditions.push(format!("({}) > ({})", order.join(", "), vec!["?"; order.len()].join(", ")));
+            conditions.push(format!(
+                "({}) > ({})",
+                order.join(", "),
+                vec!["?"; order.len()].join(", ")
+            ));
         }
-        let condition = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        let columns: Vec<&str> = self.select.iter().chain(&order).map(String::as_str).collect();
-        format!("SELECT {} FROM {} AS t{condition} ORDER BY {} LIMIT ?", columns.join(", "), self.table, order.join(", "))
+        let condition = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", conditions.join(" AND "))
+        };
+        format!(
+            "SELECT {} FROM {} AS t{condition} ORDER BY {} LIMIT ?",
+            self.select.join(", "),
+            self.table,
+            order.join(", ")
+        )
     }
 
     /// The statement for records of given keys, whose values are its values.
     pub(crate) fn lookup_sql(&self, key: &[&str]) -> String {
-        let conditions: Vec<String> = key.iter().map(|column| format!("{} = ?", qualified(column))).collect();
-        let columns: Vec<&str> = self.select.iter().map(String::as_str).collect();
-        // A statement without columns is none.
-        let columns = if columns.is_empty() { "1".to_owned() } else { columns.join(", ") };
-        format!("SELECT {columns} FROM {} AS t WHERE {}", self.table, conditions.join(" AND "))
+        let conditions: Vec<String> = key
+            .iter()
+            .map(|column| format!("{} = ?", qualified(column)))
+            .collect();
+        format!(
+            "SELECT {} FROM {} AS t WHERE {}",
+            self.select.join(", "),
+            self.table,
+            conditions.join(" AND ")
+        )
     }
 
     /// The statement for the key of the record at a position.
     pub(crate) fn key_sql(&self, key: &[&str]) -> String {
         let columns: Vec<String> = key.iter().map(|column| qualified(column)).collect();
-        let position: Vec<String> = self.order_columns().iter().map(|column| format!("{column} = ?")).collect();
-        format!("SELECT {} FROM {} AS t WHERE {}", columns.join(", "), self.table, position.join(" AND "))
+        let position: Vec<String> = self
+            .order_columns()
+            .iter()
+            .map(|column| format!("{column} = ?"))
+            .collect();
+        format!(
+            "SELECT {} FROM {} AS t WHERE {}",
+            columns.join(", "),
+            self.table,
+            position.join(" AND ")
+        )
     }
 }
 
@@ -164,7 +220,10 @@ fn order(stored: &Stored, by_key: bool) -> Result<Order> {
         _ => Err(Error::new(
             ErrorKind::Unsupported,
             "turso.no_row_order",
-            format!("the table `{}` has neither a key nor a free name for its row number", table.name),
+            format!(
+                "the table `{}` has neither a key nor a free name for its row number",
+                table.name
+            ),
         )
         .with_help("rename one of its columns `rowid`, `oid` and `_rowid_`")),
     }

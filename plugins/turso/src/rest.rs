@@ -4,7 +4,7 @@
 //! survive to the letter. A field that a record does not have is left out.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 use whimbrel_plugin_api::arrow_array::ArrayRef;
@@ -16,7 +16,7 @@ use crate::encode::{Presence, without_raw_json};
 use crate::error::RowFault;
 
 /// The members of one record, each with its value as JSON.
-pub(crate) type Members<'text> = HashMap<Cow<'text, str>, &'text RawValue>;
+pub(crate) type Members<'text> = BTreeMap<Cow<'text, str>, &'text RawValue>;
 
 /// Writes the rest column of a batch.
 pub(crate) struct RestEncoder {
@@ -33,7 +33,9 @@ struct Member {
 
 impl RestEncoder {
     /// An encoder of the given fields; `index` is the field's place in the schema.
-    pub(crate) fn new<'field>(fields: impl Iterator<Item = (usize, &'field Field, &'field ArrayRef)>) -> Result<Self> {
+    pub(crate) fn new<'field>(
+        fields: impl Iterator<Item = (usize, &'field Field, &'field ArrayRef)>,
+    ) -> Result<Self> {
         let members = fields
             .map(|(index, field, column)| {
                 let mut name = serde_json::to_vec(&field.name)
@@ -54,11 +56,18 @@ impl RestEncoder {
     pub(crate) fn write(&self, row: usize, presence: &Presence, out: &mut Vec<u8>) -> Result<(), RowFault> {
         out.clear();
         let mut has_value = false;
-        for member in self.members.iter().filter(|member| presence.has(row, member.index)) {
+        for member in self
+            .members
+            .iter()
+            .filter(|member| presence.has(row, member.index))
+        {
             out.push(if out.is_empty() { b'{' } else { b',' });
             out.extend_from_slice(&member.name);
             has_value |= !member.column.is_null(row);
-            member.values.write(row, out).map_err(|error| RowFault::new(error.code, error.message))?;
+            member
+                .values
+                .write(row, out)
+                .map_err(|error| RowFault::new(error.code, error.message))?;
         }
         if has_value {
             out.push(b'}');
@@ -74,14 +83,14 @@ pub(crate) fn read(text: &str) -> Option<Members<'_>> {
     serde_json::from_str(text).ok()
 }
 
-/// `stored` with the members of `new` in place of its own; the rest of it stays.
-pub(crate) fn overlay(stored: &str, new: &[u8]) -> Option<String> {
-    let new = std::str::from_utf8(new).ok()?;
-    if new.is_empty() {
-        return Some(stored.to_owned());
-    }
+/// `stored` without the members called `replaced`, and with those of `new`; the rest of it stays to the letter.
+pub(crate) fn overlay(stored: &str, new: &[u8], replaced: &[String]) -> Option<String> {
+    let new = str::from_utf8(new).ok()?;
     let mut members = read(stored)?;
-    members.extend(read(new)?);
+    members.retain(|name, _| !replaced.iter().any(|replaced| replaced == name));
+    if !new.is_empty() {
+        members.extend(read(new)?);
+    }
     serde_json::to_string(&members).ok()
 }
 
@@ -91,12 +100,15 @@ mod tests {
 
     #[test]
     fn merging_keeps_what_is_not_sent_to_the_letter() {
-        let merged = overlay(r#"{"a":1.50,"b":{"x": 1}}"#, br#"{"b":null,"c":"\u00e9"}"#).unwrap();
+        let merged = overlay(r#"{"a":1.50,"b":{"x": 1}}"#, br#"{"b":null,"c":"\u00e9"}"#, &[]).unwrap();
         let members = read(&merged).unwrap();
         assert_eq!(members["a"].get(), "1.50");
         assert_eq!(members["b"].get(), "null");
         assert_eq!(members["c"].get(), r#""\u00e9""#);
-        assert_eq!(overlay("{}", b"").unwrap(), "{}");
-        assert_eq!(overlay("[]", b"{}"), None);
+        assert_eq!(
+            overlay(r#"{"a":1,"b":2}"#, b"", &["a".to_owned()]).unwrap(),
+            r#"{"b":2}"#
+        );
+        assert_eq!(overlay("[]", b"{}", &[]), None);
     }
 }

@@ -40,7 +40,9 @@ pub(crate) struct Table {
 pub(crate) fn table_names(connection: &Connection) -> Result<Vec<String>> {
     let doing = "list the tables";
     let mut statement = connection
-        .prepare_cached("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' ORDER BY name")
+        .prepare_cached(
+            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' ORDER BY name",
+        )
         .doing(doing)?;
     let names = statement.query_map([], |row| row.get(0)).doing(doing)?;
     names.collect::<rusqlite::Result<_>>().doing(doing)
@@ -65,7 +67,11 @@ pub(crate) fn holder_of(connection: &Connection, name: &str) -> Result<Option<(S
 /// Triggers of the table.
 pub(crate) fn trigger_count(connection: &Connection, table: &str) -> Result<u64> {
     connection
-        .query_row("SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?1", [table], |row| row.get(0))
+        .query_row(
+            "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?1",
+            [table],
+            |row| row.get(0),
+        )
         .doing("look for triggers")
 }
 
@@ -102,7 +108,11 @@ impl Table {
 
     /// The columns of the primary key, in its order; empty if there is none.
     pub(crate) fn key(&self) -> Vec<&Column> {
-        let mut key: Vec<&Column> = self.columns.iter().filter(|column| column.key_position > 0).collect();
+        let mut key: Vec<&Column> = self
+            .columns
+            .iter()
+            .filter(|column| column.key_position > 0)
+            .collect();
         key.sort_by_key(|column| column.key_position);
         key
     }
@@ -110,7 +120,9 @@ impl Table {
     /// The key column that is the row number itself.
     pub(crate) fn row_number_column(&self) -> Option<&Column> {
         match self.key().as_slice() {
-            [only] if self.has_row_numbers && !self.has_key_index && same(&only.declared, "integer") => Some(*only),
+            [only] if self.has_row_numbers && !self.has_key_index && same(&only.declared, "integer") => {
+                Some(*only)
+            }
             _ => None,
         }
     }
@@ -124,7 +136,10 @@ impl Table {
     /// Whether the primary key or a unique index has exactly these columns, in any order.
     pub(crate) fn is_unique(&self, columns: &[&str]) -> bool {
         let is_same_set = |index: &[String]| {
-            index.len() == columns.len() && columns.iter().all(|column| index.iter().any(|name| same(name, column)))
+            index.len() == columns.len()
+                && columns
+                    .iter()
+                    .all(|column| index.iter().any(|name| same(name, column)))
         };
         let key: Vec<String> = self.key().iter().map(|column| column.name.clone()).collect();
         is_same_set(&key) || self.unique.iter().any(|index| is_same_set(index))
@@ -165,7 +180,9 @@ fn indexes(connection: &Connection, table: &str) -> Result<(Vec<Vec<String>>, bo
         .collect::<rusqlite::Result<_>>()
         .doing(doing)?;
     let mut unique = Vec::with_capacity(found.len());
-    let mut members = connection.prepare_cached("SELECT name FROM pragma_index_info(?1) ORDER BY seqno").doing(doing)?;
+    let mut members = connection
+        .prepare_cached("SELECT name FROM pragma_index_info(?1) ORDER BY seqno")
+        .doing(doing)?;
     for (index, _) in &found {
         // An index over an expression has no name there.
         let names: Vec<Option<String>> = members
@@ -182,7 +199,9 @@ fn indexes(connection: &Connection, table: &str) -> Result<(Vec<Vec<String>>, bo
 pub(crate) fn references(connection: &Connection, table: &str) -> Result<Vec<Reference>> {
     let doing = "look at the foreign keys of a table";
     let mut statement = connection
-        .prepare_cached("SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1) ORDER BY id, seq")
+        .prepare_cached(
+            "SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1) ORDER BY id, seq",
+        )
         .doing(doing)?;
     let mut rows = statement.query([table]).doing(doing)?;
     let mut references: Vec<(i64, Reference)> = Vec::new();
@@ -198,7 +217,9 @@ pub(crate) fn references(connection: &Connection, table: &str) -> Result<Vec<Ref
         }
         if let Some((_, reference)) = references.last_mut() {
             reference.fields.push(row.get(2).doing(doing)?);
-            reference.to_fields.extend(row.get::<_, Option<String>>(3).doing(doing)?);
+            reference
+                .to_fields
+                .extend(row.get::<_, Option<String>>(3).doing(doing)?);
         }
     }
     Ok(references.into_iter().map(|(_, reference)| reference).collect())
@@ -219,12 +240,19 @@ mod tests {
         assert_eq!(table("CREATE TABLE t(a)").row_number(), Some("rowid"));
         assert_eq!(table("CREATE TABLE t(ROWID, oid)").row_number(), Some("_rowid_"));
         assert_eq!(table("CREATE TABLE t(rowid, oid, _rowid_)").row_number(), None);
-        assert_eq!(table("CREATE TABLE t(a PRIMARY KEY) WITHOUT ROWID").row_number(), None);
+        assert_eq!(
+            table("CREATE TABLE t(a PRIMARY KEY) WITHOUT ROWID").row_number(),
+            None
+        );
     }
 
     #[test]
     fn only_a_true_alias_is_the_row_number() {
-        assert!(table("CREATE TABLE t(a INTEGER PRIMARY KEY)").row_number_column().is_some());
+        assert!(
+            table("CREATE TABLE t(a INTEGER PRIMARY KEY)")
+                .row_number_column()
+                .is_some()
+        );
         for ddl in [
             "CREATE TABLE t(a INT PRIMARY KEY)",
             "CREATE TABLE t(a INTEGER PRIMARY KEY DESC)",

@@ -12,8 +12,8 @@ use rusqlite::Connection;
 use whimbrel_plugin_api::record_type::Schema;
 use whimbrel_plugin_api::sink::{Checkpoint, Committed, LaneId, PrepareReport, PrepareRequest};
 use whimbrel_plugin_api::{
-    Atomicity, Batch, ConflictPolicy, Error, ErrorKind, ErrorScope, Finding, LogLevel, OpenSink, Receipt, Result, Services,
-    Sink, SinkCapabilities, Source, TypeMapping,
+    Atomicity, Batch, ConflictPolicy, Error, ErrorKind, ErrorScope, Finding, LogLevel, OpenSink, Receipt,
+    Result, Services, Sink, SinkCapabilities, Source, TypeMapping,
 };
 
 use crate::client::{self, Access};
@@ -23,7 +23,7 @@ use crate::names::quote;
 use crate::prepare::{self, COLUMNS_MAX};
 use crate::source::TursoSource;
 use crate::type_mapping::type_mappings;
-use crate::write::{Plan, Target};
+use crate::write_plan::{Target, WritePlan};
 
 /// A libSQL file that is written.
 pub struct TursoSink {
@@ -33,7 +33,7 @@ pub struct TursoSink {
     connection: Option<Connection>,
     targets: HashMap<String, Target>,
     /// The plan of each collection's last batch, with the schema that it was made for.
-    plans: HashMap<String, (Arc<Schema>, Plan)>,
+    plans: HashMap<String, (Arc<Schema>, WritePlan)>,
     /// Tables that were written, for the look at their foreign keys.
     written: HashSet<String>,
 }
@@ -85,14 +85,24 @@ impl TursoSink {
         if self.connection.is_none() {
             self.connection = Some(client::open(&self.config, &self.path, Access::Write)?);
         }
-        self.connection.as_ref().ok_or_else(|| Error::internal("the connection is gone"))
+        self.connection
+            .as_ref()
+            .ok_or_else(|| Error::internal("the connection is gone"))
     }
 
     /// The connection with an open transaction.
     fn in_transaction(&self) -> Result<&Connection> {
-        self.connection.as_ref().filter(|connection| !connection.is_autocommit()).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "turso.no_transaction", "no transaction is open").with_scope(ErrorScope::Transaction)
-        })
+        self.connection
+            .as_ref()
+            .filter(|connection| !connection.is_autocommit())
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Internal,
+                    "turso.no_transaction",
+                    "no transaction is open",
+                )
+                .with_scope(ErrorScope::Transaction)
+            })
     }
 
     fn plan(&self, request: &PrepareRequest) -> Result<prepare::Plan> {
@@ -110,7 +120,9 @@ impl TursoSink {
     fn apply(&mut self, request: &PrepareRequest) -> Result<prepare::Plan> {
         let prefix = self.config.table_prefix.clone();
         let connection = self.connect()?;
-        connection.execute_batch("BEGIN IMMEDIATE").doing("begin a transaction")?;
+        connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .doing("begin a transaction")?;
         let outcome = prepare::plan(Some(connection), &prefix, request).and_then(|plan| {
             if !plan.is_blocked() {
                 prepare::apply(connection, &plan)?;
@@ -129,8 +141,12 @@ impl Sink for TursoSink {
             return Ok(check_folder(&self.path).into_iter().collect());
         }
         let outcome = client::open(&self.config, &self.path, Access::Check).and_then(|connection| {
-            connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())).doing("read the database")?;
-            connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK").doing("lock the database")
+            connection
+                .query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))
+                .doing("read the database")?;
+            connection
+                .execute_batch("BEGIN IMMEDIATE; ROLLBACK")
+                .doing("lock the database")
         });
         Ok(outcome.err().map(finding).into_iter().collect())
     }
@@ -167,25 +183,40 @@ impl Sink for TursoSink {
     fn write(&mut self, collection: &str, batch: &Batch, policy: ConflictPolicy) -> Result<Receipt> {
         self.in_transaction()?;
         let target = self.targets.get(collection).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "turso.not_prepared", format!("`{collection}` was not prepared"))
-                .with_scope(ErrorScope::Write)
+            Error::new(
+                ErrorKind::Internal,
+                "turso.not_prepared",
+                format!("`{collection}` was not prepared"),
+            )
+            .with_scope(ErrorScope::Write)
         })?;
         let is_planned = self.plans.get(collection).is_some_and(|(schema, plan)| {
-            plan.policy() == policy && (Arc::ptr_eq(schema, &batch.schema) || *schema == batch.schema)
+            plan.policy == policy && (Arc::ptr_eq(schema, &batch.schema) || *schema == batch.schema)
         });
         if !is_planned {
-            let plan = Plan::new(collection, target, &batch.schema, policy)?;
-            self.plans.insert(collection.to_owned(), (Arc::clone(&batch.schema), plan));
+            let plan = WritePlan::new(collection, target, &batch.schema, policy)?;
+            self.plans
+                .insert(collection.to_owned(), (Arc::clone(&batch.schema), plan));
         }
         if !self.written.contains(&target.table) {
             self.written.insert(target.table.clone());
         }
-        let connection = self.connection.as_ref().ok_or_else(|| Error::internal("the connection is gone"))?;
-        let (_, plan) = self.plans.get_mut(collection).ok_or_else(|| Error::internal("the plan is gone"))?;
+        let connection = self
+            .connection
+            .as_ref()
+            .ok_or_else(|| Error::internal("the connection is gone"))?;
+        let (_, plan) = self
+            .plans
+            .get_mut(collection)
+            .ok_or_else(|| Error::internal("the plan is gone"))?;
         plan.write(connection, &self.services, batch).map_err(|error| {
             // Part of the batch may stand already, so the transaction goes as a whole.
             let undone = roll_back(connection);
-            error.with_scope(if undone.is_ok() { ErrorScope::Transaction } else { ErrorScope::Session })
+            error.with_scope(if undone.is_ok() {
+                ErrorScope::Transaction
+            } else {
+                ErrorScope::Session
+            })
         })
     }
 
@@ -219,7 +250,11 @@ impl Sink for TursoSink {
         let mut findings = Vec::new();
         for table in tables {
             let count = connection
-                .query_row("SELECT count(*) FROM pragma_foreign_key_check(?1)", [table], |row| row.get::<_, u64>(0))
+                .query_row(
+                    "SELECT count(*) FROM pragma_foreign_key_check(?1)",
+                    [table],
+                    |row| row.get::<_, u64>(0),
+                )
                 .doing("look at the foreign keys")?;
             if count > 0 {
                 findings.push(
@@ -235,7 +270,9 @@ impl Sink for TursoSink {
         let Some(connection) = &self.connection else {
             return Ok(());
         };
-        connection.execute_batch("PRAGMA optimize").doing("refresh the statistics")?;
+        connection
+            .execute_batch("PRAGMA optimize")
+            .doing("refresh the statistics")?;
         let is_busy: bool = connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
             .doing("move the write-ahead log into the file")?;
@@ -249,7 +286,10 @@ impl Sink for TursoSink {
     }
 
     fn reader(&mut self) -> Result<Box<dyn Source>> {
-        Ok(Box::new(TursoSource::new(self.config.clone(), self.services.clone())?))
+        Ok(Box::new(TursoSource::new(
+            self.config.clone(),
+            self.services.clone(),
+        )?))
     }
 }
 
@@ -263,16 +303,25 @@ fn roll_back(connection: &Connection) -> Result<()> {
 
 /// Why a file cannot be made there.
 fn check_folder(path: &std::path::Path) -> Option<Finding> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| ".".as_ref());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| ".".as_ref());
     let name = folder.display();
     if !folder.is_dir() {
-        let finding = Finding::blocker("turso.folder_missing", format!("the folder `{name}` of the database does not exist"));
+        let finding = Finding::blocker(
+            "turso.folder_missing",
+            format!("the folder `{name}` of the database does not exist"),
+        );
         return Some(finding.with_help("make it, or correct `url`"));
     }
     let rights = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     rustix::fs::access(folder, rights).err().map(|_| {
-        Finding::blocker("turso.read_only", format!("the folder `{name}` of the database may not be written"))
-            .with_help("change its rights, or correct `url`")
+        Finding::blocker(
+            "turso.read_only",
+            format!("the folder `{name}` of the database may not be written"),
+        )
+        .with_help("change its rights, or correct `url`")
     })
 }
 

@@ -11,17 +11,18 @@ use whimbrel_plugin_api::collection::Estimate;
 use whimbrel_plugin_api::record_type::Schema;
 use whimbrel_plugin_api::source::CountRequest;
 use whimbrel_plugin_api::{
-    Batch, Collection, CollectionsRequest, Error, Finding, OpenSource, ReadRequest, RecordStream, Result, Services, Source,
-    SourceCapabilities, TypeMapping,
+    Batch, Collection, CollectionsRequest, Error, Finding, OpenSource, ReadRequest, RecordStream, Result,
+    Services, Source, SourceCapabilities, TypeMapping,
 };
 
+use crate::assembly::Reading;
 use crate::catalog::{self, Stored};
 use crate::client::{self, Access};
 use crate::config::TursoConfig;
 use crate::encode::Encoder;
 use crate::error::Doing as _;
 use crate::names::{collection_name, quote};
-use crate::read::{Reading, TableStream};
+use crate::read::TableStream;
 use crate::schema;
 use crate::sink::finding;
 use crate::type_mapping::type_mappings;
@@ -83,7 +84,9 @@ impl TursoSource {
         if self.connection.is_none() {
             self.connection = Some(self.connect()?);
         }
-        self.connection.as_ref().ok_or_else(|| Error::internal("the connection is gone"))
+        self.connection
+            .as_ref()
+            .ok_or_else(|| Error::internal("the connection is gone"))
     }
 
     /// What is stored of a collection; the types of `expected` are believed.
@@ -107,8 +110,15 @@ impl TursoSource {
     }
 
     fn reading(&mut self, request: &ReadRequest) -> Result<(Stored, Reading)> {
-        if request.partition.as_ref().is_some_and(|partition| !partition.descriptor.is_start()) {
-            return Err(Error::invalid_data("turso.bad_partition", "the partition is not one of this plugin"));
+        if request
+            .partition
+            .as_ref()
+            .is_some_and(|partition| !partition.descriptor.is_start())
+        {
+            return Err(Error::invalid_data(
+                "turso.bad_partition",
+                "the partition is not one of this plugin",
+            ));
         }
         if request.snapshot.is_some() {
             return Err(Error::unsupported("read at a snapshot"));
@@ -128,7 +138,9 @@ impl TursoSource {
 impl Source for TursoSource {
     fn check(&mut self) -> Result<Vec<Finding>> {
         let outcome = self.connect().and_then(|connection| {
-            connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())).doing("read the database")
+            connection
+                .query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))
+                .doing("read the database")
         });
         Ok(outcome.err().map(finding).into_iter().collect())
     }
@@ -149,12 +161,12 @@ impl Source for TursoSource {
                 let connection = self.connection()?;
                 collection.references = schema::references(connection, &table)?;
                 for reference in &mut collection.references {
-                    for (names, stored) in [(&mut reference.fields, &stored)] {
-                        rename(names, stored);
-                    }
+                    rename(&mut reference.fields, &stored);
                 }
                 let count = format!("SELECT count(*) FROM {}", quote(&table));
-                let record_count = connection.query_row(&count, [], |row| row.get(0)).doing("count the records of a table")?;
+                let record_count = connection
+                    .query_row(&count, [], |row| row.get(0))
+                    .doing("count the records of a table")?;
                 collection.estimate = Estimate {
                     record_count: Some(record_count),
                     size_bytes: None,
@@ -170,8 +182,14 @@ impl Source for TursoSource {
 
     fn read(&mut self, request: &ReadRequest) -> Result<Box<dyn RecordStream>> {
         let (_, reading) = self.reading(request)?;
-        let stream =
-            TableStream::scan(self.connect()?, self.services.clone(), reading, request.batch, &request.cursor, request.limit)?;
+        let stream = TableStream::scan(
+            self.connect()?,
+            self.services.clone(),
+            reading,
+            request.batch,
+            &request.cursor,
+            request.limit,
+        )?;
         Ok(Box::new(stream))
     }
 
@@ -181,7 +199,10 @@ impl Source for TursoSource {
         let table = catalog::table_of(connection, &prefix, &request.collection)?
             .ok_or_else(|| Error::no_collection(&request.collection))?;
         let count = format!("SELECT count(*) FROM {}", quote(&table));
-        connection.query_row(&count, [], |row| row.get(0)).doing("count the records of a table").map(Some)
+        connection
+            .query_row(&count, [], |row| row.get(0))
+            .doing("count the records of a table")
+            .map(Some)
     }
 
     fn lookup(&mut self, request: &ReadRequest, keys: &Batch) -> Result<Box<dyn RecordStream>> {
@@ -192,13 +213,26 @@ impl Source for TursoSource {
         let mut encoders = Vec::with_capacity(stored.key.len());
         for name in &stored.key {
             let index = keys.schema.index_of(name).ok_or_else(|| {
-                Error::invalid_data("turso.bad_keys", format!("the keys to look up lack the field `{name}`"))
+                Error::invalid_data(
+                    "turso.bad_keys",
+                    format!("the keys to look up lack the field `{name}`"),
+                )
             })?;
-            encoders.push(Encoder::new(&keys.schema.fields[index].record_type, keys.records.column(index))?);
+            encoders.push(Encoder::new(
+                &keys.schema.fields[index].record_type,
+                keys.records.column(index),
+            )?);
         }
         let (connection, services) = (self.connect()?, self.services.clone());
         let count = keys.record_count();
-        Ok(Box::new(TableStream::lookup(connection, services, reading, request.batch, encoders, count)))
+        Ok(Box::new(TableStream::lookup(
+            connection,
+            services,
+            reading,
+            request.batch,
+            encoders,
+            count,
+        )))
     }
 }
 
@@ -234,7 +268,11 @@ impl TursoSource {
 /// Names of columns become names of fields.
 fn rename(names: &mut [String], stored: &Stored) {
     for name in names {
-        if let Some(field) = stored.fields.iter().find(|field| crate::names::same(&field.column, name)) {
+        if let Some(field) = stored
+            .fields
+            .iter()
+            .find(|field| crate::names::same(&field.column, name))
+        {
             name.clone_from(&field.field.name);
         }
     }

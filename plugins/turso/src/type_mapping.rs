@@ -57,7 +57,9 @@ pub(crate) enum Form {
 impl Form {
     pub(crate) const fn of(record_type: &RecordType) -> Self {
         match record_type {
-            RecordType::Bool | RecordType::Int { .. } | RecordType::Float { .. } | RecordType::Bytes => Self::Plain,
+            RecordType::Bool | RecordType::Int { .. } | RecordType::Float { .. } | RecordType::Bytes => {
+                Self::Plain
+            }
             RecordType::Text
             | RecordType::Numeric
             | RecordType::TimeTz
@@ -65,7 +67,10 @@ impl Form {
             | RecordType::Reference
             | RecordType::Opaque { .. }
             | RecordType::Variant => Self::AsIs,
-            RecordType::List { .. } | RecordType::Struct { .. } | RecordType::Geopoint | RecordType::Vector => Self::Json,
+            RecordType::List { .. }
+            | RecordType::Struct { .. }
+            | RecordType::Geopoint
+            | RecordType::Vector => Self::Json,
             _ => Self::Canonical,
         }
     }
@@ -223,7 +228,9 @@ pub(crate) fn type_mappings() -> Vec<TypeMapping> {
         RecordType::Geopoint,
         RecordType::Reference,
         RecordType::Vector,
-        RecordType::Opaque { name: "inet".to_owned() },
+        RecordType::Opaque {
+            name: "inet".to_owned(),
+        },
         RecordType::Variant,
     ];
     types
@@ -253,10 +260,22 @@ pub(crate) fn stored_as(record_type: &RecordType) -> &'static str {
 pub fn type_table() -> String {
     let mut table = String::from("| record type | stored as | lost |\n|---|---|---|\n");
     for mapping in type_mappings() {
-        let losses: Vec<String> = mapping.losses.iter().map(|loss| format!("`{}`", loss.name())).collect();
-        let losses = if losses.is_empty() { "nothing".to_owned() } else { losses.join(", ") };
-        writeln!(table, "| `{}` | {} | {losses} |", mapping.record_type, mapping.stored_as)
-            .expect("writing to a string does not fail");
+        let losses: Vec<String> = mapping
+            .losses
+            .iter()
+            .map(|loss| format!("`{}`", loss.name()))
+            .collect();
+        let losses = if losses.is_empty() {
+            "nothing".to_owned()
+        } else {
+            losses.join(", ")
+        };
+        writeln!(
+            table,
+            "| `{}` | {} | {losses} |",
+            mapping.record_type, mapping.stored_as
+        )
+        .expect("writing to a string does not fail");
     }
     table
 }
@@ -288,8 +307,16 @@ mod tests {
     fn every_type_is_kept_by_the_column_that_is_made_for_it() {
         for mapping in type_mappings() {
             let class = StorageClass::of(&mapping.record_type);
-            assert!(Affinity::of(class.sql(), false).keeps(&mapping.record_type), "{}", mapping.record_type);
-            assert!(Affinity::of(class.sql(), true).keeps(&mapping.record_type), "{}", mapping.record_type);
+            assert!(
+                Affinity::of(class.sql(), false).keeps(&mapping.record_type),
+                "{}",
+                mapping.record_type
+            );
+            assert!(
+                Affinity::of(class.sql(), true).keeps(&mapping.record_type),
+                "{}",
+                mapping.record_type
+            );
         }
     }
 
@@ -298,7 +325,10 @@ mod tests {
         assert!(!Affinity::Real.keeps(&RecordType::INT64));
         assert!(!Affinity::Text.keeps(&RecordType::INT64));
         assert!(!Affinity::Numeric.keeps(&RecordType::Text));
-        assert!(!Affinity::Numeric.keeps(&RecordType::Decimal { precision: 5, scale: 2 }));
+        assert!(!Affinity::Numeric.keeps(&RecordType::Decimal {
+            precision: 5,
+            scale: 2
+        }));
         assert!(Affinity::Numeric.keeps(&RecordType::TimestampTz));
         assert!(!Affinity::Only(StorageClass::Text).keeps(&RecordType::Bytes));
     }

@@ -8,48 +8,19 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
-use whimbrel_plugin_api::record_type::Schema;
+use rusqlite::{CachedStatement, Connection};
 use whimbrel_plugin_api::source::RejectedRecord;
 use whimbrel_plugin_api::text_form::TextEncoder;
-use whimbrel_plugin_api::{Batch, ConflictPolicy, Error, ErrorKind, ErrorScope, Receipt, Result, Services};
+use whimbrel_plugin_api::{Batch, ConflictPolicy, Error, ErrorKind, Receipt, Result, Services};
 
-use crate::column_memory::Remembered;
 use crate::encode::{Bound, Encoder, Presence, Scratch};
 use crate::error::{Doing as _, RowFault};
-use crate::names::{REST_COLUMN, quote};
+use crate::names::REST_COLUMN;
 use crate::rest::{self, RestEncoder};
+use crate::write_plan::WritePlan;
 
 /// Records between two looks at whether the host has cancelled.
 const CANCEL_EVERY: usize = 1_024;
-
-/// Where a collection goes, as `prepare` has decided.
-#[derive(Debug, Clone)]
-pub(crate) struct Target {
-    pub(crate) table: String,
-    pub(crate) fields: Vec<Remembered>,
-    /// Names of the key fields.
-    pub(crate) key: Vec<String>,
-    pub(crate) has_rest: bool,
-}
-
-/// How batches of one schema go into one table under one policy.
-pub(crate) struct Plan {
-    table: String,
-    policy: ConflictPolicy,
-    /// Fields with a column of their own: place in the schema, column.
-    columns: Vec<(usize, String)>,
-    /// Fields in the rest column.
-    rest: Vec<usize>,
-    has_rest: bool,
-    /// The key: places in `columns`.
-    key: Vec<usize>,
-    insert: String,
-    /// A record that is there already may need no change, as it is nothing but its key.
-    may_change_nothing: bool,
-    /// Statements that change only what a record has, by presence mask.
-    merges: HashMap<Vec<u8>, String>,
-}
 
 enum Stored {
     Written,
@@ -73,118 +44,24 @@ impl From<rusqlite::Error> for Fault {
     }
 }
 
-impl Plan {
-    /// # Errors
-    /// `turso.unknown_field` if the table was not prepared for a field, `plugin.unsupported` for policies that are not
-    /// among the capabilities.
-    pub(crate) fn new(collection: &str, target: &Target, schema: &Schema, policy: ConflictPolicy) -> Result<Self> {
-        let refuse = |code, message| {
-            Err(Error::new(ErrorKind::InvalidData, code, message)
-                .with_help("prepare the collection with this schema first")
-                .with_scope(ErrorScope::Write))
-        };
-        let (mut columns, mut rest) = (Vec::new(), Vec::new());
-        for (index, field) in schema.fields.iter().enumerate() {
-            match target.fields.iter().find(|stored| stored.field.name == field.name) {
-                Some(stored) if stored.field.record_type != field.record_type => {
-                    return refuse(
-                        "turso.changed_field",
-                        format!(
-                            "the field `{}` of `{collection}` is `{}`, its column was prepared for `{}`",
-                            field.name, field.record_type, stored.field.record_type
-                        ),
-                    );
-                }
-                Some(stored) if stored.is_in_rest() => rest.push(index),
-                Some(stored) => columns.push((index, stored.column.clone())),
-                None => {
-                    return refuse(
-                        "turso.unknown_field",
-                        format!("the table of `{collection}` was not prepared for the field `{}`", field.name),
-                    );
-                }
-            }
-        }
-        let mut key = Vec::with_capacity(target.key.len());
-        for name in &target.key {
-            match columns.iter().position(|(index, _)| schema.fields[*index].name == *name) {
-                Some(place) => key.push(place),
-                None => return refuse("turso.key_missing", format!("a batch of `{collection}` lacks the key field `{name}`")),
-            }
-        }
-        match policy {
-            ConflictPolicy::KeepNewest | ConflictPolicy::KeepOldest => {
-                return Err(Error::unsupported("write with this policy"));
-            }
-            ConflictPolicy::Merge if key.is_empty() => {
-                return refuse("turso.merge_without_key", format!("`{collection}` has no key to merge by"));
-            }
-            _ => {}
-        }
-        let mut plan = Self {
-            table: quote(&target.table),
-            policy,
-            columns,
-            rest,
-            has_rest: target.has_rest,
-            key,
-            insert: String::new(),
-            may_change_nothing: false,
-            merges: HashMap::new(),
-        };
-        plan.insert = plan.insert_statement();
-        plan.may_change_nothing = plan.insert.ends_with("DO NOTHING");
-        Ok(plan)
-    }
-
-    /// The policy that the plan carries out.
-    pub(crate) fn policy(&self) -> ConflictPolicy {
-        self.policy
-    }
-
-    fn stored_columns(&self) -> impl Iterator<Item = &str> {
-        self.columns.iter().map(|(_, column)| column.as_str()).chain(self.has_rest.then_some(REST_COLUMN))
-    }
-
-    fn key_columns(&self) -> impl Iterator<Item = &str> {
-        self.key.iter().map(|place| self.columns[*place].1.as_str())
-    }
-
-    /// `OR ABORT`, so that a conflict clause in the table's declaration cannot replace or drop records silently.
-    fn insert_statement(&self) -> String {
-        let columns: Vec<String> = self.stored_columns().map(quote).collect();
-        let mut sql = format!(
-            "INSERT OR ABORT INTO {} ({}) VALUES ({})",
-            self.table,
-            columns.join(", "),
-            vec!["?"; columns.len()].join(", ")
-        );
-        if self.key.is_empty() || matches!(self.policy, ConflictPolicy::Fail | ConflictPolicy::Append) {
-            return sql;
-        }
-        let key: Vec<String> = self.key_columns().map(quote).collect();
-        let changed: Vec<String> = columns
-            .iter()
-            .filter(|column| !key.contains(column))
-            .map(|column| format!("{column} = excluded.{column}"))
-            .collect();
-        write!(sql, " ON CONFLICT ({})", key.join(", ")).expect("writing to a string does not fail");
-        if changed.is_empty() || self.policy == ConflictPolicy::Skip {
-            sql.push_str(" DO NOTHING");
-        } else {
-            write!(sql, " DO UPDATE SET {}", changed.join(", ")).expect("writing to a string does not fail");
-        }
-        sql
-    }
-
+impl WritePlan {
     /// Stores the records of a batch.
     ///
     /// # Errors
     /// What concerns more than single records; the transaction is then to be undone.
-    pub(crate) fn write(&mut self, connection: &Connection, services: &Services, batch: &Batch) -> Result<Receipt> {
+    pub(crate) fn write(
+        &mut self,
+        connection: &Connection,
+        services: &Services,
+        batch: &Batch,
+    ) -> Result<Receipt> {
         let values = Values::new(self, batch)?;
         let mut statement = connection.prepare_cached(&self.insert).doing("write a batch")?;
-        let is_merge = self.policy == ConflictPolicy::Merge && values.presence.is_partial();
+        let is_merge = match self.policy {
+            ConflictPolicy::Merge => values.presence.is_partial() || self.has_partial_rest,
+            ConflictPolicy::Overwrite => !self.key.is_empty() && self.has_partial_rest,
+            _ => false,
+        };
         let mut merges = std::mem::take(&mut self.merges);
         let mut scratch = Scratch::default();
         let mut rest = Vec::new();
@@ -213,7 +90,12 @@ impl Plan {
                 Err(Fault::All(error)) => return Err(crate::error::error(&error, "write a batch")),
             }
             // A trigger may undo the whole transaction; going on would then write outside of one.
-            if receipt.rejected.last().is_some_and(|last| last.row == Some(row as u64)) && connection.is_autocommit() {
+            if receipt
+                .rejected
+                .last()
+                .is_some_and(|last| last.row == Some(row as u64))
+                && connection.is_autocommit()
+            {
                 return Err(Error::new(
                     ErrorKind::Integrity,
                     "turso.transaction_lost",
@@ -245,14 +127,17 @@ impl Plan {
         }
         match statement.raw_execute()? {
             0 if self.policy == ConflictPolicy::Skip => Ok(Stored::Skipped),
-            0 if !self.may_change_nothing => {
-                Err(RowFault::new("turso.trigger_refused", "a trigger of the table dropped the record").into())
-            }
+            0 if !self.may_change_nothing => Err(RowFault::new(
+                "turso.trigger_refused",
+                "a trigger of the table dropped the record",
+            )
+            .into()),
             _ => Ok(Stored::Written),
         }
     }
 
-    /// Changes the fields that the record has, if its key is there; answers whether it is.
+    /// Changes what the record brings, if its key is there; answers whether it is. Under `merge` a record brings the
+    /// fields that it has, under `overwrite` all fields of its schema.
     fn merge(
         &self,
         connection: &Connection,
@@ -262,27 +147,29 @@ impl Plan {
         scratch: &mut Scratch,
         merges: &mut HashMap<Vec<u8>, String>,
     ) -> Result<bool, Fault> {
-        let key: Vec<String> = self.key_columns().map(|column| format!("{} = ?", quote(column))).collect();
-        let condition = key.join(" AND ");
-        let present: Vec<usize> = (0..self.columns.len())
-            .filter(|place| !self.key.contains(place) && values.presence.has(row, self.columns[*place].0))
+        let keeps_absent = self.policy == ConflictPolicy::Merge;
+        let is_brought = |index: usize| !keeps_absent || values.presence.has(row, index);
+        let brought: Vec<usize> = (0..self.columns.len())
+            .filter(|place| !self.key.contains(place) && is_brought(self.columns[*place].0))
             .collect();
-        let mask = values.presence.mask(row).unwrap_or_default();
+        let mask = values
+            .presence
+            .mask(row)
+            .filter(|_| keeps_absent)
+            .unwrap_or_default();
         if !merges.contains_key(mask) {
-            let columns = present.iter().map(|place| self.columns[*place].1.as_str());
-            let mut set: Vec<String> =
-                columns.chain(self.has_rest.then_some(REST_COLUMN)).map(|column| format!("{} = ?", quote(column))).collect();
-            if set.is_empty() {
-                set.extend(self.key_columns().take(1).map(|column| format!("{0} = {0}", quote(column))));
-            }
-            merges.insert(mask.to_vec(), format!("UPDATE {} SET {} WHERE {condition}", self.table, set.join(", ")));
+            merges.insert(mask.to_vec(), self.update_statement(&brought));
         }
-        let merged = if self.has_rest { self.merged_rest(connection, values, row, rest, &condition, scratch)? } else { None };
+        let merged = if self.has_rest {
+            self.merged_rest(connection, values, row, rest, scratch)?
+        } else {
+            None
+        };
         let mut statement = connection.prepare_cached(&merges[mask])?;
         let mut parameter = 0;
-        for place in &present {
+        for place in &brought {
             parameter += 1;
-            let value = values.encoders[*place].value(row, scratch)?;
+            let value = values.value(&values.encoders[*place], row, self.columns[*place].0, scratch)?;
             statement.raw_bind_parameter(parameter, Bound(value))?;
         }
         if self.has_rest {
@@ -298,35 +185,48 @@ impl Plan {
         Ok(statement.raw_execute()? > 0)
     }
 
-    /// The stored rest of the record with what it brings now.
+    /// The stored rest of the record with what it brings now; `None` if nothing is stored.
     fn merged_rest(
         &self,
         connection: &Connection,
         values: &Values,
         row: usize,
         rest: &[u8],
-        condition: &str,
         scratch: &mut Scratch,
     ) -> Result<Option<String>, Fault> {
-        let sql = format!("SELECT {} FROM {} WHERE {condition}", quote(REST_COLUMN), self.table);
-        let mut statement = connection.prepare_cached(&sql)?;
+        let mut statement = connection.prepare_cached(&self.rest_statement())?;
         for (index, place) in self.key.iter().enumerate() {
             let value = values.encoders[*place].value(row, scratch)?;
             statement.raw_bind_parameter(index + 1, Bound(value))?;
         }
         let mut rows = statement.raw_query();
-        let stored: Option<String> = rows.next()?.map(|row| row.get(0)).transpose().optional()?.flatten();
+        let stored: Option<String> = rows
+            .next()?
+            .map(|row| row.get::<_, Option<String>>(0))
+            .transpose()?
+            .flatten();
         let Some(stored) = stored else {
             return Ok(None);
         };
-        rest::overlay(&stored, rest)
-            .map(Some)
-            .ok_or_else(|| RowFault::new("turso.damaged_rest", format!("the stored `{REST_COLUMN}` is no JSON object")).into())
+        let replaced: &[String] = if self.policy == ConflictPolicy::Merge {
+            &[]
+        } else {
+            &values.rest_names
+        };
+        let merged = rest::overlay(&stored, rest, replaced);
+        merged.map(Some).ok_or_else(|| {
+            let message = format!("the stored `{REST_COLUMN}` is no JSON object");
+            RowFault::new("turso.damaged_rest", message).into()
+        })
     }
 }
 
 fn rest_value(rest: &[u8]) -> ValueRef<'_> {
-    if rest.is_empty() { ValueRef::Null } else { ValueRef::Text(rest) }
+    if rest.is_empty() {
+        ValueRef::Null
+    } else {
+        ValueRef::Text(rest)
+    }
 }
 
 /// The columns of one batch, ready to be bound.
@@ -335,32 +235,47 @@ struct Values {
     /// Per encoder, whether the field is never null.
     is_required: Vec<bool>,
     rest: RestEncoder,
+    /// Names of the fields in the rest column.
+    rest_names: Vec<String>,
     presence: Presence,
 }
 
 impl Values {
-    fn new(plan: &Plan, batch: &Batch) -> Result<Self> {
+    fn new(plan: &WritePlan, batch: &Batch) -> Result<Self> {
         let fields = &batch.schema.fields;
         let columns = batch.records.columns();
-        let encoders = plan.columns.iter().map(|(index, _)| Encoder::new(&fields[*index].record_type, &columns[*index]));
+        let encoders = plan
+            .columns
+            .iter()
+            .map(|(index, _)| Encoder::new(&fields[*index].record_type, &columns[*index]));
         Ok(Self {
             encoders: encoders.collect::<Result<_>>()?,
             is_required: fields.iter().map(|field| !field.nullable).collect(),
-            rest: RestEncoder::new(plan.rest.iter().map(|index| (*index, &fields[*index], &columns[*index])))?,
+            rest: RestEncoder::new(
+                plan.rest
+                    .iter()
+                    .map(|index| (*index, &fields[*index], &columns[*index])),
+            )?,
+            rest_names: plan
+                .rest
+                .iter()
+                .map(|index| fields[*index].name.clone())
+                .collect(),
             presence: Presence::of(batch),
         })
     }
 
     /// A null in a key: an integer key would be numbered by the database instead of being refused.
-    fn check_key(&self, plan: &Plan, row: usize) -> Result<(), RowFault> {
+    fn check_key(&self, plan: &WritePlan, row: usize) -> Result<(), RowFault> {
         let is_missing = |place: &usize| {
             self.encoders[*place].is_null(row) || !self.presence.has(row, plan.columns[*place].0)
         };
         match plan.key.iter().find(|place| is_missing(place)) {
             None => Ok(()),
-            Some(place) => {
-                Err(RowFault::new("turso.null_in_key", format!("the key field in `{}` has no value", plan.columns[*place].1)))
-            }
+            Some(place) => Err(RowFault::new(
+                "turso.null_in_key",
+                format!("the key field in `{}` has no value", plan.columns[*place].1),
+            )),
         }
     }
 
@@ -380,7 +295,10 @@ impl Values {
 
     fn check_present(&self, row: usize, index: usize) -> Result<(), RowFault> {
         if self.is_required[index] && !self.presence.has(row, index) {
-            return Err(RowFault::new("turso.absent_in_required", "the record lacks a field that takes no null"));
+            return Err(RowFault::new(
+                "turso.absent_in_required",
+                "the record lacks a field that takes no null",
+            ));
         }
         Ok(())
     }
@@ -390,10 +308,14 @@ impl Values {
 struct KeyNames(Vec<TextEncoder>);
 
 impl KeyNames {
-    fn new(plan: &Plan, batch: &Batch) -> Self {
+    fn new(plan: &WritePlan, batch: &Batch) -> Self {
         let encoders = plan.key.iter().map(|place| {
             let index = plan.columns[*place].0;
-            TextEncoder::new(&batch.schema.fields[index].record_type, batch.records.column(index)).ok()
+            TextEncoder::new(
+                &batch.schema.fields[index].record_type,
+                batch.records.column(index),
+            )
+            .ok()
         });
         Self(encoders.collect::<Option<_>>().unwrap_or_default())
     }

@@ -1,4 +1,20 @@
-//! The connector against its contract: the suites of both roles on real files.
+//! The connector against its contract: the suites of both roles on real files, and what no suite knows of.
+//! Real databases in temporary folders, through the boundary.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+#[path = "acceptance/documents.rs"]
+mod documents;
+#[path = "acceptance/harness.rs"]
+mod harness;
+#[path = "acceptance/preparing.rs"]
+mod preparing;
+#[path = "acceptance/reading.rs"]
+mod reading;
+#[path = "acceptance/round_trip.rs"]
+mod round_trip;
+#[path = "acceptance/writing.rs"]
+mod writing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,7 +68,10 @@ INSERT INTO loose VALUES (NULL, 1), (NULL, 2.5);
 fn source_keeps_its_contract() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), "source");
-    rusqlite::Connection::open(&path).unwrap().execute_batch(TABLES).unwrap();
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(TABLES)
+        .unwrap();
     let not_a_database = folder.path().join("text.db");
     std::fs::write(&not_a_database, "hello ".repeat(1_000)).unwrap();
     let fields = vec![
@@ -63,7 +82,11 @@ fn source_keeps_its_contract() {
         Field::new("anything", RecordType::Variant),
     ];
     let case = SourceCase::new(config(&path))
-        .with(ExpectedCollection::new("users", 57).with_key(["id"]).with_fields(fields))
+        .with(
+            ExpectedCollection::new("users", 57)
+                .with_key(["id"])
+                .with_fields(fields),
+        )
         .with(ExpectedCollection::new("orders", 28).with_key(["user", "code"]))
         .with(ExpectedCollection::new("log", 57).with_key(Vec::<String>::new()))
         .with(ExpectedCollection::new("loose", 59).with_key(Vec::<String>::new()))

@@ -1,4 +1,5 @@
 //! Documents for the benchmarks: made deterministically, and turned into the CSV that the reference imports.
+//! Neighbour: `speed.rs` measures with them.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
@@ -23,7 +24,16 @@ impl Random {
     }
 }
 
-const WORDS: [&str; 8] = ["order", "naïve", "Zürich", "東京", "said \\\"hi\\\"", "O'Brien", "😀", "a,b"];
+const WORDS: [&str; 8] = [
+    "order",
+    "naïve",
+    "Zürich",
+    "東京",
+    "said \\\"hi\\\"",
+    "O'Brien",
+    "😀",
+    "a,b",
+];
 
 /// Writes `count` documents of about 450 octets: nested members, lists, nulls, absent members, large integers.
 pub fn write(path: &Path, count: usize) -> Outcome<()> {
@@ -62,7 +72,11 @@ pub fn write(path: &Path, count: usize) -> Outcome<()> {
             index % 40,
         )?;
         if index % 3 != 0 {
-            write!(out, ",\"lastOrder\":{{\"total\":{}.5,\"note\":null}}", random.below(900))?;
+            write!(
+                out,
+                ",\"lastOrder\":{{\"total\":{}.5,\"note\":null}}",
+                random.below(900)
+            )?;
         }
         if index % 11 == 0 {
             write!(out, ",\"comment\":\"{first} {second} {third}\"")?;
@@ -103,7 +117,10 @@ pub fn to_csv(documents: &Path, csv: &Path) -> Outcome<Table> {
                 serde_json::Value::Number(_) => "REAL",
                 _ => "TEXT",
             };
-            kinds.entry(name).and_modify(|known| *known = if *known == kind { kind } else { "TEXT" }).or_insert(kind);
+            kinds
+                .entry(name)
+                .and_modify(|known| *known = if *known == kind { kind } else { "TEXT" })
+                .or_insert(kind);
         }
         records += 1;
     }
@@ -132,5 +149,9 @@ pub fn to_csv(documents: &Path, csv: &Path) -> Outcome<Table> {
         out.write_all(b"\n")?;
     }
     out.flush()?;
-    Ok(Table { records, columns, kinds })
+    Ok(Table {
+        records,
+        columns,
+        kinds,
+    })
 }

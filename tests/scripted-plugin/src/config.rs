@@ -1,4 +1,6 @@
 //! The config of all three roles, with the script.
+//!
+//! Every key has a default, so a job names only what its test is about.
 
 use std::path::PathBuf;
 

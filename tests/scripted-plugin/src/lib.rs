@@ -15,9 +15,32 @@ pub use sink::ScriptedSink;
 pub use source::ScriptedSource;
 pub use transform::ScriptedTransform;
 
+/// `scripted`, or for the zoo of plugins built in other ways the name that its builder gives.
+const NAME: &str = match option_env!("WHIMBREL_ZOO_NAME") {
+    Some(name) => name,
+    None => "scripted",
+};
+
 whimbrel_plugin_api::export_plugin!(
-    name: "scripted",
+    name: NAME,
     source: ScriptedSource,
     sink: ScriptedSink,
     transform: ScriptedTransform,
 );
+
+/// Ends the process that loads a library of the wrong version, before anything of it can be checked.
+#[cfg(whimbrel_made_up = "major")]
+mod constructor {
+    extern "C" fn constructor() {
+        std::process::abort();
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "the test wants code that runs while the library is loaded"
+    )]
+    #[used]
+    // SAFETY: the section holds pointers to such functions; the system's loader calls them.
+    #[unsafe(link_section = ".init_array")]
+    static CONSTRUCTOR: extern "C" fn() = constructor;
+}

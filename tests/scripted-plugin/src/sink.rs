@@ -1,4 +1,6 @@
 //! The sink: sessions over a store in memory, with lanes, fences and every conflict policy.
+//!
+//! Neighbour: `store`, which holds the records.
 
 use whimbrel_plugin_api::acceptance::records::records;
 use whimbrel_plugin_api::acceptance::values::edge_cases;

@@ -1,4 +1,6 @@
 //! The source: collections of numbered records, made up on the spot, and read by ranges of numbers.
+//!
+//! It also reads back what the sink has stored.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! The transform, which changes nothing, and the ways to spoil a batch, which the source shares.
+//!
+//! The lies need `unsafe`, since the plugin API refuses to make them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! The scripted plugin keeps the contract while its script is empty, and the suites notice what its scripts break.
+//!
+//! So this also tests the suites themselves: each lie must fail the check that is there for it.
 
 use std::collections::BTreeSet;
 

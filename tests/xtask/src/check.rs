@@ -4,9 +4,11 @@
 
 use std::process::{Command, Stdio};
 
+use crate::example;
 use crate::place::{Place, Profile};
 use crate::services::{self, Provided};
 use crate::step::{Failure, Outcome, Steps};
+use crate::zoo;
 
 /// Gets the services, builds, and runs doc tests and tests. `arguments` go to nextest.
 pub fn test(place: &Place, arguments: &[String]) -> Outcome<()> {
@@ -83,11 +85,17 @@ fn run_tests(place: &Place, steps: &mut Steps, provided: &Provided, arguments: &
         "run the examples in the documentation",
         cargo(place).args(["test", "--workspace", "--doc"]),
     )?;
+    steps.work("build the zoo of bad plugins", || zoo::zoo(place))?;
+    let minimal_source = example::minimal_source(place, steps, provided)?;
     eprint!("{}", steps.table());
 
     let mut tests = place.command(nextest);
     tests.args(["nextest", "run", "--workspace"]).args(arguments);
     tests.env("WHIMBREL_BIN", place.program(Profile::Dev));
+    tests.env("WHIMBREL_ZOO", place.target.join("zoo"));
+    if let Some(library) = minimal_source {
+        tests.env(example::VARIABLE, library);
+    }
     tests.envs(provided.variables.iter().map(|(key, value)| (key, value)));
     settle(&mut tests);
     steps.run_last("run the tests", &mut tests)

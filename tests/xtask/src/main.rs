@@ -6,10 +6,12 @@
 mod bench;
 mod bundle;
 mod check;
+mod example;
 mod place;
 mod quickstart;
 mod services;
 mod step;
+mod zoo;
 
 use std::process::ExitCode;
 
@@ -45,12 +47,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         bench: Vec<String>,
     },
+    /// Build the libraries that a host must refuse or bear, for the tests.
+    Zoo,
     /// Build the program and every plugin, and lay them in one folder.
     Plugins {
         /// Build optimised.
         #[arg(long)]
         release: bool,
-        /// Where to lay them [default: `bundle/<profile>` in the target folder].
+        /// Where to lay them; without it, `bundle/<profile>` in the target folder.
         #[arg(long, value_name = "FOLDER")]
         out: Option<std::path::PathBuf>,
     },
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Command::Test { nextest } => check::test(&place, &nextest),
         Command::Services => services::provide(&place, services::ALL).map(drop),
         Command::Ci => check::ci(&place),
+        Command::Zoo => zoo::zoo(&place),
         Command::Bench { bench } => bench::bench(&place, &bench),
         Command::Plugins { release, out } => {
             bundle::bundle(&place, if release { Profile::Release } else { Profile::Dev }, out)

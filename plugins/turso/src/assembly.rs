@@ -1,0 +1,220 @@
+//! A batch in the making: which columns are read, how each value is decoded, and what becomes of misfits.
+//!
+//! Neighbours: `query` is the statement that gives the rows, `decode` builds the columns, `read` sends the batches.
+
+use std::sync::Arc;
+
+use rusqlite::Row;
+use rusqlite::types::ValueRef;
+use whimbrel_plugin_api::arrow_array::{BooleanArray, RecordBatch, RecordBatchOptions};
+use whimbrel_plugin_api::arrow_select::filter::filter;
+use whimbrel_plugin_api::record_type::{RecordType, Schema};
+use whimbrel_plugin_api::source::{BatchBounds, Predicate};
+use whimbrel_plugin_api::{Batch, Error, RejectedRecord, Result};
+
+use crate::catalog::{Origin, Stored};
+use crate::decode::Decoder;
+use crate::names::REST_COLUMN;
+use crate::query::Query;
+use crate::rest;
+
+/// Octets that a value takes up beside its text: offset, length or the number itself.
+const VALUE_BYTES: usize = 8;
+
+/// What is read of a table.
+pub(crate) struct Reading {
+    pub(crate) query: Query,
+    pub(crate) schema: Arc<Schema>,
+    /// How each field of `schema` is decoded.
+    slots: Vec<Slot>,
+    /// The columns of the query that fields come from; the rest column is the last, if it is read.
+    has_rest: bool,
+    key: Vec<String>,
+}
+
+#[derive(Clone)]
+enum Slot {
+    /// A column of its own, by its place in the query.
+    Column(usize, Kind),
+    /// A member of the rest column.
+    Member,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Typed,
+    Mixed,
+}
+
+impl Reading {
+    /// Reads the fields of `schema` from the table.
+    ///
+    /// # Errors
+    /// `schema.no_field` for a field that the table does not have, and those of [`Query::new`].
+    pub(crate) fn new(stored: &Stored, schema: Schema, predicate: Option<&Predicate>) -> Result<Self> {
+        let mut columns: Vec<String> = Vec::new();
+        let mut slots = Vec::with_capacity(schema.fields.len());
+        for field in &schema.fields {
+            let Some(found) = stored.field(&field.name) else {
+                let message = format!(
+                    "the table `{}` has no column for the field `{}`",
+                    stored.table.name, field.name
+                );
+                return Err(Error::not_found("schema.no_field", message));
+            };
+            let is_mixed = found.origin == Origin::Found && field.record_type == RecordType::Variant;
+            slots.push(if found.origin == Origin::Rest {
+                Slot::Member
+            } else {
+                columns.push(found.column.clone());
+                Slot::Column(
+                    columns.len() - 1,
+                    if is_mixed { Kind::Mixed } else { Kind::Typed },
+                )
+            });
+        }
+        let has_rest = slots.iter().any(|slot| matches!(slot, Slot::Member));
+        columns.extend(has_rest.then(|| REST_COLUMN.to_owned()));
+        Ok(Self {
+            query: Query::new(stored, &columns, predicate)?,
+            schema: Arc::new(schema),
+            slots,
+            has_rest,
+            key: stored.key_columns().into_iter().map(str::to_owned).collect(),
+        })
+    }
+
+    /// The columns of the key.
+    pub(crate) fn key(&self) -> Vec<&str> {
+        self.key.iter().map(String::as_str).collect()
+    }
+}
+
+/// Records of one batch in the making.
+pub(crate) struct Assembly<'reading> {
+    reading: &'reading Reading,
+    decoders: Vec<Decoder>,
+    bounds: BatchBounds,
+    bytes: usize,
+    /// Per record, whether all its values fit.
+    fits: Vec<bool>,
+}
+
+impl<'reading> Assembly<'reading> {
+    /// An empty batch with room for `capacity` records.
+    pub(crate) fn new(reading: &'reading Reading, bounds: BatchBounds, capacity: usize) -> Result<Self> {
+        let fields = reading.schema.fields.iter().zip(&reading.slots);
+        let decoders = fields.map(|(field, slot)| match slot {
+            Slot::Column(_, Kind::Typed) => Decoder::new(&field.record_type, capacity),
+            Slot::Column(_, Kind::Mixed) => Ok(Decoder::mixed(capacity)),
+            Slot::Member => Decoder::json(&field.record_type, capacity),
+        });
+        Ok(Self {
+            decoders: decoders.collect::<Result<_>>()?,
+            reading,
+            bounds,
+            bytes: 0,
+            fits: Vec::with_capacity(capacity),
+        })
+    }
+
+    /// Adds a record, unless the batch would grow too large; answers `None` then, else the first field that does not fit.
+    pub(crate) fn push(&mut self, row: &Row<'_>) -> rusqlite::Result<Option<Option<usize>>> {
+        let mut bytes = 0;
+        for column in 0..self.reading.query.column_count {
+            bytes += VALUE_BYTES
+                + match row.get_ref(column)? {
+                    ValueRef::Text(octets) | ValueRef::Blob(octets) => octets.len(),
+                    _ => 0,
+                };
+        }
+        if !self.fits.is_empty() && self.bytes + bytes > self.bounds.bytes_max {
+            return Ok(None);
+        }
+        self.bytes += bytes;
+        let rest = if self.reading.has_rest {
+            row.get_ref(self.reading.query.column_count - 1)?
+        } else {
+            ValueRef::Null
+        };
+        let members = match rest {
+            ValueRef::Text(text) => str::from_utf8(text).ok().and_then(rest::read),
+            ValueRef::Null => Some(rest::Members::new()),
+            _ => None,
+        };
+        let mut misfit = None;
+        for (index, (slot, decoder)) in self.reading.slots.iter().zip(&mut self.decoders).enumerate() {
+            let fits = match (slot, &members) {
+                (Slot::Column(column, _), _) => {
+                    let value = row.get_ref(*column)?;
+                    let is_allowed = value != ValueRef::Null || self.reading.schema.fields[index].nullable;
+                    decoder.push(value) && is_allowed
+                }
+                (Slot::Member, Some(members)) => {
+                    match members
+                        .get(self.reading.schema.fields[index].name.as_str())
+                        .map(|raw| raw.get())
+                    {
+                        Some(raw) if raw != "null" => decoder.push_json(raw),
+                        _ => {
+                            decoder.push_null();
+                            self.reading.schema.fields[index].nullable
+                        }
+                    }
+                }
+                (Slot::Member, None) => {
+                    decoder.push_null();
+                    false
+                }
+            };
+            if !fits && misfit.is_none() {
+                misfit = Some(index);
+            }
+        }
+        self.fits.push(misfit.is_none());
+        Ok(Some(misfit))
+    }
+
+    /// How many records were taken, those that do not fit included.
+    pub(crate) fn len(&self) -> usize {
+        self.fits.len()
+    }
+
+    /// The records that fit; `None` if there are none.
+    pub(crate) fn finish(mut self) -> Result<Option<Batch>> {
+        let record_count = self.fits.iter().filter(|fits| **fits).count();
+        if record_count == 0 {
+            return Ok(None);
+        }
+        let mut columns = self
+            .decoders
+            .iter_mut()
+            .map(Decoder::finish)
+            .collect::<Result<Vec<_>>>()?;
+        if record_count < self.fits.len() {
+            let mask = BooleanArray::from(self.fits);
+            columns = columns
+                .iter()
+                .map(|column| filter(column, &mask))
+                .collect::<Result<_, _>>()?;
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(record_count));
+        let records = RecordBatch::try_new_with_options(self.reading.schema.to_arrow(), columns, &options)?;
+        Batch::new(Arc::clone(&self.reading.schema), records).map(Some)
+    }
+
+    /// A record whose field number `field` does not fit.
+    pub(crate) fn rejected(&self, record: String, field: usize) -> RejectedRecord {
+        let field = &self.reading.schema.fields[field];
+        RejectedRecord {
+            record,
+            row: None,
+            code: "turso.value_does_not_fit".to_owned(),
+            message: format!(
+                "the stored value of the field `{}` is no `{}`",
+                field.name, field.record_type
+            ),
+            data: None,
+        }
+    }
+}

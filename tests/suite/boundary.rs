@@ -1,0 +1,338 @@
+//! Plugins that misbehave, in runs of the built program: the right code, plugin and call are named, nothing is half
+//! written, `--json` stays JSON, and the exit status is never 0. FAULTS P1, P2, P3, P5, P7, P8.
+
+use std::io::BufRead as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::program::{Answer, Stage};
+
+/// Records of a scripted source, and how many a batch holds.
+const RECORDS: usize = 1_000;
+const BATCH: usize = 100;
+
+/// A job from the scripted source to the scripted sink; `source` and `sink` are misbehaviours.
+fn job(source: &Value, sink: &Value, more: &str) -> String {
+    let config = |misbehave: &Value, extra: Value| {
+        let mut config = json!({ "records": RECORDS, "misbehave": misbehave });
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        config
+    };
+    let job = json!({
+        "name": "scripted",
+        "source": { "plugin": "scripted", "config": config(source, json!({ "store": "source" })) },
+        "sink": { "plugin": "scripted", "config": config(sink, json!({ "store": "sink", "committed_path": "committed.ndjson" })) },
+    });
+    let limits =
+        format!("limits: {{ batch_records: {BATCH}, call_timeout_secs: 2, partitions_parallel: 1 }}\n");
+    // JSON is YAML, and the outer braces are not wanted where more keys follow.
+    let text = job.to_string();
+    format!("{}\n{limits}{more}", members(&text))
+}
+
+fn members(object: &str) -> String {
+    let value: Value = serde_json::from_str(object).unwrap();
+    value
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\n"))
+        .collect()
+}
+
+fn run(source: &Value, sink: &Value) -> (Stage, Answer) {
+    let stage = Stage::new();
+    stage.write("job.yaml", job(source, sink, ""));
+    let answer = stage.run(&["run", "job.yaml", "--json"]);
+    (stage, answer)
+}
+
+fn misbehaving(call: &str, at: u32, how: &str) -> Value {
+    json!([{ "call": call, "at": at, "how": how }])
+}
+
+fn committed(path: &Path) -> usize {
+    std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+/// The failure must be attributed, and what is durable must be whole batches.
+#[track_caller]
+fn assert_fails(stage: &Stage, answer: &Answer, role: &str, call: &str, codes: &[&str]) -> Value {
+    assert!(
+        answer.code > 0,
+        "{role} {call}: exit {}\n{}",
+        answer.code,
+        answer.out
+    );
+    let error = answer.error();
+    let code = error["code"].as_str().unwrap_or_default();
+    assert!(codes.contains(&code), "{role} {call}: {error}");
+    assert_eq!(error["plugin"], "scripted", "{role} {call}: {error}");
+    assert_eq!(error["role"], role, "{role} {call}: {error}");
+    assert_eq!(error["call"], call, "{role} {call}: {error}");
+    assert_eq!(
+        committed(&stage.path("committed.ndjson")) % BATCH,
+        0,
+        "{role} {call}: a batch is half written"
+    );
+    error
+}
+
+const SOURCE_CALLS: [&str; 7] = [
+    "open",
+    "check",
+    "collections",
+    "open_snapshot",
+    "partitions",
+    "read",
+    "next",
+];
+const SINK_CALLS: [&str; 8] = [
+    "open",
+    "check",
+    "prepare",
+    "take_over",
+    "begin",
+    "write",
+    "commit",
+    "add_constraints",
+];
+
+#[test]
+fn p1_a_panic_in_any_call_is_a_typed_error_with_message_and_place() {
+    let calls = SOURCE_CALLS
+        .map(|call| ("source", call))
+        .into_iter()
+        .chain(SINK_CALLS.map(|call| ("sink", call)));
+    for (role, call) in calls.chain([("sink", "finalize"), ("sink", "reader")]) {
+        let script = misbehaving(call, 1, "panic");
+        let none = json!([]);
+        let (stage, answer) = if role == "source" {
+            run(&script, &none)
+        } else {
+            run(&none, &script)
+        };
+        let error = assert_fails(&stage, &answer, role, call, &["plugin.panic"]);
+        assert!(
+            error["place"].as_str().unwrap_or_default().contains(".rs:"),
+            "{error}"
+        );
+        assert!(
+            error["message"]
+                .as_str()
+                .unwrap()
+                .contains(&format!("panicked in `{call}`")),
+            "{error}"
+        );
+        assert_eq!(answer.code, if call == "reader" { 5 } else { 1 }, "{role} {call}");
+    }
+}
+
+#[test]
+fn p1_an_error_of_a_call_keeps_its_code_and_names_the_call() {
+    for (role, call, at) in [("source", "next", 2), ("sink", "write", 2), ("sink", "commit", 1)] {
+        let script = misbehaving(call, at, "error");
+        let none = json!([]);
+        let (stage, answer) = if role == "source" {
+            run(&script, &none)
+        } else {
+            run(&none, &script)
+        };
+        assert_fails(&stage, &answer, role, call, &["scripted.error"]);
+    }
+    let (stage, answer) = run(&json!([]), &misbehaving("write", 3, "error_half_way"));
+    assert_fails(
+        &stage,
+        &answer,
+        "sink",
+        "write",
+        &["scripted.error", "scripted.unavailable", "scripted.half_way"],
+    );
+}
+
+#[test]
+fn p2_a_crash_ends_the_run_as_crashed_with_the_signal_named() {
+    for (how, code, words) in [
+        ("segfault", "plugin.crashed", "SIGSEGV"),
+        ("abort", "plugin.crashed", "SIGABRT"),
+        ("stack_overflow", "plugin.crashed", "SIGABRT"),
+        ("exit0", "plugin.exited", "exit status 0"),
+    ] {
+        for (role, call, at) in [
+            ("source", "next", 4),
+            ("sink", "write", 3),
+            ("sink", "commit", 1),
+            ("source", "open", 1),
+        ] {
+            let script = misbehaving(call, at, how);
+            let none = json!([]);
+            let (stage, answer) = if role == "source" {
+                run(&script, &none)
+            } else {
+                run(&none, &script)
+            };
+            assert!(answer.code > 0, "{how} in {call}: exit {}", answer.code);
+            assert_eq!(answer.json()["outcome"], "crashed", "{how} in {call}");
+            let error = answer.error();
+            assert_eq!(error["code"], code, "{how} in {call}: {error}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains(words), "{how} in {call}: {message}");
+            assert!(
+                message.contains(&format!("`{call}` of {role} `scripted`")),
+                "{how} in {call}: {message}"
+            );
+            assert_eq!(
+                committed(&stage.path("committed.ndjson")) % BATCH,
+                0,
+                "{how} in {call}"
+            );
+        }
+    }
+}
+
+#[test]
+fn p3_a_call_that_hangs_is_cancelled_then_killed() {
+    let heeding = misbehaving("next", 3, "hang");
+    let (stage, answer) = run(&heeding, &json!([]));
+    assert_fails(&stage, &answer, "source", "next", &["plugin.call_timeout"]);
+
+    let stage = Stage::new();
+    let text = job(&json!([]), &misbehaving("write", 2, "hang"), "");
+    stage.write(
+        "job.yaml",
+        text.replace(
+            "\"records\":1000",
+            "\"hang_ignores_cancel\":true,\"records\":1000",
+        ),
+    );
+    let answer = stage.run(&["run", "job.yaml", "--json"]);
+    assert_fails(&stage, &answer, "sink", "write", &["plugin.hang"]);
+}
+
+#[test]
+fn p7_nonsense_batches_are_refused_and_not_committed() {
+    for how in [
+        "wrong_length",
+        "wrong_schema",
+        "wrong_record_count",
+        "null_in_required",
+        "not_utf8",
+        "schema_twice",
+    ] {
+        let (stage, answer) = run(&misbehaving("next", 5, how), &json!([]));
+        assert_fails(&stage, &answer, "source", "next", &["plugin.invalid_batch"]);
+    }
+    let (stage, answer) = run(&misbehaving("next", 1, "batch_without_schema"), &json!([]));
+    assert_fails(&stage, &answer, "source", "next", &["plugin.invalid_batch"]);
+    let (stage, answer) = run(&json!([]), &misbehaving("write", 2, "wrong_receipt"));
+    assert_fails(&stage, &answer, "sink", "write", &["plugin.wrong_receipt"]);
+}
+
+#[test]
+fn records_that_a_plugin_loses_or_doubles_are_found_by_verification() {
+    for (role, call, how) in [("source", "next", "end_early"), ("sink", "commit", "lost_commit")] {
+        let script = misbehaving(call, if role == "source" { 4 } else { 1 }, how);
+        let none = json!([]);
+        let (_, answer) = if role == "source" {
+            run(&script, &none)
+        } else {
+            run(&none, &script)
+        };
+        let report = answer.expect(4).json();
+        assert_eq!(report["outcome"], "differences", "{how}");
+        assert_eq!(report["verification"][0]["source"], "records", "{how}");
+    }
+}
+
+#[test]
+fn p8_what_a_plugin_prints_is_its_log_and_never_an_event() {
+    let script = json!([
+        { "call": "next", "at": 2, "how": "print_stdout" },
+        { "call": "open", "at": 1, "how": "print_stdout" },
+        { "call": "next", "at": 3, "how": "print_stderr" },
+    ]);
+    let (_, answer) = run(&script, &json!([]));
+    let report = answer.expect(0).json();
+    assert_eq!(report["outcome"], "done");
+    let stage = Stage::new();
+    stage.write("job.yaml", job(&script, &json!([]), ""));
+    let text = stage.run(&["run", "job.yaml"]).expect(0);
+    assert!(text.err.contains("plugin output: "), "{}", text.err);
+    assert!(!text.out.contains("plugin output"), "{}", text.out);
+}
+
+#[test]
+fn rejected_records_end_the_run_unless_they_are_allowed() {
+    let (stage, answer) = run(&json!([]), &misbehaving("write", 2, "reject"));
+    assert_eq!(answer.code, 1, "{}", answer.out);
+    assert_eq!(answer.error()["code"], "run.too_many_rejected");
+    assert_eq!(committed(&stage.path("committed.ndjson")) % BATCH, 0);
+
+    let stage = Stage::new();
+    let text = job(
+        &json!([]),
+        &misbehaving("write", 2, "reject"),
+        "import: { max_errors: 1 }\nverification: none\n",
+    );
+    stage.write("job.yaml", text);
+    let report = stage.run(&["run", "job.yaml", "--json"]).expect(0).json();
+    assert_eq!(report["rejected_count"], 1);
+    assert_eq!(report["collections"][0]["written_count"], RECORDS - 1);
+    assert_eq!(committed(&stage.path("committed.ndjson")), RECORDS - 1);
+}
+
+#[test]
+fn fencing_and_lost_answers_of_a_commit_are_told_apart() {
+    for (how, code, exit) in [
+        ("fenced", "run.fenced", 7),
+        ("not_committed", "run.not_committed", 3),
+        ("unknown_lost", "run.commit_unknown", 3),
+    ] {
+        let (_, answer) = run(&json!([]), &misbehaving("commit", 1, how));
+        assert_eq!(answer.error()["code"], code, "{}", answer.out);
+        assert_eq!(answer.code, exit, "{how}");
+    }
+}
+
+#[test]
+fn k5_the_first_signal_commits_what_is_open_and_the_second_ends_at_once() {
+    for ignores in [false, true] {
+        let stage = Stage::new();
+        let text = job(&misbehaving("next", 5, "hang"), &json!([]), "")
+            .replace("call_timeout_secs: 2", "call_timeout_secs: 600");
+        let text = text.replace(
+            "\"records\":1000",
+            &format!("\"hang_ignores_cancel\":{ignores},\"records\":1000"),
+        );
+        stage.write("job.yaml", text);
+        let mut child = stage
+            .command(&["run", "job.yaml"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+        // Three batches are read and the fourth call hangs; the open transaction is committed by its age.
+        lines
+            .find(|line| line.as_ref().unwrap().starts_with("run: 300 "))
+            .unwrap()
+            .unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        if ignores {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        }
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(143), "ignores: {ignores}");
+        assert_eq!(
+            committed(&stage.path("committed.ndjson")),
+            300,
+            "ignores: {ignores}"
+        );
+    }
+}
