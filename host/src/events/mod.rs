@@ -121,6 +121,8 @@ pub enum Event {
         read_count: u64,
         /// Records durable in the sink.
         written_count: u64,
+        /// Records refused by either side.
+        rejected_count: u64,
         /// Octets read.
         read_bytes: u64,
     },

@@ -207,7 +207,9 @@ fn tasks(
             .of(index)
             .partitions_total
             .store(partitions.len() as u64, Ordering::Relaxed);
+        let schema = Arc::new(planned.source.schema.clone());
         tasks.extend(partitions.into_iter().map(|partition| CopyTask {
+            schema: Arc::clone(&schema),
             collection: index,
             source_name: planned.source.name.clone(),
             sink_name: planned.sink.name.clone(),

@@ -1,13 +1,14 @@
 //! Copies the planned collections: opens streams in order, runs readers and writers side by side, waits for all.
 //! Neighbours: `reader` and `writer` are the two ends, `link` what joins them.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use whimbrel_plugin_api::sink::LaneId;
 use whimbrel_plugin_api::source::{BatchBounds, ReadRequest};
-use whimbrel_plugin_api::{ConflictPolicy, Partition};
+use whimbrel_plugin_api::{ConflictPolicy, Partition, Schema};
 
 use super::budget::Budget;
 use super::link::link;
@@ -28,6 +29,8 @@ pub struct CopyTask {
     pub source_name: String,
     /// In the sink.
     pub sink_name: String,
+    /// The schema that the sink was prepared for.
+    pub schema: Arc<Schema>,
     /// The part.
     pub partition: Partition,
     /// What happens to records that the sink has already.
@@ -76,6 +79,7 @@ pub fn copy(
 
 struct ReadJob {
     stream: OpenedStream,
+    schema: Arc<Schema>,
     link: Sender<super::link::LinkItem>,
     collection: usize,
 }
@@ -177,6 +181,7 @@ fn start(
     };
     let mut job = ReadJob {
         stream,
+        schema: Arc::clone(&task.schema),
         link: sender,
         collection: task.collection,
     };
@@ -200,8 +205,14 @@ fn start(
 fn read_jobs(waiting: &Receiver<ReadJob>, context: &WriterContext, budget: &Budget) {
     for job in waiting {
         let counters = context.counters.of(job.collection);
-        let outcome: Result<(), Failure> =
-            reader::read(job.stream, &job.link, counters, budget, &context.stop);
+        let outcome: Result<(), Failure> = reader::read(
+            job.stream,
+            &job.schema,
+            &job.link,
+            counters,
+            budget,
+            &context.stop,
+        );
         if let Err(failure) = outcome {
             context.stop.fail(failure);
         }

@@ -86,6 +86,7 @@ impl Counters {
                     collection: name.clone(),
                     read_count,
                     written_count: counters.written.load(Ordering::Relaxed),
+                    rejected_count: counters.rejected.load(Ordering::Relaxed),
                     read_bytes: counters.bytes.load(Ordering::Relaxed),
                 });
             }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::{SendTimeoutError, Sender};
 use std::time::Duration;
 use whimbrel_plugin_api::source::Item;
-use whimbrel_plugin_api::{Cursor, Error, ErrorKind};
+use whimbrel_plugin_api::{Cursor, Error, ErrorKind, Schema};
 
 use super::budget::Budget;
 use super::counters::CollectionCounters;
@@ -21,9 +21,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Reads `stream` until it ends, fails, or the run stops.
 ///
 /// # Errors
-/// What the stream brings, and `source.unexpected_item` for items that belong to change streams.
+/// `source.schema_changed` if the stream's schema is not `planned`, for which the sink was prepared; what the stream brings, and `source.unexpected_item` for items that belong to change streams.
 pub fn read(
     mut stream: OpenedStream,
+    planned: &Schema,
     link: &Sender<LinkItem>,
     counters: &CollectionCounters,
     budget: &Budget,
@@ -35,7 +36,11 @@ pub fn read(
             .next_item()
             .map_err(|failure| failure.in_phase(Phase::Extraction))?
         {
-            Item::Schema(_) => continue,
+            Item::Schema(schema) => {
+                compare(planned, &schema)
+                    .map_err(|error| Failure::from(error).in_phase(Phase::Extraction))?;
+                continue;
+            }
             Item::Heartbeat { cursor: at } => {
                 cursor = at;
                 continue;
@@ -74,6 +79,45 @@ pub fn read(
     Ok(())
 }
 
+/// Columns that the sink was not prepared for would be lost, so a schema that has changed since ends the run.
+fn compare(planned: &Schema, found: &Schema) -> Result<(), Error> {
+    let differs = |what: String| {
+        Error::new(
+            ErrorKind::InvalidData,
+            "source.schema_changed",
+            format!("the source has changed since it was planned: {what}"),
+        )
+        .with_help("run the job again; it is planned anew")
+    };
+    for field in &found.fields {
+        match planned
+            .index_of(&field.name)
+            .map(|index| &planned.fields[index].record_type)
+        {
+            None => return Err(differs(format!("the field `{}` is new", field.name))),
+            Some(of) if *of != field.record_type => {
+                let text = format!(
+                    "the field `{}` was `{of}` and is `{}`",
+                    field.name, field.record_type
+                );
+                return Err(differs(text));
+            }
+            Some(_) => {}
+        }
+    }
+    if let Some(missing) = planned
+        .fields
+        .iter()
+        .find(|field| found.index_of(&field.name).is_none())
+    {
+        return Err(differs(format!("the field `{}` is gone", missing.name)));
+    }
+    if found.presence && !planned.presence {
+        return Err(differs("records lack fields that all of them had".to_owned()));
+    }
+    Ok(())
+}
+
 /// Waits for room in the link; false if the run ends first.
 fn push(link: &Sender<LinkItem>, item: LinkItem, stop: &Stop) -> bool {
     let mut item = item;
@@ -88,5 +132,46 @@ fn push(link: &Sender<LinkItem>, item: LinkItem, stop: &Stop) -> bool {
                 item = back;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whimbrel_plugin_api::{Field, RecordType};
+
+    #[test]
+    fn a_schema_that_differs_from_the_planned_one_is_refused_with_the_field() {
+        let planned = Schema::new(vec![
+            Field::new("a", RecordType::Text),
+            Field::new("b", RecordType::INT64),
+        ]);
+        let changed =
+            |fields: Vec<Field>| compare(&planned, &Schema::new(fields)).map_err(|error| error.message);
+        let (a, b) = (
+            Field::new("a", RecordType::Text),
+            Field::new("b", RecordType::INT64),
+        );
+        assert_eq!(
+            changed(vec![b.clone(), Field::required("a", RecordType::Text)]),
+            Ok(())
+        );
+        assert!(
+            changed(vec![a.clone(), b.clone(), Field::new("c", RecordType::Bool)])
+                .unwrap_err()
+                .contains("`c` is new")
+        );
+        assert!(changed(vec![a.clone()]).unwrap_err().contains("`b` is gone"));
+        assert!(
+            changed(vec![a, Field::new("b", RecordType::Text)])
+                .unwrap_err()
+                .contains("was `int64` and is `text`")
+        );
+        let mut sparse = planned.clone();
+        sparse.presence = true;
+        assert_eq!(
+            compare(&planned, &sparse).unwrap_err().code,
+            "source.schema_changed"
+        );
     }
 }

@@ -68,12 +68,12 @@ impl Progress {
             }
             Event::Progress {
                 collection,
-                read_count,
                 written_count,
+                rejected_count,
                 ..
             } => {
                 self.counts
-                    .insert(collection.clone(), (*read_count, *written_count));
+                    .insert(collection.clone(), (*written_count, *rejected_count));
                 self.show(collection, *written_count);
             }
             Event::PhaseStarted {
@@ -102,13 +102,13 @@ impl Progress {
 
     /// Shows a line that a plugin printed.
     pub fn plugin_output(&mut self, line: &str) {
-        self.line(&format!("plugin output: {}", printable(line)));
+        self.line(&format!("plugin output: {line}"));
     }
 
     fn line(&self, text: &str) {
         match &self.mode {
-            Mode::Bars { bars, .. } => drop(bars.println(text)),
-            Mode::Lines { .. } => crate::status::progress::aside(text),
+            Mode::Bars { bars, .. } => drop(bars.println(printable(text))),
+            Mode::Lines { .. } => aside(&printable(text)),
             Mode::Quiet => {}
         }
     }
@@ -138,32 +138,36 @@ impl Progress {
         }
     }
 
-    /// `run: 12000 of 50000 records (24 %), 6000/s, 6 s left`.
+    /// `run: 12000 of 50000 records (24 %), 6000/s, 100.0 % accepted, 6 s left`.
     fn totals_line(&self) -> String {
-        let written: u64 = self.counts.values().map(|(_, written)| written).sum();
+        let written: u64 = self.counts.values().map(|(written, _)| written).sum();
+        let rejected: u64 = self.counts.values().map(|(_, rejected)| rejected).sum();
         let seconds = self.started.elapsed().as_secs_f64().max(0.001);
         let rate = written as f64 / seconds;
         let known: Option<u64> = self.totals.values().copied().sum();
-        let of = match known.filter(|total| *total > 0) {
-            Some(total) => {
-                let left = if rate > 0.0 {
-                    total.saturating_sub(written) as f64 / rate
-                } else {
-                    f64::INFINITY
-                };
-                let left = if left.is_finite() {
-                    format!(", {left:.0} s left")
-                } else {
-                    String::new()
-                };
-                format!(
-                    " of {total} records ({:.0} %), {rate:.0}/s{left}",
-                    written as f64 * 100.0 / total as f64
-                )
-            }
-            None => format!(" records, {rate:.0}/s"),
+        let of = known
+            .filter(|total| *total > 0)
+            .map_or_else(String::new, |total| format!(" of {total}"));
+        let share = known
+            .filter(|total| *total > 0)
+            .map_or_else(String::new, |total| {
+                format!(" ({:.0} %)", written as f64 * 100.0 / total as f64)
+            });
+        let accepted = match written + rejected {
+            0 => String::new(),
+            seen => format!(", {:.1} % accepted", written as f64 * 100.0 / seen as f64),
         };
-        format!("{}: {written}{of}", self.title)
+        let left = match known {
+            Some(total) if written > 0 => {
+                let left = total.saturating_sub(written + rejected) as f64 / rate;
+                format!(", {left:.0} s left")
+            }
+            _ => String::new(),
+        };
+        format!(
+            "{}: {written}{of} records{share}, {rate:.0}/s{accepted}{left}",
+            self.title
+        )
     }
 
     /// Ends the display.
@@ -210,9 +214,10 @@ mod tests {
     fn the_line_says_done_total_rate_and_time_left() {
         let mut progress = Progress::new("run", true);
         progress.totals.insert("a".into(), Some(100));
-        progress.counts.insert("a".into(), (50, 25));
+        progress.counts.insert("a".into(), (25, 1));
         let line = progress.totals_line();
         assert!(line.starts_with("run: 25 of 100 records (25 %), "), "{line}");
+        assert!(line.contains("/s, 96.2 % accepted, "), "{line}");
         progress.totals.insert("b".into(), None);
         assert!(progress.totals_line().starts_with("run: 25 records, "));
     }
