@@ -146,6 +146,43 @@ impl RecordType {
     /// 64-bit float, the usual one.
     pub const FLOAT64: Self = Self::Float { bits: 64 };
 
+    /// One of each type of the closed list, each width on its own, other parameters standing for all of their kind: for
+    /// tables of mappings and for tests.
+    pub fn one_of_each() -> Vec<Self> {
+        let mut types = vec![Self::Bool];
+        types.extend([8, 16, 32, 64].map(|bits| Self::Int { bits }));
+        types.extend([32, 64].map(|bits| Self::Float { bits }));
+        types.extend([
+            Self::Decimal {
+                precision: 38,
+                scale: 10,
+            },
+            Self::Numeric,
+            Self::Text,
+            Self::Bytes,
+            Self::Date,
+            Self::Time,
+            Self::TimeTz,
+            Self::TimestampTz,
+            Self::Timestamp,
+            Self::Interval,
+            Self::Uuid,
+            Self::Json,
+            Self::list(Self::Text),
+            Self::Struct {
+                fields: vec![Field::new("a", Self::INT64)],
+            },
+            Self::Geopoint,
+            Self::Reference,
+            Self::Vector,
+            Self::Opaque {
+                name: "inet".to_owned(),
+            },
+            Self::Variant,
+        ]);
+        types
+    }
+
     /// A list of `item`.
     pub fn list(item: Self) -> Self {
         Self::List { item: Box::new(item) }

@@ -8,7 +8,7 @@ use super::context::TaskContext;
 use crate::config::VerificationLevel;
 use crate::control::Cause;
 use crate::events::{CollectionResult, Failure, Outcome, Phase, PhaseOutcome, RunSummary};
-use crate::loader::observe::OpenedSource;
+use crate::loader::observe::{OpenedSink, OpenedSource};
 use crate::phases::copying::{Sides, Watch};
 use crate::phases::pre_validation::Validated;
 use crate::phases::{copying, post_migration, pre_validation, verification};
@@ -102,28 +102,30 @@ fn failed(context: &mut TaskContext, failure: Failure) -> Ended {
 /// What validation hands on: the facts, and the session that it opened.
 struct Ready {
     collections: Vec<PlannedCollection>,
-    sink: crate::loader::observe::OpenedSink,
+    sink: OpenedSink,
+}
+
+/// Opens both sides and finds out what can be found without writing.
+fn look(context: &TaskContext) -> Result<(OpenedSource, OpenedSink, Validated), Failure> {
+    let mut source = context.plugins.source.open_source(&context.job.source.config)?;
+    let mut sink = context.plugins.sink.open_sink(&context.job.sink.config)?;
+    let capabilities = &context.plugins.sink_capabilities;
+    let validated = pre_validation::run(
+        &context.job,
+        &mut source,
+        &mut sink,
+        capabilities,
+        &context.emitter,
+    )?;
+    Ok((source, sink, validated))
 }
 
 fn validate(context: &mut TaskContext) -> Result<(OpenedSource, Ready), Ended> {
     let clock = context.begin(Phase::PreValidation);
-    let attempt = (|| {
-        let mut source = context.plugins.source.open_source(&context.job.source.config)?;
-        let mut sink = context.plugins.sink.open_sink(&context.job.sink.config)?;
-        let capabilities = &context.plugins.sink_capabilities;
-        let validated = pre_validation::run(
-            &context.job,
-            &mut source,
-            &mut sink,
-            capabilities,
-            &context.emitter,
-        )?;
-        Ok((source, sink, validated))
-    })();
+    let attempt = look(context);
     let seconds = clock.elapsed().as_secs_f64();
     match attempt {
         Err(failure) => {
-            let failure: Failure = failure;
             context.end(Phase::PreValidation, PhaseOutcome::Failed, seconds, 0);
             Err(failed(context, failure.in_phase(Phase::PreValidation)))
         }
@@ -155,34 +157,21 @@ fn validate_for_verification(
     context: &mut TaskContext,
 ) -> Result<(OpenedSource, Vec<PlannedCollection>), Ended> {
     let clock = context.begin(Phase::PreValidation);
-    let attempt = (|| {
-        let mut source = context.plugins.source.open_source(&context.job.source.config)?;
-        let mut sink = context.plugins.sink.open_sink(&context.job.sink.config)?;
-        let capabilities = &context.plugins.sink_capabilities;
-        let validated = pre_validation::run(
-            &context.job,
-            &mut source,
-            &mut sink,
-            capabilities,
-            &context.emitter,
-        )?;
-        Ok((source, validated))
-    })();
+    let attempt = look(context);
     let seconds = clock.elapsed().as_secs_f64();
     match attempt {
         Err(failure) => {
-            let failure: Failure = failure;
             context.end(Phase::PreValidation, PhaseOutcome::Failed, seconds, 0);
             Err(unverified(context, failure.in_phase(Phase::PreValidation)))
         }
-        Ok((_, validated)) if validated.collections.is_empty() => {
+        Ok((_, _, validated)) if validated.collections.is_empty() => {
             context.end(Phase::PreValidation, PhaseOutcome::Failed, seconds, 0);
             Err(Box::new(Outcome::Refused {
                 summary: std::mem::take(&mut context.summary),
                 failures: validated.blockers,
             }))
         }
-        Ok((source, validated)) => {
+        Ok((source, _, validated)) => {
             context.end(Phase::PreValidation, PhaseOutcome::Done, seconds, 0);
             Ok((source, validated.collections))
         }
@@ -192,7 +181,7 @@ fn validate_for_verification(
 fn copy_phase(
     context: &mut TaskContext,
     source: &mut OpenedSource,
-    sink: crate::loader::observe::OpenedSink,
+    sink: OpenedSink,
     collections: &[PlannedCollection],
 ) -> Result<(), Ended> {
     for phase in [Phase::Extraction, Phase::Transformation] {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use whimbrel_plugin_api::FindingLevel;
 
 use crate::events::{Event, Phase};
@@ -188,8 +188,11 @@ fn bar(collection: &str, total: Option<u64>) -> ProgressBar {
         Some(total) => ProgressBar::new(total),
         None => ProgressBar::no_length(),
     };
-    let template = "{prefix:24!} [{bar:30}] {human_pos}/{human_len} {per_sec} {eta}";
+    let template = "{prefix:24!} [{bar:30}] {human_pos}/{human_len} {rate} {eta}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        write!(out, "{:.0}/s", state.per_sec()).unwrap_or_default();
+    });
     bar.with_style(style.progress_chars("=> "))
         .with_prefix(printable(collection))
 }

@@ -5,7 +5,7 @@ use whimbrel_plugin_api::{Field, Loss, RecordType, TypeMapping};
 
 /// One entry for each record type.
 pub(crate) fn type_mappings() -> Vec<TypeMapping> {
-    every_type()
+    RecordType::one_of_each()
         .into_iter()
         .map(|record_type| TypeMapping {
             stored_as: stored_as(&record_type).to_owned(),
@@ -61,40 +61,4 @@ pub(crate) fn stored_as(record_type: &RecordType) -> &'static str {
         RecordType::Struct { .. } => "object",
         RecordType::Geopoint => "object with lat and lng",
     }
-}
-
-/// The closed list of record types, parameters standing for all of their kind.
-fn every_type() -> Vec<RecordType> {
-    let mut types = vec![RecordType::Bool];
-    types.extend([8, 16, 32, 64].map(|bits| RecordType::Int { bits }));
-    types.extend([32, 64].map(|bits| RecordType::Float { bits }));
-    types.extend([
-        RecordType::Decimal {
-            precision: 38,
-            scale: 10,
-        },
-        RecordType::Numeric,
-        RecordType::Text,
-        RecordType::Bytes,
-        RecordType::Date,
-        RecordType::Time,
-        RecordType::TimeTz,
-        RecordType::TimestampTz,
-        RecordType::Timestamp,
-        RecordType::Interval,
-        RecordType::Uuid,
-        RecordType::Json,
-        RecordType::list(RecordType::Text),
-        RecordType::Struct {
-            fields: vec![Field::new("member", RecordType::Text)],
-        },
-        RecordType::Geopoint,
-        RecordType::Reference,
-        RecordType::Vector,
-        RecordType::Opaque {
-            name: "inet".to_owned(),
-        },
-        RecordType::Variant,
-    ]);
-    types
 }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use whimbrel_plugin_api::record_type::{Field, RecordType};
+use whimbrel_plugin_api::record_type::RecordType;
 use whimbrel_plugin_api::{Loss, TypeMapping};
 
 use crate::names::same;
@@ -199,41 +199,7 @@ impl Classes {
 
 /// How every record type is stored.
 pub(crate) fn type_mappings() -> Vec<TypeMapping> {
-    let member = Field::new("a", RecordType::INT64);
-    let types = [
-        RecordType::Bool,
-        RecordType::Int { bits: 8 },
-        RecordType::Int { bits: 16 },
-        RecordType::Int { bits: 32 },
-        RecordType::INT64,
-        RecordType::Float { bits: 32 },
-        RecordType::FLOAT64,
-        RecordType::Decimal {
-            precision: 38,
-            scale: 10,
-        },
-        RecordType::Numeric,
-        RecordType::Text,
-        RecordType::Bytes,
-        RecordType::Date,
-        RecordType::Time,
-        RecordType::TimeTz,
-        RecordType::TimestampTz,
-        RecordType::Timestamp,
-        RecordType::Interval,
-        RecordType::Uuid,
-        RecordType::Json,
-        RecordType::list(RecordType::Text),
-        RecordType::Struct { fields: vec![member] },
-        RecordType::Geopoint,
-        RecordType::Reference,
-        RecordType::Vector,
-        RecordType::Opaque {
-            name: "inet".to_owned(),
-        },
-        RecordType::Variant,
-    ];
-    types
+    RecordType::one_of_each()
         .into_iter()
         .map(|record_type| TypeMapping {
             stored_as: stored_as(&record_type).to_owned(),
