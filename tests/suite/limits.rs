@@ -64,6 +64,28 @@ fn h4_the_config_of_a_plugin_is_checked_against_its_schema_with_the_place_in_the
 }
 
 #[test]
+fn what_a_plugin_says_of_its_config_is_placed_in_the_job() {
+    let stage = Stage::new();
+    stage.write("export.json", "{}");
+    stage.write(
+        "job.yaml",
+        "name: x\nsource: { plugin: local-storage, config: { path: ./export.json } }\n\
+         sink:\n  plugin: turso\n  config:\n    url: libsql://example.invalid\n",
+    );
+    let answer = stage.run(&["run", "job.yaml"]).expect(2);
+    assert!(
+        answer.err.contains("--> job.yaml:6:10") && answer.err.contains("code: turso."),
+        "{}",
+        answer.err
+    );
+    assert!(
+        answer.out.contains("failed before anything was written"),
+        "{}",
+        answer.out
+    );
+}
+
+#[test]
 fn memory_stays_within_its_budget_with_large_and_uneven_records() {
     let stage = Stage::new();
     let mut out = std::io::BufWriter::new(std::fs::File::create(stage.path("docs.ndjson")).unwrap());

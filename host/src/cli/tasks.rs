@@ -10,7 +10,7 @@ use whimbrel_plugin_api::manifest::Role;
 use super::output::{print, print_aside, print_json};
 use super::{Exit, Global, JobArgs};
 use crate::config::{LoadedJob, load_job, plugin_config, render};
-use crate::events::Event;
+use crate::events::{Event, Failure};
 use crate::loader::{Registry, search};
 use crate::report::{self, Ending, PluginUsed, TaskReport};
 use crate::status::Progress;
@@ -181,7 +181,11 @@ fn say(
         Ended::Lost(failure) => Ending::Lost(failure),
     };
     let exit = Exit::of(supervised);
-    let report = TaskReport::new(title, &loaded.job, plugins, ending, exit.number());
+    let mut report = TaskReport::new(title, &loaded.job, plugins, ending, exit.number());
+    report
+        .errors
+        .iter_mut()
+        .for_each(|failure| place_in_job(failure, loaded));
     if global.json {
         print_json(&report);
     } else {
@@ -192,4 +196,25 @@ fn say(
         }
     }
     exit
+}
+
+/// A plugin names a place in its own config (`config.url`); a person looks for it in the job file.
+fn place_in_job(failure: &mut Failure, loaded: &LoadedJob) {
+    let Some(role) = failure.role else {
+        return;
+    };
+    let Some(place) = failure
+        .error
+        .place
+        .as_deref()
+        .filter(|place| *place == "config" || place.starts_with("config."))
+    else {
+        return;
+    };
+    let pointer = format!("/{}/{}", role.name(), place.replace('.', "/"));
+    failure.error.place = Some(format!(
+        "{}:{}",
+        loaded.path.display(),
+        loaded.spans.value(&pointer)
+    ));
 }

@@ -4,7 +4,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::TaskReport;
-use crate::events::{Comparison, Failure, MismatchKind, VerificationResult};
+use crate::events::{Comparison, Failure, MismatchKind, Phase, VerificationResult};
 
 /// Differences that the text lists per collection; the JSON has more.
 const MISMATCHES_SHOWN_MAX: usize = 5;
@@ -240,6 +240,14 @@ fn verdict(report: &TaskReport) -> String {
         ("refused", _) => format!("{job}: refused, nothing was written"),
         ("cancelled", _) => format!("{job}: ended on request; what was committed stays"),
         ("crashed", _) => format!("{job}: the worker was lost; what was committed stays"),
+        _ if !report
+            .summary
+            .phases
+            .iter()
+            .any(|phase| phase.phase > Phase::PreValidation) =>
+        {
+            format!("{job}: failed before anything was written")
+        }
         _ => format!("{job}: failed; what was committed stays"),
     }
 }
