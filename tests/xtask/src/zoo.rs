@@ -133,8 +133,9 @@ impl<'p> Zoo<'p> {
             return Ok(false);
         };
         let mut inputs: Vec<PathBuf> = INPUTS.iter().map(|input| self.place.root.join(input)).collect();
-        // Of another compiler, cargo would have built this program anew.
-        inputs.extend(std::env::current_exe().ok());
+        // Of another compiler, cargo would have built this program anew. A build of everything may have replaced it
+        // since it was started; then it is no longer there to be looked at.
+        inputs.extend(std::env::current_exe().ok().filter(|program| program.is_file()));
         while let Some(path) = inputs.pop() {
             let age = std::fs::metadata(&path).and_then(|input| Ok((input.is_dir(), input.modified()?)));
             let (is_folder, modified) = age.map_err(|error| Failure::io("look at", &path, &error))?;
