@@ -68,7 +68,7 @@ pub fn quickstart(place: &Place) -> Outcome<()> {
     eprintln!("the database:  {}", database.display());
     eprintln!("look at it:    sqlite3 {} .tables", database.display());
     eprintln!("next:          cd {}", folder.display());
-    eprintln!("               {} plan job.yaml", program.display());
+    eprintln!("               {} check job.yaml", program.display());
     eprintln!("               {} --help", program.display());
     Ok(())
 }
