@@ -336,6 +336,42 @@ fn every_form_of_export_can_be_migrated() {
 }
 
 #[test]
+fn events_can_be_read_from_a_file_while_the_run_goes_on() {
+    let stage = browser_stage();
+    stage
+        .run(&["run", "job.yaml", "--json", "--events-file", "events.ndjson"])
+        .expect(0);
+    let text = std::fs::read_to_string(stage.path("events.ndjson")).unwrap();
+    let events: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    assert_eq!(of("plugin_loaded"), 2);
+    assert_eq!((of("phase_started"), of("collection_planned")), (5, 28));
+    let last = events
+        .iter()
+        .rfind(|event| event["event"] == "progress" && event["collection"] == "todos")
+        .unwrap();
+    assert_eq!(
+        (&last["written_count"], &last["rejected_count"]),
+        (&320.into(), &0.into())
+    );
+    assert_eq!(events.last().unwrap()["event"], "finished");
+    assert_eq!(of("call_started"), 0);
+    let refused = stage
+        .run(&[
+            "run",
+            "job.yaml",
+            "--json",
+            "--events-file",
+            "no/such/folder.ndjson",
+        ])
+        .expect(2);
+    assert_eq!(refused.error()["code"], "cli.events_file");
+}
+
+#[test]
 fn progress_is_plain_without_a_terminal_and_silent_with_json() {
     let stage = browser_stage();
     let json = stage.run(&["run", "job.yaml", "--json"]).expect(0);

@@ -3,6 +3,7 @@
 //! Commands read a job, let the supervisor do the work, and word the outcome for people or as JSON.
 
 mod check;
+mod event_file;
 mod exit_code;
 mod output;
 mod plugin_info;
@@ -60,6 +61,9 @@ pub struct JobArgs {
     /// The job file.
     #[arg(value_name = "JOB")]
     pub job: PathBuf,
+    /// Write everything that happens to this file while it happens, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    pub events_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]

@@ -7,6 +7,7 @@ use serde::Serialize;
 use whimbrel_plugin_api::Error;
 use whimbrel_plugin_api::manifest::Role;
 
+use super::event_file::EventFile;
 use super::output::{print, print_aside, print_json};
 use super::{Exit, Global, JobArgs};
 use crate::config::{LoadedJob, load_job, plugin_config, render};
@@ -40,10 +41,15 @@ pub fn run_task(
         Ok(task) => task,
         Err(faults) => return refuse(global, title, Some(&loaded), &faults),
     };
+    let events = match EventFile::create(args.events_file.as_deref()) {
+        Ok(events) => events,
+        Err(error) => return refuse(global, title, Some(&loaded), &[error]),
+    };
     let mut observer = TaskObserver {
         loaded: &loaded,
         progress: Progress::new(title, global.json),
         plugins: Vec::new(),
+        events,
     };
     let folder = if loaded.folder.as_os_str().is_empty() {
         Path::new(".")
@@ -98,12 +104,14 @@ struct TaskObserver<'a> {
     loaded: &'a LoadedJob,
     progress: Progress,
     plugins: Vec<PluginUsed>,
+    events: EventFile,
 }
 
 impl Observer for TaskObserver<'_> {
     fn loaded(&mut self, events: &[Event]) -> Result<(), Vec<Error>> {
         let mut faults = Vec::new();
         for event in events {
+            self.events.add(event);
             if let Event::PluginLoaded {
                 role,
                 name,
@@ -128,6 +136,7 @@ impl Observer for TaskObserver<'_> {
     }
 
     fn observe(&mut self, event: &Event) {
+        self.events.add(event);
         self.progress.observe(event);
     }
 

@@ -239,7 +239,10 @@ impl Supervision<'_> {
                                 self.command(Command::Proceed);
                             }
                         }
-                        Event::Finished { outcome: told } => outcome = Some(told),
+                        Event::Finished { outcome: ref told } => {
+                            outcome = Some(told.clone());
+                            self.observer.observe(&event);
+                        }
                         ref other => self.observer.observe(other),
                     }
                     if outcome.is_some() {
