@@ -17,9 +17,9 @@ fn browser_stage() -> Stage {
     stage
 }
 
-/// Counts the database again with Python's own SQLite. Returns its answer if it agrees.
-fn recount(arguments: &[&Path]) -> Result<String, String> {
-    let script = repository().join(EXAMPLE).join("recount.py");
+/// Runs a script of the example, which shares no code with whimbrel. Returns what it prints, as an error if it disagrees.
+fn script(name: &str, arguments: &[&Path]) -> Result<String, String> {
+    let script = repository().join(EXAMPLE).join(name);
     let output = Command::new("python3")
         .arg(script)
         .args(arguments)
@@ -35,6 +35,11 @@ fn recount(arguments: &[&Path]) -> Result<String, String> {
     } else {
         Err(text)
     }
+}
+
+/// Counts the database again with Python's own SQLite.
+fn recount(arguments: &[&Path]) -> Result<String, String> {
+    script("recount.py", arguments)
 }
 
 fn sql(database: &Path, statement: &str) -> String {
@@ -76,6 +81,11 @@ fn a_browser_export_arrives_whole_and_an_independent_count_agrees() {
     let database = stage.path("app.db");
     recount(&[&database, &repository().join(EXAMPLE).join("manifest.json")]).unwrap();
     recount(&[Path::new("--export"), &stage.path("export.json"), &database]).unwrap();
+    let values = script("revalue.py", &[&stage.path("export.json"), &database]).unwrap();
+    assert!(values.contains("every value of 6446 rows"), "{values}");
+    sql(&database, "UPDATE user SET name = name || ' ' WHERE rowid = 7");
+    let changed = script("revalue.py", &[&stage.path("export.json"), &database]).unwrap_err();
+    assert!(changed.contains("the field 'name'"), "{changed}");
 }
 
 #[test]

@@ -58,6 +58,15 @@ pub fn quickstart(place: &Place) -> Outcome<()> {
                 .arg(&database)
                 .arg(example.join("manifest.json"));
             steps.run("count the database again, without whimbrel", &mut recount)?;
+            let mut revalue = place.command(&python.program);
+            revalue
+                .arg(example.join("revalue.py"))
+                .arg(example.join("export.json"))
+                .arg(&database);
+            steps.run(
+                "compare every value with the export, without whimbrel",
+                &mut revalue,
+            )?;
         }
         None => eprintln!("    python3 is not here: skipped the count that does not use whimbrel"),
     }
