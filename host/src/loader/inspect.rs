@@ -19,15 +19,6 @@ use whimbrel_plugin_api::{Error, ErrorKind};
 /// A library of more octets is not read.
 const LIBRARY_BYTES_MAX: u64 = 1 << 30;
 
-/// What a file turned out to be.
-#[derive(Debug, Clone)]
-pub struct Inspected {
-    /// What the plugin says of itself.
-    pub manifest: Manifest,
-    /// The octets of the file, for a digest.
-    pub size_bytes: u64,
-}
-
 /// The version of the plugin API that this host speaks.
 pub fn host_api_version() -> Version {
     Version::parse(API_VERSION).expect("the API version is a constant in semver form")
@@ -39,7 +30,7 @@ pub fn host_api_version() -> Version {
 /// Each with a code of its own: `plugin.symlink`, `plugin.world_writable`, `plugin.unreadable`, `plugin.not_elf`,
 /// `plugin.wrong_machine`, `plugin.truncated`, `plugin.not_a_plugin`, `plugin.bad_manifest`, `plugin.api_mismatch`,
 /// `plugin.host_too_old`.
-pub fn inspect(path: &Path) -> Result<Inspected, Error> {
+pub fn inspect(path: &Path) -> Result<Manifest, Error> {
     let (file, size_bytes) = open(path)?;
     let octets = ReadCache::new(file);
     check_whole(&octets, size_bytes)?;
@@ -77,7 +68,7 @@ pub fn inspect(path: &Path) -> Result<Inspected, Error> {
             format!("it has a manifest, but no symbol `{HEADER_SYMBOL}`"),
         ));
     }
-    Ok(Inspected { manifest, size_bytes })
+    Ok(manifest)
 }
 
 fn refuse(code: &str, message: impl Into<String>) -> Error {

@@ -28,7 +28,7 @@ pub struct LoadedPlugin {
 /// Those of [`inspect`]; `plugin.load_failed` if the system's loader refuses it; `plugin.abi_mismatch` if its tables
 /// are laid out in another way.
 pub fn load(path: &Path) -> Result<LoadedPlugin, Error> {
-    let manifest = inspect(path)?.manifest;
+    let manifest = inspect(path)?;
     let failed = |error: libloading::Error| {
         Error::new(
             ErrorKind::Unsupported,

@@ -61,7 +61,7 @@ impl Registry {
     }
 
     fn add(&mut self, path: &Path) {
-        let manifest = inspect(path).map(|inspected| inspected.manifest);
+        let manifest = inspect(path);
         let hidden_by = manifest.as_ref().ok().and_then(|manifest| {
             let earlier = self.plugins.iter().find(|known| {
                 known.hidden_by.is_none()
