@@ -65,6 +65,18 @@ pub struct SinkCapabilities {
     pub fields_max: u32,
 }
 
+/// What the notifier role can do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NotifierCapabilities {
+    /// A dedupe key that was delivered lately is recognised when it is sent again, also by another opened notifier of the
+    /// same target: it is delivered once.
+    pub dedupes: bool,
+    /// Octets of title and body together up to which both are delivered whole; longer ones are cut or refused. 0 means
+    /// any number.
+    pub text_bytes_max: u64,
+}
+
 /// How one record type is kept by a connector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypeMapping {

@@ -103,11 +103,10 @@ fn kind(root: &Value, schema: &Value) -> String {
         .find_map(|word| schema.get(*word))
         .and_then(Value::as_array)
     {
-        return choices
-            .iter()
-            .map(|choice| kind(root, choice))
-            .collect::<Vec<_>>()
-            .join(" or ");
+        let mut kinds: Vec<String> = choices.iter().map(|choice| kind(root, choice)).collect();
+        // Several forms of one kind read as that kind.
+        kinds.dedup();
+        return kinds.join(" or ");
     }
     let names: Vec<&str> = match schema.get("type") {
         Some(Value::String(name)) => vec![name],

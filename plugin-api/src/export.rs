@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::capability::{SinkCapabilities, SourceCapabilities, TypeMapping};
+use crate::capability::{NotifierCapabilities, SinkCapabilities, SourceCapabilities, TypeMapping};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::manifest::Role;
@@ -25,6 +25,8 @@ pub struct Description {
     pub source: Option<SourceCapabilities>,
     /// Capabilities, if it is a sink.
     pub sink: Option<SinkCapabilities>,
+    /// Capabilities, if it is a notifier; none from plugins built before API 0.1.1.
+    pub notifier: Option<NotifierCapabilities>,
     /// How each record type is kept.
     pub type_mappings: Vec<TypeMapping>,
 }
@@ -126,6 +128,7 @@ pub fn describe_transform<T: OpenTransform>() -> Description {
 pub fn describe_notifier<N: OpenNotifier>() -> Description {
     Description {
         config_schema: config::schema::<N::Config>(),
+        notifier: Some(N::capabilities()),
         ..Description::default()
     }
 }

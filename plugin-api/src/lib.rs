@@ -136,12 +136,14 @@ pub mod text_form;
 pub mod transform;
 
 pub use batch::{Batch, BatchFacts};
-pub use capability::{Atomicity, Loss, SinkCapabilities, SourceCapabilities, TypeMapping};
+pub use capability::{
+    Atomicity, Loss, NotifierCapabilities, SinkCapabilities, SourceCapabilities, TypeMapping,
+};
 pub use check::{Finding, FindingLevel};
 pub use collection::{Collection, CollectionsRequest};
 pub use cursor::Cursor;
 pub use error::{Error, ErrorKind, ErrorScope, Result};
-pub use notifier::{Notifier, OpenNotifier};
+pub use notifier::{Notification, NotificationReceipt, Notifier, OpenNotifier, Severity};
 pub use partition::{Partition, PartitionsRequest};
 pub use record_type::{Field, RecordType, Schema};
 pub use services::{CancelToken, LogLevel, Services};

@@ -44,7 +44,8 @@ pub trait Sink: Send {
     /// changes nothing.
     fn prepare(&mut self, request: &PrepareRequest) -> Result<PrepareReport>;
 
-    /// Follows a change of schema in mid-run. If unsupported: the default error.
+    /// Follows a change of schema in mid-run, outside of `begin` and `commit`. Nothing is changed if the report has a
+    /// blocker; batches of the old schema may still come. If unsupported: the default error.
     fn alter(&mut self, request: &AlterRequest) -> Result<PrepareReport> {
         let _: &AlterRequest = request;
         Err(Error::unsupported("alter"))
@@ -85,6 +86,14 @@ pub trait Sink: Send {
     /// The last call of a successful run: close files, refresh statistics.
     fn finalize(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    /// Removes all records of the collections, in the given order, and nothing else; the collections themselves stay,
+    /// unless a collection is nothing but its records, as a file is. All in one transaction where there are
+    /// transactions. Outside of `begin` and `commit`. If unsupported: the default error.
+    fn clear(&mut self, request: &ClearRequest) -> Result<ClearReport> {
+        let _: &ClearRequest = request;
+        Err(Error::unsupported("clear"))
     }
 
     /// The reading half, over a connection of its own: what can be read back can be verified, backed up and rolled
@@ -197,6 +206,9 @@ pub struct AlterRequest {
     pub old: Schema,
     /// As it is to be.
     pub new: Schema,
+    /// Whether new fields go where the sink keeps what has no place of its own (`on_new_field: overflow`), rather than
+    /// each into a place of its own (`evolve`).
+    pub overflow: bool,
 }
 
 /// Names a lane: one source partition, or one change stream, of one job.
@@ -289,6 +301,9 @@ pub struct Receipt {
     pub skipped: u64,
     /// Records that cannot be stored.
     pub rejected: Vec<RejectedRecord>,
+    /// Whether the sink would rather commit now than take another batch: the transaction is as large or as old as its
+    /// system bears well. More may still come.
+    pub commit_due: bool,
 }
 
 impl Receipt {
@@ -299,6 +314,22 @@ impl Receipt {
             ..Self::default()
         }
     }
+}
+
+/// What is to be emptied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClearRequest {
+    /// The collections, those that refer to others before these.
+    pub collections: Vec<String>,
+}
+
+/// What was emptied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClearReport {
+    /// Records removed, one number per collection of the request; `None` if not counted.
+    pub removed: Vec<Option<u64>>,
 }
 
 /// What is to be taken back.

@@ -57,6 +57,8 @@ pub struct Applied {
     pub outputs: Vec<(String, Batch)>,
     /// Records that could not be changed as asked.
     pub rejected: Vec<RejectedRecord>,
+    /// Records that were left out on purpose, such as by a filter. Told only beside an output, which may be empty.
+    pub filtered: u64,
 }
 
 impl Applied {
@@ -64,7 +66,7 @@ impl Applied {
     pub fn one(collection: impl Into<String>, batch: Batch) -> Self {
         Self {
             outputs: vec![(collection.into(), batch)],
-            rejected: Vec::new(),
+            ..Self::default()
         }
     }
 }

@@ -23,6 +23,8 @@ use crate::sink::{
     AlterRequest, Checkpoint, Committed, ConflictPolicy, LaneId, LaneState, PrepareReport, PrepareRequest,
     Receipt, Sink, UndoReport, UndoRequest,
 };
+#[cfg(not(whimbrel_made_up = "older"))]
+use crate::sink::{ClearReport, ClearRequest};
 use crate::source::Source;
 
 /// The functions of an opened sink. Grows only at its end; what an older plugin lacks has its default.
@@ -63,6 +65,9 @@ pub struct SinkVtable {
     /// `Sink::finalize`; since 0.1.1, default: nothing to do.
     #[cfg(not(whimbrel_made_up = "older"))]
     pub finalize: extern "C" fn(Handle) -> Reply,
+    /// `Sink::clear`; since 0.1.1, default: not offered.
+    #[cfg(not(whimbrel_made_up = "older"))]
+    pub clear: extern "C" fn(Handle, Request) -> Reply,
     /// A call that only a made-up newer minor has.
     #[cfg(whimbrel_made_up = "newer")]
     pub made_up: extern "C" fn(Handle) -> Reply,
@@ -124,6 +129,8 @@ impl SinkObject {
                 reader,
                 #[cfg(not(whimbrel_made_up = "older"))]
                 finalize,
+                #[cfg(not(whimbrel_made_up = "older"))]
+                clear,
                 #[cfg(whimbrel_made_up = "newer")]
                 made_up,
             }
@@ -230,6 +237,11 @@ extern "C" fn reader(handle: Handle) -> SourceReply {
 #[cfg(not(whimbrel_made_up = "older"))]
 extern "C" fn finalize(handle: Handle) -> Reply {
     reply(cell(handle).call("finalize", |held| held.sink.finalize()))
+}
+
+#[cfg(not(whimbrel_made_up = "older"))]
+extern "C" fn clear(handle: Handle, request: Request) -> Reply {
+    reply(cell(handle).call("clear", |held| held.sink.clear(&request.read()?)))
 }
 
 #[cfg(whimbrel_made_up = "newer")]
@@ -362,6 +374,14 @@ impl Sink for ForeignSink {
         match self.object.vtable.finalize() {
             Some(call) => read_reply(call(self.object.handle)),
             None => Ok(()),
+        }
+    }
+
+    #[cfg(not(whimbrel_made_up = "older"))]
+    fn clear(&mut self, request: &ClearRequest) -> Result<ClearReport> {
+        match self.object.vtable.clear() {
+            Some(call) => self.ask(call, request),
+            None => Err(Error::unsupported("clear")),
         }
     }
 

@@ -77,6 +77,10 @@ pub type AppliedReply = RResult<AppliedAbi, RVec<u8>>;
 /// The answer of `rule`.
 pub type ColumnReply = RResult<ColumnAbi, RVec<u8>>;
 
+/// The extension of the first output's batch that tells [`Applied::filtered`], little-endian. It came after the
+/// structs here were laid down, and a host that does not know it passes it on.
+const FILTERED_EXTENSION: &str = "whimbrel.filtered";
+
 #[derive(Serialize, Deserialize)]
 struct SchemaMessage {
     number: u32,
@@ -169,7 +173,15 @@ extern "C" fn apply(handle: Handle, batch: BatchAbi) -> AppliedReply {
         let batch = held.import(batch)?;
         let applied = held.transform.apply(&batch)?;
         let mut outputs = RVec::with_capacity(applied.outputs.len());
-        for (collection, batch) in applied.outputs {
+        let mut filtered = applied.filtered;
+        for (collection, mut batch) in applied.outputs {
+            if filtered > 0 {
+                let count = std::mem::take(&mut filtered).to_le_bytes().to_vec();
+                batch
+                    .facts
+                    .extensions
+                    .insert(FILTERED_EXTENSION.to_owned(), count);
+            }
             let planned = held
                 .plan
                 .outputs
@@ -314,13 +326,20 @@ impl Transform for ForeignTransform {
         } else {
             decode(&applied.rejected)?
         };
+        let mut outputs = applied
+            .outputs
+            .into_iter()
+            .map(|output| self.output(output))
+            .collect::<Result<Vec<_>>>()?;
+        let filtered = outputs
+            .iter_mut()
+            .filter_map(|(_, batch)| batch.facts.extensions.remove(FILTERED_EXTENSION))
+            .filter_map(|count| count.try_into().ok().map(u64::from_le_bytes))
+            .fold(0, u64::saturating_add);
         Ok(Applied {
-            outputs: applied
-                .outputs
-                .into_iter()
-                .map(|output| self.output(output))
-                .collect::<Result<_>>()?,
+            outputs,
             rejected,
+            filtered,
         })
     }
 

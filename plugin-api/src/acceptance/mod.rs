@@ -1,4 +1,4 @@
-//! Suites that every connector's own tests run: [`source`], [`sink`] and [`transform`]. Feature `acceptance`.
+//! Suites that every connector's own tests run: [`source`], [`sink`], [`transform`] and [`notifier`]. Feature `acceptance`.
 //!
 //! A suite opens the plugin through the boundary, as a host does, and compares what it does with what it declares. Each
 //! check has a name and passes, fails, or is skipped with the reason; what is skipped is a documented lack:
@@ -12,6 +12,10 @@
 //! Neighbours: [`crate::abi`] (the boundary), [`values`] (what is written), [`losses`] (what may differ).
 
 pub mod losses;
+pub mod notifier;
+mod notifier_checks;
+mod notifier_life_checks;
+mod notifier_target;
 mod reading;
 mod reading_checks;
 pub mod records;
@@ -25,6 +29,7 @@ mod stream_checks;
 pub mod transform;
 pub mod values;
 
+pub use notifier::{Delivered, NotifierCase};
 pub use records::{Record, Value};
 pub use report::{Check, Outcome, Report};
 pub use sink::SinkCase;

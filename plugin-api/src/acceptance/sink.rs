@@ -86,7 +86,7 @@ impl SinkCase {
 
 type SinkCheck = fn(&Target) -> Checked;
 
-const SINK_CHECKS: [(&str, SinkCheck); 24] = [
+const SINK_CHECKS: [(&str, SinkCheck); 25] = [
     (
         "check_finds_no_blocker_and_writes_nothing",
         checks::check_writes_nothing,
@@ -129,6 +129,10 @@ const SINK_CHECKS: [(&str, SinkCheck); 24] = [
     ("lanes_are_kept", checks::lanes_are_kept),
     ("replaced_session_is_fenced", checks::replaced_session_is_fenced),
     ("undo_takes_back_a_commit", checks::undo_takes_back_a_commit),
+    (
+        "clear_empties_exactly_the_named",
+        checks::clear_empties_exactly_the_named,
+    ),
     (
         "same_batch_twice_is_the_same",
         stored::same_batch_twice_is_the_same,

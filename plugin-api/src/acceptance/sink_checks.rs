@@ -15,7 +15,9 @@ use crate::check::FindingLevel;
 use crate::collection::Collection;
 use crate::error::ErrorKind;
 use crate::record_type::{Field, RecordType};
-use crate::sink::{AlterRequest, Committed, ConflictPolicy, PrepareRequest, Sink as _, UndoRequest};
+use crate::sink::{
+    AlterRequest, ClearRequest, Committed, ConflictPolicy, PrepareRequest, Sink as _, UndoRequest,
+};
 
 /// Records of the large check; more than two batches of the usual size.
 const LARGE_RECORD_COUNT: i64 = 20_000;
@@ -318,6 +320,8 @@ pub(super) fn changed_schema_is_followed(target: &Target) -> Checked {
         batch_for(&old, &[person(1, "earlier", 1)])?,
         batch_for(&new, &[later.clone()])?,
     );
+    // Another part of the source, where nothing new was seen yet.
+    let third = batch_for(&old, &[person(3, "late", 1)])?;
     let (mut session, _) = target.prepared(std::slice::from_ref(&old))?;
     let state = take_over(&mut session, &lane())?;
     session.begin(&state.lane)?;
@@ -327,6 +331,7 @@ pub(super) fn changed_schema_is_followed(target: &Target) -> Checked {
         collection: "people".to_owned(),
         old: old.schema.clone(),
         new: new.schema.clone(),
+        overflow: false,
     };
     match session.alter(&request) {
         Err(error) if error.kind == ErrorKind::Unsupported => {
@@ -337,19 +342,29 @@ pub(super) fn changed_schema_is_followed(target: &Target) -> Checked {
     }
     let state = crate::sink::LaneState { seq, ..state };
     session.begin(&state.lane)?;
-    write_all(&mut session, &[("people", &second)], target.policy())?;
-    commit(&mut session, &state, 1)?;
+    write_all(
+        &mut session,
+        &[("people", &second), ("people", &third)],
+        target.policy(),
+    )?;
+    commit(&mut session, &state, 2)?;
     session.finalize()?;
     drop(session);
     target.reads_back()?;
-    let mut earlier = person(1, "earlier", 1);
-    earlier.insert("added".to_owned(), Value::Null);
+    let without = |mut record: Record| {
+        record.insert("added".to_owned(), Value::Null);
+        record
+    };
     let (session, report) = target.prepared(std::slice::from_ref(&new))?;
     drop(session);
     target.compare(
         &new,
         &report,
-        &[earlier, later],
+        &[
+            without(person(1, "earlier", 1)),
+            later,
+            without(person(3, "late", 1)),
+        ],
         &target.read(&new, &report)?,
         row,
     )
@@ -454,6 +469,47 @@ pub(super) fn undo_takes_back_a_commit(target: &Target) -> Checked {
     drop(session);
     target.reads_back()?;
     target.compare(&people, &report, &first, &target.read(&people, &report)?, row)
+}
+
+pub(super) fn clear_empties_exactly_the_named(target: &Target) -> Checked {
+    let collections = [people("first"), people("second"), people("kept")];
+    let records = crowd(7);
+    let batch = batch_for(&collections[0], &records)?;
+    let batches: Vec<_> = ["first", "second", "kept"].map(|name| (name, &batch)).into();
+    let (report, _) = target.write(&collections, &batches, target.policy())?;
+    let request = ClearRequest {
+        collections: ["second", "first"].map(str::to_owned).into(),
+    };
+    let removed = match target.open()?.clear(&request) {
+        Err(error) if error.kind == ErrorKind::Unsupported => {
+            return skip("the plugin does not offer `clear`");
+        }
+        answer => answer?.removed,
+    };
+    ensure(
+        removed.len() == 2 && removed.iter().flatten().all(|count| *count == 7),
+        || format!("of two collections with 7 records each, {removed:?} are said to be removed"),
+    )?;
+    let again = target.open()?.clear(&request)?.removed;
+    ensure(again.iter().flatten().all(|count| *count == 0), || {
+        format!("of empty collections, {again:?} are said to be removed")
+    })?;
+    target.reads_back()?;
+    for emptied in &collections[..2] {
+        target.holds_nothing(emptied)?;
+    }
+    let kept = &collections[2];
+    target.compare(kept, &report, &records, &target.read(kept, &report)?, row)?;
+    // What was emptied can be written again.
+    let first = std::slice::from_ref(&collections[0]);
+    let (report, _) = target.write(first, &[("first", &batch)], target.policy())?;
+    target.compare(
+        &first[0],
+        &report,
+        &records,
+        &target.read(&first[0], &report)?,
+        row,
+    )
 }
 
 /// A target with two collections, for the checks of a source.

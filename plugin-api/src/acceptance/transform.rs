@@ -32,7 +32,7 @@ pub struct TransformCase {
     pub batches: Vec<Batch>,
     /// What comes out of all batches, by collection, if the test cares.
     pub expected: Option<Vec<(String, Vec<Record>)>>,
-    /// Whether each record comes out once or is rejected; false for transforms that drop or multiply.
+    /// Whether each record comes out once, is rejected or is counted as filtered; false for transforms that multiply.
     pub keeps_count: bool,
     /// Configs that must be refused with kind config, over and above those that the suite makes up.
     pub bad_configs: Vec<Json>,
@@ -231,9 +231,10 @@ fn every_record_is_accounted_for(subject: &Subject) -> Checked {
             .iter()
             .map(|(_, batch)| batch.record_count())
             .sum();
-        let (sum, rejected) = (made + rows.len(), rows.len());
-        ensure(!subject.case.keeps_count || sum == given, || {
-            format!("of {given} records, {made} come out and {rejected} are rejected")
+        let (filtered, rejected) = (applied.filtered, rows.len());
+        let sum = made as u64 + rejected as u64 + filtered;
+        ensure(!subject.case.keeps_count || sum == given as u64, || {
+            format!("of {given} records, {made} come out, {rejected} are rejected and {filtered} filtered")
         })?;
     }
     if subject.case.keeps_count {

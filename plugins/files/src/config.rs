@@ -15,13 +15,14 @@ use whimbrel_plugin_api::{Error, Result};
 pub struct SourceConfig {
     /// A folder, each file of which is a collection (`orders.ndjson`, `.jsonl` or `.json`, each also with `.zst`
     /// behind it, is `orders`), or one file.
+    #[schemars(extend("x-whimbrel-exchange" = true))]
     pub path: PathBuf,
     /// How the files are laid out.
     #[serde(default)]
     pub format: SourceFormat,
     /// How many records are looked at before the fields and their types are fixed: `full` is all of them, in a pass of
-    /// its own; `{ sample: N }` is the first N, and a later record that does not fit ends the run. Files with a
-    /// schema file beside them need neither.
+    /// its own; `{ sample: N }` is the first N. A later record with a new field is for the job's `import.on_new_field`; one
+    /// whose values do not fit ends the run. Files with a schema file beside them need neither.
     #[serde(default)]
     pub inference: Inference,
     /// The key of each collection, as a list of fields by collection; goes before the key of a schema file.
@@ -103,7 +104,7 @@ pub enum Inference {
     /// The whole file is read once before, so that every record fits.
     #[default]
     Full,
-    /// Only so many records are read before; one that does not fit ends the run.
+    /// Only so many records are read before; a later one may have new fields, and if it does not fit, the run ends.
     Sample(#[schemars(range(min = 1))] u64),
 }
 
@@ -112,6 +113,7 @@ pub enum Inference {
 #[serde(deny_unknown_fields)]
 pub struct SinkConfig {
     /// The folder; made if it is missing. Each collection becomes a data file and a schema file in it.
+    #[schemars(extend("x-whimbrel-exchange" = true))]
     pub path: PathBuf,
     /// How the data files are laid out.
     #[serde(default)]

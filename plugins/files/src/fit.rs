@@ -1,11 +1,15 @@
 //! Holds records against types that were fixed from a sample, so that a later record loses nothing and says so.
 //!
-//! Neighbours: [`crate::inference`] fixes the types, [`crate::stream`] asks for each record.
+//! Neighbours: [`crate::inference`] fixes the types, [`crate::stream`] asks for each record, [`crate::growth`] knows the
+//! fields that come later.
 
-use whimbrel_plugin_api::{Field, RecordType, Schema};
+use std::sync::Arc;
+
+use whimbrel_plugin_api::record_type::PRESENCE_COLUMN;
+use whimbrel_plugin_api::{Error, Field, RecordType, Schema};
 
 use crate::field_names::FieldNames;
-use crate::inference::{Inferred, Shape};
+use crate::inference::Shape;
 use crate::kinds::Kinds;
 use crate::scan;
 
@@ -26,9 +30,12 @@ fn fitting(record_type: &RecordType) -> Kinds {
 
 /// Holds later records against the types that were fixed from a sample.
 pub(crate) struct Fit {
+    schema: Arc<Schema>,
     names: FieldNames,
     fitting: Vec<Kinds>,
     shape: Shape,
+    /// Fields that nobody asked for do no harm.
+    ignores_new_fields: bool,
     spelled: String,
 }
 
@@ -46,26 +53,34 @@ pub(crate) enum Misfit {
 }
 
 impl Fit {
-    pub(crate) fn new(inferred: &Inferred) -> Self {
+    pub(crate) fn new(schema: Arc<Schema>, shape: Shape) -> Self {
         let mut names = FieldNames::default();
-        for field in &inferred.schema.fields {
+        for field in &schema.fields {
             names.push(&field.name);
         }
         Self {
             names,
-            fitting: inferred
-                .schema
+            fitting: schema
                 .fields
                 .iter()
                 .map(|field| fitting(&field.record_type))
                 .collect(),
-            shape: inferred.shape,
+            schema,
+            shape,
+            ignores_new_fields: false,
             spelled: String::new(),
         }
     }
 
+    /// For a reader that asks for some fields only.
+    #[must_use]
+    pub(crate) fn ignoring_new_fields(mut self, ignores: bool) -> Self {
+        self.ignores_new_fields = ignores;
+        self
+    }
+
     /// The first thing of a record that does not fit. A record with a fault fits: it will be rejected for that.
-    pub(crate) fn misfit(&mut self, schema: &Schema, octets: &[u8]) -> Option<Misfit> {
+    pub(crate) fn misfit(&mut self, octets: &[u8]) -> Option<Misfit> {
         let mut misfit = None;
         let mut guess = 0;
         let is_columns = self.shape == Shape::Columns;
@@ -74,10 +89,11 @@ impl Fit {
                 return;
             }
             match self.names.find(guess, name, is_escaped, &mut self.spelled) {
+                None if self.ignores_new_fields => {}
                 None => misfit = Some(Misfit::NewField(self.spelled.clone())),
                 Some(position) => {
                     if kinds.has_any(Kinds::ALL.without(self.fitting[position])) {
-                        misfit = Some(other_type(&schema.fields[position], kinds));
+                        misfit = Some(other_type(&self.schema.fields[position], kinds));
                     }
                     guess = position + 1;
                 }
@@ -85,12 +101,12 @@ impl Fit {
         });
         let kinds = outcome.ok()?;
         let wanted = if self.shape == Shape::Value {
-            self.fitting[0]
+            self.fitting.first().copied().unwrap_or(Kinds::ALL)
         } else {
             Kinds::OBJECT
         };
         if kinds.has_any(Kinds::ALL.without(wanted)) {
-            let field = schema.fields.first();
+            let field = self.schema.fields.first();
             return Some(Misfit::OtherType {
                 field: String::new(),
                 type_name: field
@@ -101,6 +117,44 @@ impl Fit {
         }
         misfit
     }
+}
+
+impl Misfit {
+    /// The error that ends the stream.
+    pub(crate) fn into_error(self) -> Error {
+        error(&match self {
+            Self::NewField(field) if field == PRESENCE_COLUMN => reserved_name(),
+            Self::NewField(field) => format!("the field `{field}` is in no record of the sample"),
+            Self::OtherType {
+                field,
+                type_name,
+                given,
+            } if field.is_empty() => {
+                format!("the sample has `{type_name}` as records, this one is {given}")
+            }
+            Self::OtherType {
+                field,
+                type_name,
+                given,
+            } => {
+                format!("the field `{field}` is `{type_name}` in the sample, here it is {given}")
+            }
+        })
+    }
+}
+
+/// What stands in the way of a field of that name.
+pub(crate) fn reserved_name() -> String {
+    format!("the field `{PRESENCE_COLUMN}` is reserved")
+}
+
+/// The error of a record that does not fit, `what` being why.
+pub(crate) fn error(what: &str) -> Error {
+    Error::invalid_data(
+        "files.does_not_fit_sample",
+        format!("a record does not fit: {what}"),
+    )
+    .with_help("use `inference: full`, or a larger `sample`")
 }
 
 fn other_type(field: &Field, kinds: Kinds) -> Misfit {
@@ -121,8 +175,8 @@ mod tests {
         let mut tally = Tally::new(10);
         tally.observe(br#"{"a":1,"b":"x"}"#);
         let inferred = tally.resolve(false);
-        let mut fit = Fit::new(&inferred);
-        let mut misfit = |text: &str| fit.misfit(&inferred.schema, text.as_bytes());
+        let mut fit = Fit::new(Arc::clone(&inferred.schema), inferred.shape);
+        let mut misfit = |text: &str| fit.misfit(text.as_bytes());
         for good in [
             "{}",
             r#"{"b":null}"#,
@@ -142,5 +196,9 @@ mod tests {
         assert_eq!(misfit(r#"{"a":1.5}"#), other("a", "int64", "float"));
         assert_eq!(misfit(r#"{"b":[]}"#), other("b", "text", "array"));
         assert_eq!(misfit("[]"), other("", "object", "array"));
+        let mut fit = Fit::new(Arc::clone(&inferred.schema), inferred.shape).ignoring_new_fields(true);
+        let mut misfit = |text: &str| fit.misfit(text.as_bytes());
+        assert_eq!(misfit(r#"{"a":1,"c":2}"#), None);
+        assert_eq!(misfit(r#"{"c":2,"b":[]}"#), other("b", "text", "array"));
     }
 }

@@ -44,6 +44,13 @@ pub(crate) struct Tally {
     spelled: String,
 }
 
+/// Whether a record names a member of its own twice, in which case its fields are nobody's.
+pub(crate) fn has_member_twice(octets: &[u8]) -> bool {
+    let mut tally = Tally::new(usize::MAX);
+    tally.observe(octets);
+    tally.duplicate_count > 0
+}
+
 /// What came out of one record.
 #[derive(Clone, Copy)]
 struct Scanned {
@@ -175,6 +182,17 @@ impl Tally {
             ours.kinds = ours.kinds.with(theirs.kinds);
             ours.record_count += theirs.record_count;
         }
+    }
+
+    /// Every field with its type, each of which a record may lack.
+    pub(crate) fn fields(&self) -> Result<Vec<Field>, Fallback> {
+        if self.has_too_many_fields {
+            return Err(Fallback::TooManyFields(self.fields_max));
+        }
+        let fields = self.names.iter().zip(&self.seen);
+        Ok(fields
+            .map(|(name, seen)| field(name, seen.kinds, false))
+            .collect())
     }
 
     /// Fixes fields and types. With `is_complete` every record was looked at, so that what no record lacks is never

@@ -5,6 +5,7 @@
 //! without one have their types inferred. The README is for operators, the modules for readers of the code:
 //! [`config`], and then in the order of a record's way [`source`] and [`sink`].
 
+mod clear;
 pub mod config;
 mod cursor;
 mod error;
@@ -13,6 +14,7 @@ mod file_name;
 mod fit;
 mod format;
 mod framing;
+mod growth;
 mod inference;
 mod kinds;
 mod listing;

@@ -152,7 +152,7 @@ impl Listing {
 }
 
 /// The name of a data file without its endings; `None` if it is no data file.
-fn data_stem(name: &str) -> Option<&str> {
+pub(crate) fn data_stem(name: &str) -> Option<&str> {
     let name = name.strip_suffix(".zst").unwrap_or(name);
     [".ndjson", ".jsonl", ".json"]
         .iter()

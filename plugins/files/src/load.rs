@@ -162,7 +162,8 @@ impl Load {
     }
 }
 
-fn remove(path: &Path) -> Result<()> {
+/// Removes a file that need not be there.
+pub(crate) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", path, &error)),
         _ => Ok(()),

@@ -10,6 +10,7 @@ use whimbrel_plugin_api::{Finding, LogLevel, Result, Schema};
 use crate::config::Inference;
 use crate::error;
 use crate::format::{DataFile, Form, Identity};
+use crate::growth::AllFields;
 use crate::inference::{Fallback, Inferred};
 use crate::source::FilesSource;
 use crate::survey::Survey;
@@ -27,6 +28,8 @@ pub(crate) struct Known {
     /// Absent if a schema file says it all.
     pub(crate) inferred: Option<Inferred>,
     pub(crate) schema: Arc<Schema>,
+    /// All of its fields, if a record has one that the sample lacks.
+    pub(crate) all_fields: Arc<AllFields>,
 }
 
 impl FilesSource {
@@ -73,6 +76,7 @@ impl FilesSource {
             form,
             inferred,
             schema,
+            all_fields: Arc::default(),
         };
         self.known.insert(file.path.clone(), known.clone());
         Ok(known)

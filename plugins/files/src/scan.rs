@@ -25,6 +25,31 @@ pub(crate) enum Fault {
     NotUtf8,
 }
 
+impl Fault {
+    /// The code of a record that is rejected for it, and why in words.
+    pub(crate) fn described(self) -> (&'static str, String) {
+        match self {
+            Self::Incomplete => (
+                "files.malformed_line",
+                "a record ends in the middle of a value".to_owned(),
+            ),
+            Self::Malformed(expected) => (
+                "files.malformed_line",
+                format!("a record is not JSON: expected {expected}"),
+            ),
+            Self::NotUtf8 => ("files.not_utf8", "a record is not UTF-8".to_owned()),
+            Self::LoneSurrogate => (
+                "files.lone_surrogate",
+                "an escape in a record names half of a surrogate pair".to_owned(),
+            ),
+            Self::TooDeep => (
+                "files.nested_too_deep",
+                format!("a record is nested deeper than {NESTING_MAX} levels"),
+            ),
+        }
+    }
+}
+
 /// A fault and its place, an index into the octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ScanError {

@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use whimbrel_plugin_api::sink::{AlterRequest, Checkpoint, Committed, LaneId, PrepareReport, PrepareRequest};
+use whimbrel_plugin_api::sink::{
+    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneId, PrepareReport, PrepareRequest,
+};
 use whimbrel_plugin_api::{
-    Atomicity, Batch, ConflictPolicy, Error, ErrorKind, ErrorScope, Finding, LogLevel, OpenSink, Receipt,
-    Result, Schema, Services, Sink, SinkCapabilities, Source, TypeMapping,
+    Atomicity, Batch, ConflictPolicy, Error, ErrorKind, ErrorScope, Field, Finding, LogLevel, OpenSink,
+    Receipt, Result, Schema, Services, Sink, SinkCapabilities, Source, TypeMapping,
 };
 
 use crate::config::{SinkConfig, SourceConfig};
@@ -150,6 +152,19 @@ impl FilesSink {
     }
 }
 
+/// Whether a file of the schema `ours` can hold records of `theirs`: those that came before it grew lack fields. Whether
+/// each has what is required is seen when it is written.
+fn holds(ours: &Schema, theirs: &Schema) -> bool {
+    let has_place = |field: &Field| {
+        let found = ours.index_of(&field.name);
+        found.is_some_and(|index| ours.fields[index].record_type == field.record_type)
+    };
+    let is_there = |field: &Field| theirs.index_of(&field.name).is_some();
+    theirs.fields.iter().all(has_place)
+        && ours.fields.iter().all(|field| field.nullable || is_there(field))
+        && (ours.presence || !theirs.presence)
+}
+
 fn not_prepared() -> Error {
     Error::internal("`write` came for a collection that was not prepared")
 }
@@ -248,9 +263,7 @@ impl Sink for FilesSink {
         let writer = self
             .writer(collection)
             .map_err(|error| error.with_scope(ErrorScope::Write))?;
-        let same =
-            |one: &Schema, other: &Schema| one.fields == other.fields && one.presence == other.presence;
-        if !same(&writer.schema, &batch.schema) {
+        if !holds(&writer.schema, &batch.schema) {
             return Err(Error::internal(format!(
                 "a batch of `{collection}` has another schema than was prepared"
             ))
@@ -259,8 +272,8 @@ impl Sink for FilesSink {
         match writer.write(batch) {
             Ok(rejected) => Ok(Receipt {
                 accepted: batch.record_count() as u64 - rejected.len() as u64,
-                skipped: 0,
                 rejected,
+                ..Receipt::default()
             }),
             Err(error) => Err(self.lose_transaction(error)),
         }
@@ -316,6 +329,10 @@ impl Sink for FilesSink {
         load.is_finishing = true;
         load.write(&folder)?;
         load.finish(&folder)
+    }
+
+    fn clear(&mut self, request: &ClearRequest) -> Result<ClearReport> {
+        self.clear_all(request)
     }
 
     fn reader(&mut self) -> Result<Box<dyn Source>> {

@@ -283,7 +283,7 @@ impl Source for FilesSource {
             _ => None,
         };
         // What is expected and how it lies there is known: nothing has to be looked through.
-        let (form, shape, full, fit) = match (shape, &request.expected) {
+        let (form, shape, full, sampled) = match (shape, &request.expected) {
             (Some(shape), Some(expected)) => (
                 file.form(self.config.format)?,
                 shape,
@@ -292,20 +292,23 @@ impl Source for FilesSource {
             ),
             _ => {
                 let known = self.look(&file)?;
-                let shape = known
-                    .inferred
-                    .as_ref()
-                    .map_or(Shape::Columns, |inferred| inferred.shape);
-                let sample = known.inferred.as_ref().filter(|inferred| !inferred.is_complete);
-                let fit = sample.map(|inferred| (Fit::new(inferred), Arc::clone(&inferred.schema)));
+                let inferred = known.inferred.as_ref();
+                let shape = inferred.map_or(Shape::Columns, |inferred| inferred.shape);
+                let is_sample = inferred.is_some_and(|inferred| !inferred.is_complete);
                 let full = request
                     .expected
                     .as_ref()
                     .map_or(known.schema, |expected| Arc::new(expected.clone()));
-                (known.form, shape, full, fit)
+                (known.form, shape, full, is_sample.then_some(known.all_fields))
             }
         };
         let schema = projected(&full, &request.columns)?;
+        // Who asks for some fields only does not ask for new ones.
+        let is_chosen = !request.columns.is_empty();
+        let is_projected = schema.fields.len() < full.fields.len() || (is_chosen && sampled.is_some());
+        let fit = sampled
+            .is_some()
+            .then(|| Fit::new(full, shape).ignoring_new_fields(is_chosen));
         let (start, end) = part.map_or((0, None), |part| {
             (part.start, form.is_divisible().then_some(part.end))
         });
@@ -319,11 +322,13 @@ impl Source for FilesSource {
                 .filter(|mark| form.layout == Layout::Values && mark.offset > 0)
                 .map(|mark| mark.is_array),
             record_bytes_max: self.config.line_bytes_max,
-            is_projected: schema.fields.len() < full.fields.len(),
+            is_projected,
             is_inferred: file.schema_file.is_none(),
             schema,
             shape,
             fit,
+            all_fields: sampled.filter(|_| !is_chosen),
+            fields_max: self.config.fields_max,
             bounds: request.batch,
             limit: request.limit,
             file,

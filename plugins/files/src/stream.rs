@@ -20,8 +20,10 @@ use crate::error;
 use crate::fit::{Fit, Misfit};
 use crate::format::{DataFile, Form, Identity};
 use crate::framing::{Frame, Framer, KEPT_BYTES_MAX, place_text};
-use crate::inference::Shape;
+use crate::growth::AllFields;
+use crate::inference::{self, Shape};
 use crate::scan::{self, Fault, NESTING_MAX, ScanError};
+use crate::survey::Survey;
 
 /// Rejected records handed over at once; with their kept data at most 1 MiB.
 const REJECTED_MAX: usize = 256;
@@ -45,7 +47,10 @@ pub(crate) struct StreamParts {
     /// Whether the types were inferred; then what the decoder accepts must be what the inference counted.
     pub(crate) is_inferred: bool,
     /// Types that rest on a sample, to be held against each record.
-    pub(crate) fit: Option<(Fit, Arc<Schema>)>,
+    pub(crate) fit: Option<Fit>,
+    /// Where fields are found out that the sample lacks; none if only some fields are asked for.
+    pub(crate) all_fields: Option<Arc<AllFields>>,
+    pub(crate) fields_max: usize,
     pub(crate) bounds: BatchBounds,
     pub(crate) limit: Option<u64>,
 }
@@ -65,6 +70,8 @@ pub(crate) struct FileStream {
     sequence: u64,
     left: u64,
     is_begun: bool,
+    /// The record that waits has a field for which there is no column yet.
+    is_growing: bool,
     lines_before: Option<u64>,
     /// Of `\u`.
     escapes: Finder<'static>,
@@ -136,26 +143,50 @@ impl Size {
     }
 }
 
-impl FileStream {
-    pub(crate) fn new(parts: StreamParts) -> Result<Self> {
-        let capacity = parts
+/// What became of a record.
+enum Taken {
+    /// It is in the batch or among the rejected.
+    Done,
+    /// It has a field that the sample lacks, and is to be taken again when there is a column for it.
+    Waits,
+}
+
+impl StreamParts {
+    fn decoder(&self) -> Result<Decoder> {
+        let capacity = self
             .bounds
             .records_max
             .min(whimbrel_plugin_api::batch::BATCH_RECORDS_MAX);
-        let decoder = match (parts.shape, parts.schema.fields.as_slice()) {
-            (Shape::Value | Shape::Document, [field]) if !parts.schema.presence => Decoder::Single(
+        Ok(match (self.shape, self.schema.fields.as_slice()) {
+            (Shape::Value | Shape::Document, [field]) if !self.schema.presence => Decoder::Single(
                 JsonDecoder::new(&field.record_type, capacity)?,
-                Arc::clone(&parts.schema),
+                Arc::clone(&self.schema),
             ),
             _ => {
-                let unknown_keys = if parts.is_projected {
+                let unknown_keys = if self.is_projected {
                     UnknownKeys::Ignore
                 } else {
                     UnknownKeys::Fail
                 };
-                Decoder::Rows(RowDecoder::new(&parts.schema, capacity)?.with_unknown_keys(unknown_keys))
+                Decoder::Rows(RowDecoder::new(&self.schema, capacity)?.with_unknown_keys(unknown_keys))
             }
-        };
+        })
+    }
+
+    fn survey(&self) -> Survey<'_> {
+        Survey {
+            file: &self.file,
+            form: self.form,
+            size_bytes: self.identity.size_bytes,
+            record_bytes_max: self.record_bytes_max,
+            fields_max: self.fields_max,
+            services: &self.services,
+        }
+    }
+}
+
+impl FileStream {
+    pub(crate) fn new(parts: StreamParts) -> Result<Self> {
         let mut framer = parts
             .file
             .framer(parts.form, parts.start, parts.end, parts.record_bytes_max)?;
@@ -164,7 +195,7 @@ impl FileStream {
         }
         Ok(Self {
             framer,
-            decoder,
+            decoder: parts.decoder()?,
             pending: None,
             size: Size::default(),
             rejected: Vec::new(),
@@ -173,6 +204,7 @@ impl FileStream {
             sequence: 0,
             left: parts.limit.unwrap_or(u64::MAX),
             is_begun: false,
+            is_growing: false,
             lines_before: (parts.start == 0).then_some(0),
             escapes: Finder::new(b"\\u"),
             parts,
@@ -182,6 +214,9 @@ impl FileStream {
     /// Reads until there is something to hand over.
     fn fill(&mut self) -> Result<()> {
         self.parts.services.check_cancelled()?;
+        if self.is_growing {
+            return self.grow();
+        }
         let BatchBounds {
             records_max,
             bytes_max,
@@ -208,8 +243,14 @@ impl FileStream {
                 self.pending = Some(frame);
                 break;
             }
-            self.take(&frame)?;
-            self.done = self.framer.place().offset;
+            match self.take(&frame)? {
+                Taken::Done => self.done = self.framer.place().offset,
+                Taken::Waits => {
+                    self.pending = Some(frame);
+                    self.is_growing = true;
+                    break;
+                }
+            }
         }
         let has_rejected = !self.rejected.is_empty();
         if has_rejected {
@@ -237,6 +278,26 @@ impl FileStream {
         Ok(())
     }
 
+    /// Makes columns for all fields of the file, now that a record has one that the sample lacks.
+    fn grow(&mut self) -> Result<()> {
+        self.is_growing = false;
+        let Some(all_fields) = self.parts.all_fields.take() else {
+            return Ok(());
+        };
+        let grown = match all_fields.after(&self.parts.schema, self.parts.survey(), self.parts.identity) {
+            Ok(grown) => grown,
+            Err(error) => return Err(self.at_pending(error)),
+        };
+        if grown.fields.len() > self.parts.schema.fields.len() {
+            let grown = Arc::new(grown);
+            self.parts.schema = Arc::clone(&grown);
+            self.parts.fit = Some(Fit::new(Arc::clone(&grown), self.parts.shape));
+            self.decoder = self.parts.decoder()?;
+            self.ready.push_back(Item::Schema(grown));
+        }
+        Ok(())
+    }
+
     fn cursor(&self) -> Cursor {
         let is_array = self.framer.is_array();
         let identity = self.parts.identity;
@@ -249,7 +310,7 @@ impl FileStream {
     }
 
     /// Takes a record into the batch or among the rejected.
-    fn take(&mut self, frame: &Frame) -> Result<()> {
+    fn take(&mut self, frame: &Frame) -> Result<Taken> {
         if frame.is_overlong {
             let longest = self.parts.record_bytes_max;
             let message = format!("a record is longer than the {longest} octets of `line_bytes_max`");
@@ -272,22 +333,27 @@ impl FileStream {
         {
             return self.reject_fault(frame, fault);
         }
-        if let Some((fit, schema)) = &mut self.parts.fit
-            && let Some(misfit) = fit.misfit(schema, octets)
+        if let Some(fit) = &mut self.parts.fit
+            && let Some(misfit) = fit.misfit(octets)
         {
-            return Err(self.does_not_fit(frame, misfit));
+            return match misfit {
+                Misfit::NewField(_) if self.parts.all_fields.is_some() => Ok(Taken::Waits),
+                // The file was looked through, but for records that are rejected.
+                Misfit::NewField(_) if inference::has_member_twice(octets) => self.reject_twice(frame),
+                misfit => Err(self.at(frame, misfit.into_error())),
+            };
         }
         match self.decoder.push(text) {
             Ok(()) => {
                 self.left -= 1;
-                Ok(())
+                Ok(Taken::Done)
             }
             Err(error) => self.reject_refused(frame, error),
         }
     }
 
     /// The decoder refused the record: finds out why, in terms of the file.
-    fn reject_refused(&mut self, frame: &Frame, error: Error) -> Result<()> {
+    fn reject_refused(&mut self, frame: &Frame, error: Error) -> Result<Taken> {
         if error.code == "json_form.too_large" {
             return Err(error);
         }
@@ -296,34 +362,28 @@ impl FileStream {
             Ok(_) if error.code == "json_form.key_twice" => {
                 self.reject(frame, 0, "files.duplicate_member", error.message)
             }
+            // No type was fixed for a name that only such records have.
+            Ok(_)
+                if error.code == "json_form.unknown_key"
+                    && inference::has_member_twice(self.framer.octets(frame)) =>
+            {
+                self.reject_twice(frame)
+            }
             Ok(_) => self.reject(frame, 0, &error.code, error.message),
         }
     }
 
-    fn reject_fault(&mut self, frame: &Frame, fault: ScanError) -> Result<()> {
-        let (code, message) = match fault.fault {
-            Fault::Incomplete => (
-                "files.malformed_line",
-                "a record ends in the middle of a value".to_owned(),
-            ),
-            Fault::Malformed(expected) => (
-                "files.malformed_line",
-                format!("a record is not JSON: expected {expected}"),
-            ),
-            Fault::NotUtf8 => ("files.not_utf8", "a record is not UTF-8".to_owned()),
-            Fault::LoneSurrogate => (
-                "files.lone_surrogate",
-                "an escape in a record names half of a surrogate pair".to_owned(),
-            ),
-            Fault::TooDeep => (
-                "files.nested_too_deep",
-                format!("a record is nested deeper than {NESTING_MAX} levels"),
-            ),
-        };
+    fn reject_twice(&mut self, frame: &Frame) -> Result<Taken> {
+        let message = "a record has a member twice".to_owned();
+        self.reject(frame, 0, "files.duplicate_member", message)
+    }
+
+    fn reject_fault(&mut self, frame: &Frame, fault: ScanError) -> Result<Taken> {
+        let (code, message) = fault.fault.described();
         self.reject(frame, fault.at, code, message)
     }
 
-    fn reject(&mut self, frame: &Frame, at: usize, code: &str, message: String) -> Result<()> {
+    fn reject(&mut self, frame: &Frame, at: usize, code: &str, message: String) -> Result<Taken> {
         let record = self.place(frame, at)?;
         let octets = self.framer.octets(frame);
         let kept = &octets[..octets.len().min(KEPT_BYTES_MAX)];
@@ -334,7 +394,7 @@ impl FileStream {
             message,
             data: Some(String::from_utf8_lossy(kept).into_owned()),
         });
-        Ok(())
+        Ok(Taken::Done)
     }
 
     /// File, line and column of the octet `at` of a record.
@@ -359,32 +419,18 @@ impl FileStream {
         ))
     }
 
-    fn does_not_fit(&mut self, frame: &Frame, misfit: Misfit) -> Error {
-        let what = match misfit {
-            Misfit::NewField(field) => format!("the field `{field}` is in no record of the sample"),
-            Misfit::OtherType {
-                field,
-                type_name,
-                given,
-            } if field.is_empty() => {
-                format!("the sample has `{type_name}` as records, this one is {given}")
-            }
-            Misfit::OtherType {
-                field,
-                type_name,
-                given,
-            } => {
-                format!("the field `{field}` is `{type_name}` in the sample, here it is {given}")
-            }
-        };
-        let error = Error::invalid_data(
-            "files.does_not_fit_sample",
-            format!("a record does not fit: {what}"),
-        )
-        .with_help("use `inference: full`, or a larger `sample`");
+    /// An error with the place of the record that brought it.
+    fn at(&mut self, frame: &Frame, error: Error) -> Error {
         match self.place(frame, 0) {
             Ok(place) => error.with_place(place),
             Err(_) => error,
+        }
+    }
+
+    fn at_pending(&mut self, error: Error) -> Error {
+        match self.pending.take() {
+            Some(frame) => self.at(&frame, error),
+            None => error,
         }
     }
 }

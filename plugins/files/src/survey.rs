@@ -32,8 +32,13 @@ pub(crate) struct Survey<'call> {
 }
 
 impl Survey<'_> {
-    /// Looks at every record.
+    /// Looks at every record and fixes the types.
     pub(crate) fn full(self) -> Result<Inferred> {
+        self.tally().map(|tally| tally.resolve(true))
+    }
+
+    /// Looks at every record.
+    pub(crate) fn tally(self) -> Result<Tally> {
         let threads = thread::available_parallelism()
             .map_or(1, usize::from)
             .min(THREADS_MAX) as u64;
@@ -42,7 +47,7 @@ impl Survey<'_> {
         } else {
             1
         };
-        self.in_parts(parts).map(|tally| tally.resolve(true))
+        self.in_parts(parts)
     }
 
     fn in_parts(self, parts: u64) -> Result<Tally> {

@@ -7,6 +7,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use whimbrel_plugin_api::arrow_array::Array as _;
+use whimbrel_plugin_api::arrow_array::cast::AsArray as _;
 use whimbrel_plugin_api::json_form::{JsonNull, RowEncoder};
 use whimbrel_plugin_api::{Batch, Error, ErrorKind, RejectedRecord, Result, Schema};
 
@@ -84,8 +86,17 @@ impl Writer {
 
     /// Adds the records of a batch; those that JSON cannot hold are handed back.
     pub(crate) fn write(&mut self, batch: &Batch) -> Result<Vec<RejectedRecord>> {
+        let (schema, required) = self.required(&batch.schema);
         // A declared loss, see `type_mapping`.
-        let rows = RowEncoder::new(&batch.schema, &batch.records)?.with_json_null(JsonNull::AsNull);
+        let rows = RowEncoder::new(&schema, &batch.records)?.with_json_null(JsonNull::AsNull);
+        let masks = schema
+            .presence
+            .then(|| batch.records.column(schema.fields.len()).as_binary::<i32>());
+        let lacks = |row: usize, index: usize| {
+            let is_absent = masks.is_some_and(|masks| masks.value(row)[index / 8] >> (index % 8) & 1 == 0);
+            is_absent || batch.records.column(index).is_null(row)
+        };
+        let lacking = |row: usize| required.iter().find(|index| lacks(row, **index));
         let mut rejected = Vec::new();
         self.is_touched = true;
         for row in 0..rows.len() {
@@ -94,7 +105,11 @@ impl Writer {
                 self.buffer
                     .extend_from_slice(if self.record_count == 0 { b"[\n" } else { b",\n" });
             }
-            if let Err(error) = rows.write_line(row, &mut self.buffer) {
+            let written = match lacking(row) {
+                None => rows.write_line(row, &mut self.buffer),
+                Some(index) => Err(without_value(&schema.fields[*index].name)),
+            };
+            if let Err(error) = written {
                 self.buffer.truncate(before);
                 rejected.push(RejectedRecord {
                     record: format!("row {row}"),
@@ -114,6 +129,20 @@ impl Writer {
             }
         }
         Ok(rejected)
+    }
+
+    /// The schema of a batch with what the file requires, and the places of the fields that it must not lack.
+    fn required(&self, theirs: &Schema) -> (Schema, Vec<usize>) {
+        let mut schema = theirs.clone();
+        let mut required = Vec::new();
+        for (index, field) in schema.fields.iter_mut().enumerate() {
+            let ours = self.schema.index_of(&field.name);
+            if ours.is_some_and(|index| !self.schema.fields[index].nullable) {
+                field.nullable = false;
+                required.push(index);
+            }
+        }
+        (schema, required)
     }
 
     /// Gives what was collected to the operating system.
@@ -194,4 +223,12 @@ impl Writer {
         }
         self.sync().map(|(length, _)| length)
     }
+}
+
+/// What is wrong with a record without a value in its key, or in another field that is required.
+fn without_value(field: &str) -> Error {
+    Error::invalid_data(
+        "files.no_value",
+        format!("the field `{field}` is required, and the record has no value there"),
+    )
 }

@@ -6,8 +6,12 @@
     reason = "a test ends at its first surprise, helpers included"
 )]
 
+#[path = "acceptance/clearing.rs"]
+mod clearing;
 #[path = "acceptance/faults.rs"]
 mod faults;
+#[path = "acceptance/growth.rs"]
+mod growth;
 #[path = "acceptance/harness.rs"]
 mod harness;
 #[path = "acceptance/matrix.rs"]

@@ -1,10 +1,13 @@
-//! The errors of this plugin, each with its stable code, and places in the export file.
+//! The errors of this plugin, each with its stable code, and places in the export file. Those of profiles come last.
 //!
 //! Messages name keys of the config, collections and counts; values of the export never appear.
 
 use std::fmt;
+use std::path::Path;
 
 use whimbrel_plugin_api::{Error, ErrorKind};
+
+use crate::config::Format;
 
 /// Line and column of an export file, both from 1; columns count octets, as JSON parsers do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,18 +64,19 @@ impl<'a> Places<'a> {
 pub fn unreadable(path: &str, cause: &std::io::Error) -> Error {
     let error = match cause.kind() {
         std::io::ErrorKind::NotFound => {
-            Error::not_found("local_storage.file_missing", format!("there is no file `{path}`"))
+            Error::not_found("local_storage.file_missing", format!("there is no `{path}`"))
                 .with_help("a relative path starts at the folder of the job file")
         }
         std::io::ErrorKind::PermissionDenied => Error::new(
             ErrorKind::Permission,
             "local_storage.file_unreadable",
-            format!("the file `{path}` may not be read"),
-        ),
+            format!("`{path}` may not be read"),
+        )
+        .with_help("run as the user to whom it belongs, or give this user the right to read it"),
         _ => Error::new(
             ErrorKind::Unavailable,
             "local_storage.file_unreadable",
-            format!("the file `{path}` cannot be read"),
+            format!("`{path}` cannot be read"),
         ),
     };
     error.with_place("config.path").with_cause(cause)
@@ -80,16 +84,18 @@ pub fn unreadable(path: &str, cause: &std::io::Error) -> Error {
 
 /// The path names something else than a file.
 pub fn not_a_file(path: &str) -> Error {
-    Error::config("local_storage.not_a_file", format!("`{path}` is not a file")).with_place("config.path")
+    Error::config("local_storage.not_a_file", format!("`{path}` is not a file"))
+        .with_help("a folder can be a browser's profile; then leave `format` out, or set it to `chromium` or `firefox`")
+        .with_place("config.path")
 }
 
-/// The file has more octets than the config allows.
+/// The file, or what a profile holds, has more octets than the config allows.
 pub fn too_large(path: &str, size_bytes_max: u64) -> Error {
     Error::config(
         "local_storage.file_too_large",
-        format!("the file `{path}` is larger than `size_bytes_max`, {size_bytes_max} octets"),
+        format!("what is read of `{path}` is larger than `size_bytes_max`, {size_bytes_max} octets"),
     )
-    .with_help("raise `size_bytes_max`; the file is held in memory")
+    .with_help("raise `size_bytes_max`; what is read is held in memory")
     .with_place("config.size_bytes_max")
 }
 
@@ -108,10 +114,15 @@ pub fn no_origins(form: &str) -> Error {
     .with_place("config.origin")
 }
 
-/// The origin asked for is not in the file.
-pub fn origin_missing(wanted: &str, present: &[&str]) -> Error {
-    // So many are named; a list of all could be long.
-    const NAMED_MAX: usize = 5;
+/// What holds the entries, in a sentence.
+pub fn holder(form: Format) -> &'static str {
+    if form.is_profile() { "profile" } else { "file" }
+}
+
+/// The origin asked for is not there.
+pub fn origin_missing(wanted: &str, form: Format, present: &[&str]) -> Error {
+    // So many are named; a profile can have hundreds.
+    const NAMED_MAX: usize = 20;
     let mut named: Vec<String> = present
         .iter()
         .take(NAMED_MAX)
@@ -127,7 +138,7 @@ pub fn origin_missing(wanted: &str, present: &[&str]) -> Error {
     };
     Error::not_found(
         "local_storage.origin_missing",
-        format!("the file has no origin `{wanted}` (origins: {named})"),
+        format!("the {} has no origin `{wanted}` (origins: {named})", holder(form)),
     )
     .with_place("config.origin")
 }
@@ -166,6 +177,121 @@ pub fn changed(path: &str) -> Error {
         ),
     )
     .with_help("start from the beginning")
+}
+
+/// The folder leads to no local storage, and is no profile by its looks.
+pub fn no_profile(path: &str, format: &str) -> Error {
+    let what = match format {
+        "chromium" => "a profile of Chromium",
+        "firefox" => "a profile of Firefox",
+        _ => "an export, or a profile of Chromium or Firefox",
+    };
+    Error::config("local_storage.no_profile", format!("`{path}` is not {what}"))
+        .with_help(
+            "name the user data folder of Chromium, a profile in it, `Local Storage` or `leveldb`; or a profile of \
+             Firefox, an origin in `storage/default`, `ls` or `data.sqlite`",
+        )
+        .with_place("config.path")
+}
+
+/// The profile has no local storage.
+pub fn no_local_storage(path: &str) -> Error {
+    Error::not_found(
+        "local_storage.no_local_storage",
+        format!("there is no local storage in `{path}`"),
+    )
+    .with_help("a browser makes it when the first page uses it; look whether this is the right profile")
+    .with_place("config.path")
+}
+
+/// The folder holds more than one profile.
+pub fn several_profiles(path: &str, names: &[String]) -> Error {
+    let named: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    Error::config(
+        "local_storage.several_profiles",
+        format!("`{path}` holds several profiles ({})", named.join(", ")),
+    )
+    .with_help("name the folder of one of them")
+    .with_place("config.path")
+}
+
+/// The browser writes all the time.
+pub fn busy(path: &str) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "local_storage.busy",
+        format!("the files in `{path}` changed each time while they were copied"),
+    )
+    .with_help("close the browser, or wait until it has done its work")
+    .with_place("config.path")
+}
+
+/// The private copy of a database cannot be made.
+pub fn no_copy(cause: &std::io::Error) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "local_storage.no_copy",
+        "a private copy of the profile cannot be made in the folder for temporary files",
+    )
+    .with_help("the variable TMPDIR names that folder")
+    .with_cause(cause)
+}
+
+fn damaged(message: String) -> Error {
+    Error::new(ErrorKind::Integrity, "local_storage.corrupted", message)
+        .with_help("let the browser repair it by opening the profile, or read an export of the page")
+        .with_place("config.path")
+}
+
+/// A file of a LevelDB is not as it was written.
+pub fn corrupted(folder: &Path, file: &str, what: &str) -> Error {
+    damaged(format!("in the LevelDB `{}`, {file} {what}", folder.display()))
+}
+
+/// A LevelDB cannot be read, although its checksums are right.
+pub fn corrupted_leveldb(folder: &Path) -> Error {
+    damaged(format!("the LevelDB `{}` is damaged", folder.display()))
+}
+
+/// A SQLite file cannot be read.
+pub fn corrupted_sqlite(path: &Path) -> Error {
+    damaged(format!("the database `{}` is damaged", path.display()))
+}
+
+fn unknown(code: &str, path: &Path, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("local_storage.{code}"),
+        format!("in `{}`, {what}", path.display()),
+    )
+    .with_help("a newer browser may have changed its files; read an export of the page")
+    .with_place("config.path")
+}
+
+/// Something is compressed in a way that is not known.
+pub fn unknown_compression(path: &Path, what: &str, known: &str) -> Error {
+    unknown("unknown_compression", path, &format!("{what} (known: {known})"))
+}
+
+/// Firefox stored a value in a way that is not known.
+pub fn unknown_conversion(path: &Path, found: i64) -> Error {
+    let what = format!("a value has the conversion type {found} (known: 0 (UTF-16), 1 (UTF-8))");
+    unknown("unknown_conversion", path, &what)
+}
+
+/// Chromium stored a key or value in a way that is not known.
+pub fn unknown_encoding(folder: &Path, origin: &str) -> Error {
+    let what = format!("an entry of `{origin}` is in no known encoding (known: 0 (UTF-16), 1 (Latin-1))");
+    unknown("unknown_encoding", folder, &what)
+}
+
+/// The layout of the files is newer than this plugin.
+pub fn unknown_version(path: &Path, found: &str) -> Error {
+    unknown(
+        "unknown_version",
+        path,
+        &format!("the layout has the version `{found}`"),
+    )
 }
 
 #[cfg(test)]

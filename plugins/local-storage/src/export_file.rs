@@ -78,8 +78,8 @@ pub fn load(config: &LocalStorageConfig) -> Result<String> {
     Ok(text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text))
 }
 
-/// Reads the entries of `text`.
-pub fn parse(text: &str, config: &LocalStorageConfig, services: &Services) -> Result<Export> {
+/// Reads the entries of `text`, which is of the form `asked`.
+pub fn parse(text: &str, asked: Format, config: &LocalStorageConfig, services: &Services) -> Result<Export> {
     if let Err(cause) = serde_json::from_str::<&serde_json::value::RawValue>(text) {
         let place = syntax_place(text, &cause);
         return Err(
@@ -104,10 +104,10 @@ pub fn parse(text: &str, config: &LocalStorageConfig, services: &Services) -> Re
             not_read: Vec::new(),
         },
     };
-    let form = reader.form(document)?;
+    let form = reader.form(document, asked)?;
     match form {
         Format::Auto | Format::Flat => reader.flat(document, None)?,
-        Format::PerOrigin => reader.per_origin(document)?,
+        Format::PerOrigin | Format::Chromium | Format::Firefox => reader.per_origin(document)?,
         Format::Pairs => reader.pairs(document)?,
         Format::StorageState => reader.storage_state(document)?,
     }
@@ -149,13 +149,13 @@ struct Origin {
 }
 
 impl<'a> Reader<'a> {
-    /// The form of the document: what the config says, or what its outermost values look like.
-    fn form(&mut self, document: &'a str) -> Result<Format> {
+    /// The form of the document: what was asked for, or what its outermost values look like.
+    fn form(&mut self, document: &'a str, asked: Format) -> Result<Format> {
         let is_object = document.starts_with('{');
-        let wants_object = self.config.format != Format::Pairs;
-        if self.config.format != Format::Auto {
+        let wants_object = asked != Format::Pairs;
+        if asked != Format::Auto {
             return if is_object == wants_object {
-                Ok(self.config.format)
+                Ok(asked)
             } else {
                 let valid = if wants_object { "an object" } else { "a list" };
                 Err(self.bad(document, "wrong_form", &format!("the file is not {valid}")))
@@ -334,9 +334,7 @@ impl<'a> Reader<'a> {
                 .with_help("set `format` if the file is of another form than it looks"));
         }
         let origin_is = origin.map(|number| &self.origins[number as usize]);
-        if let (Some(wanted), Some(origin)) = (&self.config.origin, origin_is)
-            && origin.name != *wanted
-        {
+        if origin_is.is_some_and(|origin| !self.config.wants(&origin.name)) {
             return Ok(());
         }
         let origin_replaced = origin_is.is_some_and(|origin| origin.replaced);
@@ -366,14 +364,14 @@ impl<'a> Reader<'a> {
     }
 
     fn finish(self, form: Format) -> Result<Export> {
-        let has_origins = matches!(form, Format::PerOrigin | Format::StorageState);
-        if let Some(wanted) = &self.config.origin {
+        let has_origins = matches!(form, Format::PerOrigin | Format::StorageState) || form.is_profile();
+        for wanted in self.config.wanted_origins() {
             if !has_origins {
                 return Err(error::no_origins(form.name()));
             }
             if !self.origin_numbers.contains_key(wanted) {
                 let present: Vec<&str> = self.origins.iter().map(|origin| origin.name.as_str()).collect();
-                return Err(error::origin_missing(wanted, &present));
+                return Err(error::origin_missing(wanted, form, &present));
             }
         }
         let names = self.origins.into_iter().map(|origin| origin.name).collect();

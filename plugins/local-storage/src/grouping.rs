@@ -16,6 +16,8 @@ use crate::refusal::{LONE_SURROGATE, Refusal, refusals};
 
 /// Characters of a key before `:` or `/` that can be a collection's name.
 const PREFIX_CHARS_MAX: usize = 64;
+/// Characters of a key in the place of a rejected record; its data has the whole key.
+const KEY_SHOWN_CHARS_MAX: usize = 120;
 /// How often the host is asked whether to go on, in entries.
 const CANCEL_CHECK_ENTRIES: usize = 4_096;
 
@@ -119,6 +121,10 @@ pub fn group(
     let mut grouping = Grouping {
         text,
         config,
+        profile_origins: export
+            .form
+            .is_profile()
+            .then(|| export.origins.clone().unwrap_or_default()),
         groups: BTreeMap::new(),
     };
     for (index, entry) in export.entries.iter().enumerate() {
@@ -221,6 +227,8 @@ fn collection_names(
 struct Grouping<'a> {
     text: &'a str,
     config: &'a LocalStorageConfig,
+    /// The origins of a profile, in which entries have no place but their key.
+    profile_origins: Option<Vec<String>>,
     groups: BTreeMap<String, Group>,
 }
 
@@ -355,7 +363,18 @@ impl Grouping<'_> {
     }
 
     fn rejected(&self, entry: &Entry, index: Option<usize>, code: &str, message: &str, data: String) -> Slot {
-        let place = format!("{}:{}", self.config.path, entry.place);
+        let place = match &self.profile_origins {
+            Some(origins) => {
+                let origin = entry
+                    .origin
+                    .map_or("", |origin| origins[origin as usize].as_str());
+                let key = entry.raw.0.of(self.text);
+                let end = key.char_indices().nth(KEY_SHOWN_CHARS_MAX);
+                let (key, rest) = end.map_or((key, ""), |(end, _)| (&key[..end], ".."));
+                format!("{}: {key}{rest} of {origin}", self.config.path)
+            }
+            None => format!("{}:{}", self.config.path, entry.place),
+        };
         Slot::Rejected(Box::new(RejectedRecord {
             // Records of one key are told apart by their position in its value.
             record: index.map_or_else(|| place.clone(), |index| format!("{place}[{index}]")),

@@ -1,8 +1,8 @@
-//! The plugin `local-storage`: reads JSON exports of a browser's `localStorage`.
+//! The plugin `local-storage`: reads a browser's `localStorage`, from JSON exports and from profiles of Chromium and Firefox.
 //!
-//! `export_file` reads the four forms of export, `grouping` turns keys into collections (`refusal` says which entries are not
-//! delivered), `inference` with `numbers` finds the type of each field, `stream` builds the batches, and `source` joins
-//! them. `json_text`, `arena` and `names` are their tools.
+//! `export_file` reads the four forms of export, and `profile` makes one of a browser's files. `grouping` turns keys into
+//! collections (`refusal` says which entries are not delivered), `inference` with `numbers` finds the type of each field,
+//! `stream` builds the batches, and `source` joins them. `json_text`, `arena` and `names` are their tools.
 //! What it reads and by which rules stands in the README.
 
 mod arena;
@@ -14,6 +14,7 @@ mod inference;
 mod json_text;
 mod names;
 mod numbers;
+mod profile;
 mod refusal;
 pub mod source;
 mod stream;

@@ -1,4 +1,4 @@
-//! The source role: one export file, read whole on the first call and kept for the object's life.
+//! The source role: one export file or profile, read whole on the first call and kept for the object's life.
 //!
 //! Every collection is one partition, since all of it is in memory already. Streams share the data and may run side by
 //! side.
@@ -17,10 +17,11 @@ use crate::error;
 use crate::export_file::{self, Export};
 use crate::grouping::{self, Group, Slot};
 use crate::inference::{self, Layout};
+use crate::profile;
 use crate::refusal;
 use crate::stream::{Dataset, ExportStream};
 
-/// A browser's `localStorage`, as an export file holds it.
+/// A browser's `localStorage`, as an export file or a profile holds it.
 pub struct LocalStorage {
     config: LocalStorageConfig,
     services: Services,
@@ -149,8 +150,13 @@ fn blocker(error: &Error) -> Finding {
 
 impl Loaded {
     fn load(config: &LocalStorageConfig, services: &Services) -> Result<Self> {
-        let text = export_file::load(config)?;
-        let mut export = export_file::parse(&text, config, services)?;
+        let profile = profile::load(config, services)?;
+        let (text, form, not_read, notes) = match profile {
+            Some(profile) => (profile.text, profile.form, profile.not_read, profile.notes),
+            None => (export_file::load(config)?, config.format, Vec::new(), Vec::new()),
+        };
+        let mut export = export_file::parse(&text, form, config, services)?;
+        export.not_read.extend(not_read);
         let groups = grouping::group(&text, &mut export, config, services)?;
         let form = export.form.name();
         services.log(
@@ -160,7 +166,7 @@ impl Loaded {
         let fingerprint = fingerprint(&text, export.form, config);
         drop(text);
 
-        let findings = findings(&export, &groups);
+        let findings = [notes, findings(&export, &groups)].concat();
         let mut data = Dataset {
             path: config.path.clone(),
             arena: export.arena.0,
@@ -213,7 +219,8 @@ fn announce(group: &Group, layout: &Layout) -> Collection {
 fn findings(export: &Export, groups: &[Group]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (what, count) in &export.not_read {
-        let message = format!("the file also holds {count} of `{what}`, which are not read");
+        let holder = error::holder(export.form);
+        let message = format!("the {holder} also holds {count} of `{what}`, which are not read");
         findings.push(Finding::info("local_storage.not_read", message));
     }
     for group in groups {
@@ -251,12 +258,14 @@ fn fingerprint(text: &str, form: Format, config: &LocalStorageConfig) -> u64 {
         path: _,
         format: _,
         origin,
+        origins,
         lone_surrogates,
         collection_names,
         size_bytes_max: _,
         fields_max,
     } = config;
-    let rules = format!("{form:?} {origin:?} {lone_surrogates:?} {collection_names:?} {fields_max}");
+    let rules =
+        format!("{form:?} {origin:?} {origins:?} {lone_surrogates:?} {collection_names:?} {fields_max}");
     let mix = |hash: u64, octet: &u8| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3);
     text.as_bytes()
         .iter()

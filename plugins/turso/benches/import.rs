@@ -1,9 +1,15 @@
 //! How long it takes to put records into a new file and to read them back, against `sqlite3 .import` of the same as CSV.
 //!
+//! And how long the same takes with a libSQL server on this machine, if `WHIMBREL_SQLD` and its companions say where it is
+//! (`cargo x services` writes them to `services.env` in the target folder).
+//!
 //! `cargo bench -p whimbrel-turso -- 500000`. Records have 15 fields and about 600 octets: texts, timestamps, nested
 //! values, and a random text as the key. Only calls of the plugin are timed, not the making of the batches.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends here")]
+
+#[path = "../../../tests/harness/sqld.rs"]
+mod sqld;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -161,8 +167,22 @@ struct Measured {
     read: Duration,
 }
 
-fn measure(path: &Path, record_count: usize, policy: ConflictPolicy, batches_per_commit: usize) -> Measured {
-    let config = json!({ "url": path.to_str().unwrap() });
+impl Measured {
+    fn print(&self, name: &str, record_count: usize) {
+        let rate = |time: Duration| record_count as f64 / time.as_secs_f64();
+        println!(
+            "{name}: write {:.2} s ({:.0} records/s), finalize {:.2} s, read back {:.2} s ({:.0} records/s)",
+            self.write.as_secs_f64(),
+            rate(self.write),
+            self.finalize.as_secs_f64(),
+            self.read.as_secs_f64(),
+            rate(self.read),
+        );
+    }
+}
+
+fn measure(url: &str, record_count: usize, policy: ConflictPolicy, batches_per_commit: usize) -> Measured {
+    let config = json!({ "url": url });
     let mut sink = local::<WhimbrelPlugin>()
         .open_sink(&config, Arc::new(Quiet), Validation::Cheap)
         .unwrap();
@@ -182,6 +202,9 @@ fn measure(path: &Path, record_count: usize, policy: ConflictPolicy, batches_per
         let receipt = sink.write("docs", batch, policy).unwrap();
         assert!(receipt.rejected.is_empty());
         number += 1;
+        if receipt.commit_due {
+            number = number.next_multiple_of(batches_per_commit);
+        }
         if number % batches_per_commit == 0 || batch.record_count() < BATCH_RECORDS {
             sink.commit(&Checkpoint::default()).unwrap();
         }
@@ -267,18 +290,14 @@ fn main() {
         ("overwrite, a commit per 8 batches", ConflictPolicy::Overwrite, 8),
     ] {
         let path = folder.path().join(format!("{policy:?}-{batches_per_commit}.db"));
-        let Measured {
-            write,
-            finalize,
-            read,
-        } = measure(&path, record_count, policy, batches_per_commit);
-        println!(
-            "{name}: write {:.2} s, finalize {:.2} s, read back {:.2} s",
-            write.as_secs_f64(),
-            finalize.as_secs_f64(),
-            read.as_secs_f64()
-        );
-        last = Some((path, write + finalize));
+        let measured = measure(path.to_str().unwrap(), record_count, policy, batches_per_commit);
+        measured.print(name, record_count);
+        last = Some((path, measured.write + measured.finalize));
+    }
+    if let Some(tools) = sqld::tools() {
+        let server = sqld::Sqld::start(&tools);
+        measure(&server.url(), record_count, ConflictPolicy::Overwrite, 1)
+            .print("server, overwrite, a commit per batch", record_count);
     }
     let Some((database, ours)) = last else { return };
     let csv = folder.path().join("docs.csv");

@@ -4,19 +4,20 @@
 
 use std::sync::Arc;
 
-use rusqlite::Row;
 use rusqlite::types::ValueRef;
-use whimbrel_plugin_api::arrow_array::{BooleanArray, RecordBatch, RecordBatchOptions};
+use whimbrel_plugin_api::arrow_array::builder::BinaryBuilder;
+use whimbrel_plugin_api::arrow_array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use whimbrel_plugin_api::arrow_select::filter::filter;
 use whimbrel_plugin_api::record_type::{RecordType, Schema};
 use whimbrel_plugin_api::source::{BatchBounds, Predicate};
 use whimbrel_plugin_api::{Batch, Error, RejectedRecord, Result};
 
 use crate::catalog::{Origin, Stored};
+use crate::database::Cells;
 use crate::decode::Decoder;
 use crate::names::REST_COLUMN;
 use crate::query::Query;
-use crate::rest;
+use crate::rest::{self, Members};
 
 /// Octets that a value takes up beside its text: offset, length or the number itself.
 const VALUE_BYTES: usize = 8;
@@ -36,8 +37,8 @@ pub(crate) struct Reading {
 enum Slot {
     /// A column of its own, by its place in the query.
     Column(usize, Kind),
-    /// A member of the rest column.
-    Member,
+    /// A member of the rest column, by its name there.
+    Member(String),
 }
 
 #[derive(Clone, Copy)]
@@ -64,7 +65,7 @@ impl Reading {
             };
             let is_mixed = found.origin == Origin::Found && field.record_type == RecordType::Variant;
             slots.push(if found.origin == Origin::Rest {
-                Slot::Member
+                Slot::Member(rest::member_name(&field.name).into_owned())
             } else {
                 columns.push(found.column.clone());
                 Slot::Column(
@@ -73,7 +74,7 @@ impl Reading {
                 )
             });
         }
-        let has_rest = slots.iter().any(|slot| matches!(slot, Slot::Member));
+        let has_rest = schema.presence || slots.iter().any(|slot| matches!(slot, Slot::Member(_)));
         columns.extend(has_rest.then(|| REST_COLUMN.to_owned()));
         Ok(Self {
             query: Query::new(stored, &columns, predicate)?,
@@ -98,6 +99,8 @@ pub(crate) struct Assembly<'reading> {
     bytes: usize,
     /// Per record, whether all its values fit.
     fits: Vec<bool>,
+    /// Per record, which fields it has; made only if the schema says so.
+    presence: BinaryBuilder,
 }
 
 impl<'reading> Assembly<'reading> {
@@ -107,7 +110,7 @@ impl<'reading> Assembly<'reading> {
         let decoders = fields.map(|(field, slot)| match slot {
             Slot::Column(_, Kind::Typed) => Decoder::new(&field.record_type, capacity),
             Slot::Column(_, Kind::Mixed) => Ok(Decoder::mixed(capacity)),
-            Slot::Member => Decoder::json(&field.record_type, capacity),
+            Slot::Member(_) => Decoder::json(&field.record_type, capacity),
         });
         Ok(Self {
             decoders: decoders.collect::<Result<_>>()?,
@@ -115,15 +118,17 @@ impl<'reading> Assembly<'reading> {
             bounds,
             bytes: 0,
             fits: Vec::with_capacity(capacity),
+            presence: BinaryBuilder::new(),
         })
     }
 
     /// Adds a record, unless the batch would grow too large; answers `None` then, else the first field that does not fit.
-    pub(crate) fn push(&mut self, row: &Row<'_>) -> rusqlite::Result<Option<Option<usize>>> {
+    pub(crate) fn push(&mut self, row: &dyn Cells) -> Result<Option<Option<usize>>> {
+        let column_count = self.reading.query.column_count;
         let mut bytes = 0;
-        for column in 0..self.reading.query.column_count {
+        for column in 0..column_count {
             bytes += VALUE_BYTES
-                + match row.get_ref(column)? {
+                + match row.cell(column)? {
                     ValueRef::Text(octets) | ValueRef::Blob(octets) => octets.len(),
                     _ => 0,
                 };
@@ -132,37 +137,31 @@ impl<'reading> Assembly<'reading> {
             return Ok(None);
         }
         self.bytes += bytes;
-        let rest = if self.reading.has_rest {
-            row.get_ref(self.reading.query.column_count - 1)?
-        } else {
-            ValueRef::Null
+        let rest = match self.reading.has_rest {
+            true => row.cell(column_count - 1)?,
+            false => ValueRef::Null,
         };
         let members = match rest {
-            ValueRef::Text(text) => str::from_utf8(text).ok().and_then(rest::read),
-            ValueRef::Null => Some(rest::Members::new()),
+            ValueRef::Text(text) => str::from_utf8(text).ok().and_then(Members::read),
+            ValueRef::Null => Some(Members::default()),
             _ => None,
         };
+        let fields = &self.reading.schema.fields;
         let mut misfit = None;
         for (index, (slot, decoder)) in self.reading.slots.iter().zip(&mut self.decoders).enumerate() {
             let fits = match (slot, &members) {
                 (Slot::Column(column, _), _) => {
-                    let value = row.get_ref(*column)?;
-                    let is_allowed = value != ValueRef::Null || self.reading.schema.fields[index].nullable;
-                    decoder.push(value) && is_allowed
+                    let value = row.cell(*column)?;
+                    decoder.push(value) && (value != ValueRef::Null || fields[index].nullable)
                 }
-                (Slot::Member, Some(members)) => {
-                    match members
-                        .get(self.reading.schema.fields[index].name.as_str())
-                        .map(|raw| raw.get())
-                    {
-                        Some(raw) if raw != "null" => decoder.push_json(raw),
-                        _ => {
-                            decoder.push_null();
-                            self.reading.schema.fields[index].nullable
-                        }
+                (Slot::Member(name), Some(members)) => match members.value(name) {
+                    Some(raw) => decoder.push_json(raw),
+                    None => {
+                        decoder.push_null();
+                        fields[index].nullable
                     }
-                }
-                (Slot::Member, None) => {
+                },
+                (Slot::Member(_), None) => {
                     decoder.push_null();
                     false
                 }
@@ -171,8 +170,29 @@ impl<'reading> Assembly<'reading> {
                 misfit = Some(index);
             }
         }
+        if self.reading.schema.presence && !self.push_presence(members.as_ref()) {
+            misfit.get_or_insert(0);
+        }
         self.fits.push(misfit.is_none());
         Ok(Some(misfit))
+    }
+
+    /// Adds the mask of a record; false if the rest column does not say it as it should.
+    fn push_presence(&mut self, members: Option<&Members<'_>>) -> bool {
+        let fields = &self.reading.schema.fields;
+        let mut mask = vec![u8::MAX; fields.len().div_ceil(8)];
+        let absent = members.and_then(Members::absent);
+        for name in absent.iter().flatten() {
+            if let Some(index) = fields.iter().position(|field| field.name == *name) {
+                mask[index / 8] &= !(1 << (index % 8));
+            }
+        }
+        if let Some(last) = mask.last_mut() {
+            // Bits behind the last field stay empty.
+            *last &= u8::MAX >> ((8 - fields.len() % 8) % 8);
+        }
+        self.presence.append_value(mask);
+        absent.is_some()
     }
 
     /// How many records were taken, those that do not fit included.
@@ -191,6 +211,9 @@ impl<'reading> Assembly<'reading> {
             .iter_mut()
             .map(Decoder::finish)
             .collect::<Result<Vec<_>>>()?;
+        if self.reading.schema.presence {
+            columns.push(Arc::new(self.presence.finish()) as ArrayRef);
+        }
         if record_count < self.fits.len() {
             let mask = BooleanArray::from(self.fits);
             columns = columns

@@ -1,14 +1,13 @@
-//! What can be read: the collections of the file and the fields of each.
+//! What can be read: the collections of the database and the fields of each.
 //!
 //! A field comes from what is remembered of its table, or from the declaration of its column and the kinds of value that
 //! are really in it. Neighbours: `schema` says what the database says, `read` reads what is found here.
 
-use rusqlite::{Connection, OptionalExtension as _};
 use whimbrel_plugin_api::Result;
 use whimbrel_plugin_api::record_type::{Field, Schema};
 
 use crate::column_memory::{self, Remembered};
-use crate::error::Doing as _;
+use crate::database::{self, Cells, Database, flag};
 use crate::names::{REST_COLUMN, collection_name, quote, same, table_name};
 use crate::schema::{self, Column, Table};
 use crate::type_mapping::Classes;
@@ -25,6 +24,8 @@ pub(crate) struct StoredField {
     pub(crate) column: String,
     /// How its values are to be read.
     pub(crate) origin: Origin,
+    /// Whether the rest column says which records lack it.
+    pub(crate) may_be_absent: bool,
 }
 
 /// How sure the type of a field is.
@@ -38,7 +39,7 @@ pub(crate) enum Origin {
     Found,
 }
 
-/// A collection of the file.
+/// A collection of the database.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
     pub(crate) table: Table,
@@ -48,8 +49,8 @@ pub(crate) struct Stored {
 }
 
 /// The tables that are collections, each with the collection's name.
-pub(crate) fn collections(connection: &Connection, prefix: &str) -> Result<Vec<(String, String)>> {
-    let tables = schema::table_names(connection)?;
+pub(crate) fn collections(database: &dyn Database, prefix: &str) -> Result<Vec<(String, String)>> {
+    let tables = schema::table_names(database)?;
     let named = |table: String| {
         collection_name(prefix, &table)
             .map(str::to_owned)
@@ -59,22 +60,22 @@ pub(crate) fn collections(connection: &Connection, prefix: &str) -> Result<Vec<(
 }
 
 /// The table of a collection: of exactly its name, or one that the database takes for the same.
-pub(crate) fn table_of(connection: &Connection, prefix: &str, collection: &str) -> Result<Option<String>> {
+pub(crate) fn table_of(database: &dyn Database, prefix: &str, collection: &str) -> Result<Option<String>> {
     let name = table_name(prefix, collection);
-    let holder = schema::holder_of(connection, &name)?;
+    let holder = schema::holder_of(database, &name)?;
     Ok(holder.filter(|(_, kind)| kind == "table").map(|(table, _)| table))
 }
 
 /// Looks at a table. The types of `expected` are believed without looking at values.
 pub(crate) fn describe(
-    connection: &Connection,
+    database: &dyn Database,
     table: &str,
     expected: Option<&Schema>,
 ) -> Result<Option<Stored>> {
-    let Some(table) = Table::load(connection, table)? else {
+    let Some(table) = Table::load(database, table)? else {
         return Ok(None);
     };
-    let remembered = column_memory::load(connection, &table)?;
+    let remembered = column_memory::load(database, &table)?;
     let is_known = |column: &Column| {
         remembered.iter().any(|known| same(&known.column, &column.name))
             || (!remembered.is_empty() && column.name == REST_COLUMN)
@@ -90,8 +91,10 @@ pub(crate) fn describe(
         .copied()
         .filter(|column| !is_expected(column))
         .collect();
-    let mut classes = look(connection, &table.name, &looked_at)?.into_iter();
-    let mut fields: Vec<StoredField> = remembered.into_iter().map(StoredField::from).collect();
+    let mut classes = look(database, &table.name, &looked_at)?.into_iter();
+    let has_rest = table.column(REST_COLUMN).is_some();
+    let stored = |remembered| StoredField::of(remembered, has_rest);
+    let mut fields: Vec<StoredField> = remembered.into_iter().map(stored).collect();
     for column in unknown {
         let believed =
             expected.and_then(|schema| schema.index_of(&column.name).map(|index| &schema.fields[index]));
@@ -111,20 +114,22 @@ pub(crate) fn describe(
             field,
             column: column.name.clone(),
             origin: Origin::Found,
+            may_be_absent: false,
         });
     }
-    let key = key_fields(connection, &table, &mut fields)?;
+    let key = key_fields(database, &table, &mut fields)?;
     Ok(Some(Stored { table, fields, key }))
 }
 
-impl From<Remembered> for StoredField {
-    fn from(remembered: Remembered) -> Self {
+impl StoredField {
+    fn of(remembered: Remembered, has_rest: bool) -> Self {
         Self {
             origin: if remembered.is_in_rest() {
                 Origin::Rest
             } else {
                 Origin::Remembered
             },
+            may_be_absent: remembered.may_be_absent && has_rest,
             field: remembered.field,
             column: remembered.column,
         }
@@ -134,7 +139,15 @@ impl From<Remembered> for StoredField {
 impl Stored {
     /// All fields as a schema.
     pub(crate) fn schema(&self) -> Schema {
-        Schema::new(self.fields.iter().map(|stored| stored.field.clone()).collect())
+        Schema {
+            presence: self.has_absent(),
+            ..Schema::new(self.fields.iter().map(|stored| stored.field.clone()).collect())
+        }
+    }
+
+    /// Whether absent fields are told from null.
+    pub(crate) fn has_absent(&self) -> bool {
+        self.fields.iter().any(|stored| stored.may_be_absent)
     }
 
     /// The field called `name`, or else the one whose column has that name.
@@ -163,7 +176,7 @@ fn is_row_number(table: &Table, column: &Column) -> bool {
 }
 
 /// The primary key as fields. A table may hold several records without a value in their key; then it is none.
-fn key_fields(connection: &Connection, table: &Table, fields: &mut [StoredField]) -> Result<Vec<String>> {
+fn key_fields(database: &dyn Database, table: &Table, fields: &mut [StoredField]) -> Result<Vec<String>> {
     let key = table.key();
     let may_be_null =
         |column: &&&Column| !column.is_not_null && table.has_row_numbers && !is_row_number(table, column);
@@ -178,12 +191,7 @@ fn key_fields(connection: &Connection, table: &Table, fields: &mut [StoredField]
             quote(&table.name),
             unsure.join(" OR ")
         );
-        if connection
-            .query_row(&sql, [], |_| Ok(()))
-            .optional()
-            .doing("look at the key of a table")?
-            .is_some()
-        {
+        if database::first(database, "look at the key of a table", &sql, &[], |_| Ok(()))?.is_some() {
             return Ok(Vec::new());
         }
     }
@@ -203,7 +211,7 @@ fn key_fields(connection: &Connection, table: &Table, fields: &mut [StoredField]
 }
 
 /// Which kinds of value each column holds, by reading all of them.
-fn look(connection: &Connection, table: &str, columns: &[&Column]) -> Result<Vec<Classes>> {
+fn look(database: &dyn Database, table: &str, columns: &[&Column]) -> Result<Vec<Classes>> {
     let doing = "look at the values of a table";
     let mut found = Vec::with_capacity(columns.len());
     for columns in columns.chunks(COLUMNS_PER_LOOK) {
@@ -219,24 +227,22 @@ fn look(connection: &Connection, table: &str, columns: &[&Column]) -> Result<Vec
             })
             .collect();
         let sql = format!("SELECT {} FROM {} AS t", parts.join(", "), quote(table));
-        let classes = connection
-            .query_row(&sql, [], |row| {
-                let has = |index: usize| row.get::<_, Option<bool>>(index).map(Option::unwrap_or_default);
-                (0..columns.len())
-                    .map(|column| column * 5)
-                    .map(|first| {
-                        Ok(Classes {
-                            integer: has(first)?,
-                            real: has(first + 1)?,
-                            text: has(first + 2)?,
-                            blob: has(first + 3)?,
-                            wide_integer: has(first + 4)?,
-                        })
-                    })
-                    .collect::<rusqlite::Result<Vec<_>>>()
-            })
-            .doing(doing)?;
-        found.extend(classes);
+        let classes = database::first(database, doing, &sql, &[], |row| {
+            (0..columns.len())
+                .map(|column| classes_at(row, column * 5))
+                .collect::<Result<Vec<_>>>()
+        })?;
+        found.extend(classes.unwrap_or_default());
     }
     Ok(found)
+}
+
+fn classes_at(row: &dyn Cells, first: usize) -> Result<Classes> {
+    Ok(Classes {
+        integer: flag(row, first)?,
+        real: flag(row, first + 1)?,
+        text: flag(row, first + 2)?,
+        blob: flag(row, first + 3)?,
+        wide_integer: flag(row, first + 4)?,
+    })
 }

@@ -1,4 +1,4 @@
-//! Opens connections to the database file, with the settings that each kind of work needs.
+//! Opens what the config names, a file or a server, with the settings that each kind of work needs.
 //!
 //! Nothing here knows of collections. The numbers were measured with 500,000 records with random text keys
 //! (`host/decisions/0003-libsql-client.md`); `benches/import.rs` measures the whole plugin.
@@ -7,10 +7,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use whimbrel_plugin_api::{Error, ErrorKind, Result};
+use whimbrel_plugin_api::{Error, ErrorKind, Finding, Result, Services};
 
-use crate::config::{Synchronous, TursoConfig};
+use crate::config::{Location, Synchronous, TursoConfig};
+use crate::database::Database;
 use crate::error::Doing as _;
+use crate::local::{self, LocalSession};
+use crate::remote::{self, RemoteDatabase, RemoteSession};
+use crate::session::Session;
+use crate::sink::finding;
 
 /// Page cache of a writing connection, in KiB. With the default 2 MiB the index pages of random keys are read and
 /// written again and again: 8.4 s against 4.7 s with a large cache. More than 32 MiB brings nothing (3.4 s against 3.3 s
@@ -22,9 +27,79 @@ const CHECKPOINT_PAGES: u32 = 16_000;
 /// Prepared statements that a connection keeps: one per collection and policy, and some for merging.
 const STATEMENTS_MAX: usize = 64;
 
-/// What a connection is for.
+/// What `config` names, with everything about it that can be seen without going there.
+pub(crate) fn locate(config: &TursoConfig) -> Result<Location> {
+    let location = config.location()?;
+    if let (Location::Server(_), Some(path)) = (&location, &config.tls.ca_file) {
+        remote::authorities(path)?;
+    }
+    Ok(location)
+}
+
+/// What is read; it must be there.
+pub(crate) fn reader(
+    config: &TursoConfig,
+    location: &Location,
+    services: &Services,
+) -> Result<Box<dyn Database>> {
+    Ok(match location {
+        Location::File(path) => match local::missing_file(path) {
+            Some(error) => return Err(error),
+            None => Box::new(open(config, path, Access::Read)?),
+        },
+        Location::Server(server) => Box::new(RemoteDatabase::open(config, server, services)?),
+    })
+}
+
+/// What is looked at before it is written; `None` if there is no file yet.
+pub(crate) fn checker(
+    config: &TursoConfig,
+    location: &Location,
+    services: &Services,
+) -> Result<Option<Box<dyn Database>>> {
+    Ok(match location {
+        Location::File(path) if path.exists() => Some(Box::new(open(config, path, Access::Check)?)),
+        Location::File(_) => None,
+        Location::Server(server) => Some(Box::new(RemoteDatabase::open(config, server, services)?)),
+    })
+}
+
+/// What is written.
+pub(crate) fn writer(
+    config: &TursoConfig,
+    location: &Location,
+    services: &Services,
+) -> Result<Box<dyn Session>> {
+    Ok(match location {
+        Location::File(path) => {
+            let connection = open(config, path, Access::Write)?;
+            Box::new(LocalSession::new(connection, services.clone()))
+        }
+        Location::Server(server) => Box::new(RemoteSession::open(config, server, services)?),
+    })
+}
+
+/// What is in the way of writing.
+pub(crate) fn check_writable(
+    config: &TursoConfig,
+    location: &Location,
+    services: &Services,
+) -> Result<Vec<Finding>> {
+    let outcome = match location {
+        Location::File(path) if path.exists() => {
+            open(config, path, Access::Check).and_then(|connection| local::check_writable(&connection))
+        }
+        Location::File(path) => return Ok(local::check_folder(path).into_iter().collect()),
+        Location::Server(server) => {
+            RemoteDatabase::open(config, server, services).and_then(|database| database.check_writable())
+        }
+    };
+    Ok(outcome.err().map(finding).into_iter().collect())
+}
+
+/// What a connection to a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
+enum Access {
     /// Reading only; the file must exist.
     Read,
     /// Looking, with the right to lock; the file must exist.
@@ -34,7 +109,7 @@ pub(crate) enum Access {
 }
 
 /// Opens the file. It is first touched here or by the first statement.
-pub(crate) fn open(config: &TursoConfig, path: &Path, access: Access) -> Result<Connection> {
+fn open(config: &TursoConfig, path: &Path, access: Access) -> Result<Connection> {
     let flags = match access {
         Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
         Access::Check => OpenFlags::SQLITE_OPEN_READ_WRITE,

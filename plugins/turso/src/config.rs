@@ -1,34 +1,73 @@
-//! The plugin's part of the job file, and the path that its `url` means.
+//! The plugin's part of the job file. The doc comments of the fields are the table in the README.
 //!
-//! The doc comments of the fields are the table in the README. Neighbour: `client`, which opens the file.
+//! What `url` means is in `location`; `client` opens it.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use whimbrel_plugin_api::{Error, Result};
+use whimbrel_plugin_api::Result;
+
+pub(crate) use crate::location::{Location, Server};
 
 /// How long to wait for a lock of another process unless the job says otherwise, in milliseconds.
 const BUSY_TIMEOUT_MS: u32 = 5_000;
+/// How long a server may take to accept a connection, in milliseconds.
+const CONNECT_TIMEOUT_MS: u32 = 10_000;
+/// How long a server may take to answer, in milliseconds: several times the 5 s for which another writer may hold it.
+const REQUEST_TIMEOUT_MS: u32 = 60_000;
 
 /// Where the database is and how it is written.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TursoConfig {
-    /// The database file: `file:` and a path, or a plain path. In a `file:` URL `%20` and the like are decoded. The sink
-    /// creates a file that does not exist.
+    /// The database. A file: `file:` and a path, or a plain path; in a `file:` URL `%20` and the like are decoded, and
+    /// the sink creates a file that does not exist. A server: `libsql://host`, `https://host`, or `http://host` (see
+    /// `allow_plain_http`), with a port or a path if need be.
     pub url: String,
+    /// The token for a server, a JWT. Leave it out for a server that asks for none.
+    #[serde(default)]
+    pub auth_token: Option<AuthToken>,
+    /// How the server proves who it is.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Whether `http://` may be used for servers on other machines, where everybody on the way reads the token and the
+    /// records. Servers on this machine need no permission.
+    #[serde(default)]
+    pub allow_plain_http: bool,
     /// Stands before the name of every table: the sink adds it, the source reads only tables that have it and takes
     /// it away.
     #[serde(default)]
     pub table_prefix: String,
+    /// What becomes of fields that a record does not have, as far as the source tells them from null.
+    #[serde(default)]
+    pub absent: Absent,
     /// How long to wait while another process holds the database, in milliseconds.
     #[serde(default = "busy_timeout_ms")]
     #[schemars(range(max = 600_000))]
     pub busy_timeout_ms: u32,
-    /// When a commit of the sink counts as durable.
+    /// How long a server may take to accept a connection, in milliseconds.
+    #[serde(default = "connect_timeout_ms")]
+    #[schemars(range(min = 1, max = 600_000))]
+    pub connect_timeout_ms: u32,
+    /// How long a server may take to answer a request, in milliseconds.
+    #[serde(default = "request_timeout_ms")]
+    #[schemars(range(min = 1, max = 3_600_000))]
+    pub request_timeout_ms: u32,
+    /// When a commit of the sink to a file counts as durable; a server decides for itself.
     #[serde(default)]
     pub synchronous: Synchronous,
+}
+
+/// How a server proves who it is.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// A file of PEM certificates: the server must prove itself by one of these authorities, and no longer by the public
+    /// ones.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// When a commit counts as durable.
@@ -42,166 +81,78 @@ pub enum Synchronous {
     Normal,
 }
 
+/// What becomes of fields that a record does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Absent {
+    /// they are listed in `_whimbrel_rest`, a column that new tables get for this if the source tells absent from null.
+    #[default]
+    Keep,
+    /// they become null, and no table gets a column for it.
+    Null,
+}
+
+/// A token. Never shown.
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct AuthToken(String);
+
+impl AuthToken {
+    /// The token itself, for the one header that needs it.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AuthToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+impl TursoConfig {
+    /// What `url` names.
+    ///
+    /// # Errors
+    /// `turso.bad_url` for a text that names neither a file nor a server, `turso.plain_http` for an unprotected one that was not
+    /// allowed. The text itself is not repeated, since it may hold a token.
+    pub(crate) fn location(&self) -> Result<Location> {
+        Location::of(&self.url, self.allow_plain_http)
+    }
+}
+
 const fn busy_timeout_ms() -> u32 {
     BUSY_TIMEOUT_MS
 }
 
-impl TursoConfig {
-    /// The file that `url` names.
-    ///
-    /// # Errors
-    /// `turso.remote_unsupported` for a URL of a server, `turso.bad_url` for any other text that names no file. The text
-    /// itself is not repeated, since it may hold a token.
-    pub fn path(&self) -> Result<PathBuf> {
-        let path = match self.url.split_once(':') {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file") => decoded(authority_removed(rest)?)?,
-            Some((scheme, rest)) if rest.starts_with("//") => return Err(not_a_file(scheme)),
-            _ => self.url.clone(),
-        };
-        if path.is_empty() || path == ":memory:" || path.contains('\0') {
-            return Err(bad_url("`url` names no file"));
-        }
-        let path = PathBuf::from(path);
-        // The library reads every name that begins with `file:` as a URL once more.
-        Ok(if path.starts_with(".") || path.is_absolute() {
-            path
-        } else {
-            PathBuf::from(".").join(path)
-        })
-    }
+const fn connect_timeout_ms() -> u32 {
+    CONNECT_TIMEOUT_MS
 }
 
-fn not_a_file(scheme: &str) -> Error {
-    if ["libsql", "http", "https", "ws", "wss"]
-        .iter()
-        .any(|remote| scheme.eq_ignore_ascii_case(remote))
-    {
-        Error::config(
-            "turso.remote_unsupported",
-            format!(
-                "`url` names a server (`{}:`), and this version reaches local files only",
-                scheme.to_lowercase()
-            ),
-        )
-        .with_help("use `file:` and a path; remote databases come with a later version")
-        .with_place("config.url")
-    } else {
-        bad_url("`url` has a scheme that is not known (valid: `file:`, or a plain path)")
-    }
-}
-
-fn bad_url(message: &str) -> Error {
-    Error::config("turso.bad_url", message)
-        .with_help("use `file:` and a path, such as `file:app.db`")
-        .with_place("config.url")
-}
-
-/// `//host/path` without its host, which may only be this one.
-fn authority_removed(rest: &str) -> Result<&str> {
-    let Some(rest) = rest.strip_prefix("//") else {
-        return Ok(rest);
-    };
-    match rest.find('/') {
-        Some(slash) if slash == 0 || rest[..slash].eq_ignore_ascii_case("localhost") => Ok(&rest[slash..]),
-        _ => Err(bad_url(
-            "`url` is a `file:` URL with a host (valid: none, or `localhost`)",
-        )),
-    }
-}
-
-/// Decodes `%20` and the like; parameters and fragments are refused.
-fn decoded(path: &str) -> Result<String> {
-    let mut octets = Vec::with_capacity(path.len());
-    let mut rest = path.bytes();
-    while let Some(octet) = rest.next() {
-        octets.push(match octet {
-            b'?' | b'#' => return Err(bad_url("`url` has parameters, which are not supported")),
-            b'%' => {
-                let mut digit = || rest.next().and_then(|digit| (digit as char).to_digit(16));
-                match (digit(), digit()) {
-                    (Some(high), Some(low)) => (high * 16 + low) as u8,
-                    _ => {
-                        return Err(bad_url(
-                            "`url` has a `%` without two hexadecimal digits behind it",
-                        ));
-                    }
-                }
-            }
-            octet => octet,
-        });
-    }
-    String::from_utf8(octets).map_err(|_| bad_url("`url` is not UTF-8 once it is decoded"))
+const fn request_timeout_ms() -> u32 {
+    REQUEST_TIMEOUT_MS
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn path(url: &str) -> Result<PathBuf> {
-        let config: TursoConfig = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
-        config.path()
-    }
-
-    #[test]
-    fn urls_and_paths_name_the_same_file() {
-        for (url, wanted) in [
-            ("file:app.db", "./app.db"),
-            ("FILE:app.db", "./app.db"),
-            ("app.db", "./app.db"),
-            ("./app.db", "./app.db"),
-            ("file:/tmp/app.db", "/tmp/app.db"),
-            ("file:///tmp/my%20app.db", "/tmp/my app.db"),
-            ("file://localhost/tmp/app.db", "/tmp/app.db"),
-            ("file:file:x", "./file:x"),
-            ("/tmp/100%.db", "/tmp/100%.db"),
-            ("a:b.db", "./a:b.db"),
-        ] {
-            assert_eq!(path(url).unwrap(), PathBuf::from(wanted), "{url}");
-        }
-    }
-
-    #[test]
-    fn servers_are_refused_without_repeating_the_url() {
-        for url in [
-            "libsql://a-b.turso.io?authToken=geheim",
-            "https://x/geheim",
-            "http://x/geheim",
-            "WSS://geheim",
-        ] {
-            let error = path(url).unwrap_err();
-            assert_eq!(
-                (error.code.as_str(), error.place.as_deref()),
-                ("turso.remote_unsupported", Some("config.url"))
-            );
-            assert!(!format!("{error:?}").contains("geheim"), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn what_names_no_file_is_refused() {
-        for url in [
-            "",
-            ":memory:",
-            "file:",
-            "file:a?mode=ro",
-            "file:a%zz",
-            "file://host/a",
-            "ftp://x/a",
-            "file:a%00",
-            "file:%ff",
-        ] {
-            assert_eq!(path(url).unwrap_err().code, "turso.bad_url", "{url}");
-        }
-    }
+    use whimbrel_plugin_api::config::parse;
 
     #[test]
     fn unknown_keys_are_refused() {
-        let json = serde_json::json!({ "url": "a.db", "urll": 1 });
-        assert_eq!(
-            whimbrel_plugin_api::config::parse::<TursoConfig>(json)
-                .unwrap_err()
-                .code,
-            "config.invalid"
-        );
+        for json in [
+            serde_json::json!({ "url": "a.db", "urll": 1 }),
+            serde_json::json!({ "url": "a.db", "tls": { "verify": false } }),
+        ] {
+            assert_eq!(parse::<TursoConfig>(json).unwrap_err().code, "config.invalid");
+        }
+    }
+
+    #[test]
+    fn the_token_is_not_shown() {
+        let json = serde_json::json!({ "url": "libsql://db.example.org", "auth_token": "geheim" });
+        let config = parse::<TursoConfig>(json).unwrap();
+        assert_eq!(config.auth_token.as_ref().unwrap().reveal(), "geheim");
+        assert!(!format!("{config:?}").contains("geheim"));
     }
 }

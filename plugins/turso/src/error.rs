@@ -63,7 +63,7 @@ impl RowFault {
             ),
             (ErrorCode::TooBig, _) => (
                 "turso.too_large",
-                "the record is larger than a database file can hold".to_owned(),
+                "the record is larger than the database can hold".to_owned(),
             ),
             _ => return None,
         };

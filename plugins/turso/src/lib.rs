@@ -1,9 +1,10 @@
-//! libSQL database files, as source and sink.
+//! libSQL databases, files and servers, as source and sink.
 //!
-//! `sink` prepares tables (`prepare`) and fills them (`write`, over `encode`); `source` lists them (`schema`) and reads
-//! them (`read`, over `decode`). `type_mapping` says how each record type is stored, `column_memory` keeps what a table
-//! cannot say of itself. `client` opens connections; `names` is the one place that quotes. Only local files:
-//! remote databases are refused by `config`.
+//! `sink` prepares tables (`prepare`) and fills them (`record_values`, over `encode`); `source` lists them (`catalog`) and
+//! reads them (`read`, over `decode`). `type_mapping` says how each record type is stored, `column_memory` keeps what a
+//! table cannot say of itself, `rest` what columns cannot hold. `location` tells a file (`local`, `write`) from a server
+//! (`remote`); both are a `database` that is asked and a `session` that writes, opened by `client`. `names` is the one
+//! place that quotes.
 
 mod assembly;
 mod catalog;
@@ -11,23 +12,30 @@ mod client;
 mod column_memory;
 mod compare;
 mod config;
+mod database;
 mod decode;
 mod encode;
 mod error;
+mod local;
+mod location;
 mod names;
+mod place;
 mod position;
 mod prepare;
 mod query;
 mod read;
+mod record_values;
+mod remote;
 mod rest;
 mod schema;
+mod session;
 mod sink;
 mod source;
 mod type_mapping;
 mod write;
 mod write_plan;
 
-pub use config::{Synchronous, TursoConfig};
+pub use config::{Absent, AuthToken, Synchronous, Tls, TursoConfig};
 pub use sink::TursoSink;
 pub use source::TursoSource;
 pub use type_mapping::type_table;

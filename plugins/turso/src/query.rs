@@ -143,6 +143,15 @@ impl Query {
 
     /// The statement; its values are those of the conditions, of the position if it has one, and the limit.
     pub(crate) fn sql(&self, has_position: bool) -> String {
+        self.sql_for(&self.select, has_position)
+    }
+
+    /// The same for nothing but the position of each record.
+    pub(crate) fn position_sql(&self, has_position: bool) -> String {
+        self.sql_for(&self.order_columns(), has_position)
+    }
+
+    fn sql_for(&self, select: &[String], has_position: bool) -> String {
         let order = self.order_columns();
         let mut conditions = self.conditions.clone();
         if has_position {
@@ -159,7 +168,7 @@ impl Query {
         };
         format!(
             "SELECT {} FROM {} AS t{condition} ORDER BY {} LIMIT ?",
-            self.select.join(", "),
+            select.join(", "),
             self.table,
             order.join(", ")
         )

@@ -4,18 +4,18 @@
 //! delivered as rejected, before the batch in whose place it stood.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, params_from_iter};
 use whimbrel_plugin_api::source::BatchBounds;
 use whimbrel_plugin_api::{
     Batch, Cursor, Error, ErrorKind, Item, RecordStream, RejectedRecord, Result, Services,
 };
 
 use crate::assembly::{Assembly, Reading};
-use crate::encode::{Bound, Encoder, Scratch};
-use crate::error::Doing as _;
+use crate::database::{self, Database, TOO_LARGE, integer};
+use crate::encode::{Encoder, Scratch};
 use crate::position::Position;
 use crate::query::{Order, text_of};
 
@@ -38,9 +38,20 @@ enum Course {
     },
 }
 
+/// What a statement has given.
+#[derive(Default)]
+struct Page {
+    /// The position of the last record.
+    last: Vec<Value>,
+    /// Positions of records that do not fit, with the first field that does not.
+    misfits: Vec<(Vec<Value>, usize)>,
+    /// Whether records were left over.
+    is_cut: bool,
+}
+
 /// A stream over one table.
 pub(crate) struct TableStream {
-    connection: Connection,
+    database: Box<dyn Database>,
     services: Services,
     reading: Arc<Reading>,
     bounds: BatchBounds,
@@ -57,7 +68,7 @@ impl TableStream {
     /// `turso.bad_cursor` for octets that are none of its cursors, `turso.cursor_lost` if row numbers may have changed
     /// since.
     pub(crate) fn scan(
-        connection: Connection,
+        database: Box<dyn Database>,
         services: Services,
         reading: Reading,
         bounds: BatchBounds,
@@ -79,12 +90,12 @@ impl TableStream {
             }
         }
         let course = Course::Scan { after, left: limit };
-        Ok(Self::new(connection, services, reading, bounds, course))
+        Ok(Self::new(database, services, reading, bounds, course))
     }
 
     /// Reads the records of the given keys.
     pub(crate) fn lookup(
-        connection: Connection,
+        database: Box<dyn Database>,
         services: Services,
         reading: Reading,
         bounds: BatchBounds,
@@ -96,11 +107,11 @@ impl TableStream {
             key_count,
             next: 0,
         };
-        Self::new(connection, services, reading, bounds, course)
+        Self::new(database, services, reading, bounds, course)
     }
 
     fn new(
-        connection: Connection,
+        database: Box<dyn Database>,
         services: Services,
         reading: Reading,
         bounds: BatchBounds,
@@ -108,7 +119,7 @@ impl TableStream {
     ) -> Self {
         let pending = VecDeque::from([Item::Schema(Arc::clone(&reading.schema))]);
         Self {
-            connection,
+            database,
             services,
             reading: Arc::new(reading),
             bounds,
@@ -119,14 +130,14 @@ impl TableStream {
         }
     }
 
-    /// The file's layout number, if positions depend on it.
+    /// The database's layout number, if positions depend on it.
     fn layout(&self) -> Result<Option<i64>> {
         match self.reading.query.order {
-            Order::RowNumber { is_stable: false, .. } => self
-                .connection
-                .query_row("PRAGMA schema_version", [], |row| row.get(0))
-                .doing(DOING)
-                .map(Some),
+            Order::RowNumber { is_stable: false, .. } => {
+                database::first(&*self.database, DOING, "PRAGMA schema_version", &[], |row| {
+                    integer(row, 0)
+                })
+            }
             _ => Ok(None),
         }
     }
@@ -141,69 +152,133 @@ impl TableStream {
             return Err(Error::new(
                 ErrorKind::Integrity,
                 "turso.cursor_lost",
-                "the tables of the file were changed, so that a record can no longer be found by its place",
+                "the tables of the database were changed, so that a record can no longer be found by its place",
             )
             .with_help("read the collection from its start"));
         }
         let reading = Arc::clone(&self.reading);
-        let query = &reading.query;
-        let capacity = self
-            .bounds
-            .records_max
-            .max(1)
-            .min(left.unwrap_or(u64::MAX).try_into().unwrap_or(usize::MAX));
-        let mut assembly = Assembly::new(&reading, self.bounds, capacity)?;
-        let mut misfits: Vec<(Vec<Value>, usize)> = Vec::new();
-        let mut last: Vec<Value> = Vec::with_capacity(query.position.len());
-        let mut is_cut = false;
-        {
-            let mut statement = self
-                .connection
-                .prepare_cached(&query.sql(after.is_some()))
-                .doing(DOING)?;
-            let limit = Value::Integer(capacity.try_into().unwrap_or(i64::MAX));
-            let position = after.iter().flat_map(|after| &after.values);
-            let values = query.values.iter().chain(position).chain(std::iter::once(&limit));
-            let mut rows = statement.query(params_from_iter(values)).doing(DOING)?;
-            while let Some(row) = rows.next().doing(DOING)? {
-                if assembly.len() % CANCEL_EVERY == 0 {
-                    self.services.check_cancelled()?;
+        let (assembly, page, capacity) = loop {
+            let capacity = self
+                .bounds
+                .records_max
+                .max(1)
+                .min(self.database.page_records_max().max(1))
+                .min(left.unwrap_or(u64::MAX).try_into().unwrap_or(usize::MAX));
+            let mut assembly = Assembly::new(&reading, self.bounds, capacity)?;
+            match self.page(&mut assembly, capacity, after.as_ref()) {
+                Ok(page) => break (assembly, page, capacity),
+                Err(error) if error.code == TOO_LARGE && capacity == 1 => {
+                    return self.pass_over(layout, &error);
                 }
-                let Some(misfit) = assembly.push(row).doing(DOING)? else {
-                    is_cut = true;
-                    break;
-                };
-                last.clear();
-                for place in &query.position {
-                    last.push(row.get(*place).doing(DOING)?);
-                }
-                misfits.extend(misfit.map(|field| (last.clone(), field)));
+                Err(error) if error.code == TOO_LARGE => {}
+                Err(error) => return Err(error),
             }
-        }
+        };
         let read_count = assembly.len();
-        let mut rejected = Vec::with_capacity(misfits.len());
-        for (position, field) in misfits {
+        let mut rejected = Vec::with_capacity(page.misfits.len());
+        for (position, field) in page.misfits {
             rejected.push(assembly.rejected(self.record_at(&position)?, field));
         }
         let batch = assembly.finish()?;
-        self.is_done = !is_cut && read_count < capacity;
-        if let Course::Scan { after, left } = &mut self.course {
-            if read_count > 0 {
-                let by_key = matches!(reading.query.order, Order::Key(_));
-                *after = Some(Position {
-                    by_key,
-                    layout,
-                    values: last,
-                });
-            }
-            if let Some(left) = left {
-                *left -= read_count as u64;
-                self.is_done |= *left == 0;
-            }
-            let cursor = after.as_ref().map_or(Cursor::start(), Position::to_cursor);
-            self.send(rejected, batch.map(|batch| batch.with_cursor(cursor)));
-        }
+        self.is_done = !page.is_cut && read_count < capacity;
+        self.move_on(layout, page.last, read_count, rejected, batch);
         Ok(())
+    }
+
+    /// Takes note of the records that were read, and sends them.
+    fn move_on(
+        &mut self,
+        layout: Option<i64>,
+        last: Vec<Value>,
+        read_count: usize,
+        rejected: Vec<RejectedRecord>,
+        batch: Option<Batch>,
+    ) {
+        let by_key = matches!(self.reading.query.order, Order::Key(_));
+        let Course::Scan { after, left } = &mut self.course else {
+            return;
+        };
+        if read_count > 0 {
+            *after = Some(Position {
+                by_key,
+                layout,
+                values: last,
+            });
+        }
+        if let Some(left) = left {
+            *left -= read_count as u64;
+            self.is_done |= *left == 0;
+        }
+        let cursor = after.as_ref().map_or(Cursor::start(), Position::to_cursor);
+        self.send(rejected, batch.map(|batch| batch.with_cursor(cursor)));
+    }
+
+    /// Rejects the next record, which the database does not give away even alone.
+    fn pass_over(&mut self, layout: Option<i64>, error: &Error) -> Result<()> {
+        let Course::Scan { after, .. } = &self.course else {
+            return Ok(());
+        };
+        let query = &self.reading.query;
+        let position = after.iter().flat_map(|after| &after.values);
+        let values: Vec<Value> = query
+            .values
+            .iter()
+            .chain(position)
+            .cloned()
+            .chain([Value::Integer(1)])
+            .collect();
+        let sql = query.position_sql(after.is_some());
+        let next = database::first(&*self.database, DOING, &sql, &values, |row| {
+            (0..query.position.len())
+                .map(|place| row.cell(place).map(Value::from))
+                .collect::<Result<Vec<_>>>()
+        })?;
+        let Some(next) = next else {
+            self.is_done = true;
+            return Ok(());
+        };
+        let rejected = RejectedRecord {
+            record: self.record_at(&next)?,
+            row: None,
+            code: error.code.clone(),
+            message: "the record is larger than the server's answers may be".to_owned(),
+            data: None,
+        };
+        self.move_on(layout, next, 1, vec![rejected], None);
+        Ok(())
+    }
+
+    /// Asks for up to `capacity` records from behind `after`.
+    fn page(&self, assembly: &mut Assembly<'_>, capacity: usize, after: Option<&Position>) -> Result<Page> {
+        let query = &self.reading.query;
+        let mut page = Page::default();
+        let limit = Value::Integer(capacity.try_into().unwrap_or(i64::MAX));
+        let position = after.into_iter().flat_map(|after| &after.values);
+        let values: Vec<Value> = query
+            .values
+            .iter()
+            .chain(position)
+            .chain([&limit])
+            .cloned()
+            .collect();
+        let sql = query.sql(after.is_some());
+        self.database.query_each(DOING, &sql, &[values], &mut |_, row| {
+            if assembly.len().is_multiple_of(CANCEL_EVERY) {
+                self.services.check_cancelled()?;
+            }
+            let Some(misfit) = assembly.push(row)? else {
+                page.is_cut = true;
+                return Ok(ControlFlow::Break(()));
+            };
+            page.last.clear();
+            for place in &query.position {
+                page.last.push(row.cell(*place)?.into());
+            }
+            page.misfits
+                .extend(misfit.map(|field| (page.last.clone(), field)));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(page)
     }
 
     /// How a person finds the record at a position.
@@ -217,18 +292,11 @@ impl TableStream {
                 ));
             }
             Order::RowNumber { is_stable: false, .. } => {
-                let mut statement = self
-                    .connection
-                    .prepare_cached(&self.reading.query.key_sql(&key))
-                    .doing(DOING)?;
-                let mut rows = statement.query(params_from_iter(position)).doing(DOING)?;
-                match rows.next().doing(DOING)? {
-                    Some(row) => (0..key.len())
-                        .map(|place| row.get_ref(place).map(shown))
-                        .collect::<rusqlite::Result<_>>()
-                        .doing(DOING)?,
-                    None => Vec::new(),
-                }
+                let sql = self.reading.query.key_sql(&key);
+                let shown_key = database::first(&*self.database, DOING, &sql, position, |row| {
+                    (0..key.len()).map(|place| row.cell(place).map(shown)).collect()
+                })?;
+                shown_key.unwrap_or_default()
             }
             _ => position.iter().map(text_of).collect(),
         };
@@ -250,36 +318,42 @@ impl TableStream {
         let mut assembly = Assembly::new(&reading, self.bounds, capacity)?;
         let mut rejected = Vec::new();
         let mut scratch = Scratch::default();
-        let mut statement = self
-            .connection
-            .prepare_cached(&reading.query.lookup_sql(&reading.key()))
-            .doing(DOING)?;
-        'keys: while *next < *key_count && assembly.len() < capacity {
-            if *next % CANCEL_EVERY == 0 {
-                self.services.check_cancelled()?;
+        let mut asked = Vec::with_capacity(capacity);
+        for index in *next..*next + capacity {
+            let mut values: Vec<Value> = Vec::with_capacity(keys.len());
+            for key in &*keys {
+                let value = key.value(index, &mut scratch);
+                values.push(
+                    value
+                        .map_err(|fault| Error::invalid_data(fault.code, fault.message))?
+                        .into(),
+                );
             }
-            let mut name = Vec::with_capacity(keys.len());
-            for (place, key) in keys.iter().enumerate() {
-                let value = key
-                    .value(*next, &mut scratch)
-                    .map_err(|fault| Error::invalid_data(fault.code, fault.message))?;
-                name.push(shown(value));
-                statement
-                    .raw_bind_parameter(place + 1, Bound(value))
-                    .doing(DOING)?;
-            }
-            let mut rows = statement.raw_query();
-            while let Some(row) = rows.next().doing(DOING)? {
-                match assembly.push(row).doing(DOING)? {
-                    // The key is asked for again, alone in its batch.
-                    None => break 'keys,
-                    Some(Some(field)) => rejected.push(assembly.rejected(name.join(", "), field)),
+            asked.push(values);
+        }
+        let mut answered = capacity;
+        let sql = reading.query.lookup_sql(&reading.key());
+        self.database
+            .query_each(DOING, &sql, &asked, &mut |number, row| {
+                if number.is_multiple_of(CANCEL_EVERY) {
+                    self.services.check_cancelled()?;
+                }
+                match assembly.push(row)? {
+                    None => {
+                        // The key is asked for again, alone in its batch.
+                        answered = number;
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    Some(Some(field)) => {
+                        let name: Vec<String> =
+                            asked[number].iter().map(|value| shown(value.into())).collect();
+                        rejected.push(assembly.rejected(name.join(", "), field));
+                    }
                     Some(None) => {}
                 }
-            }
-            *next += 1;
-        }
-        drop(statement);
+                Ok(ControlFlow::Continue(()))
+            })?;
+        *next += answered;
         self.is_done = *next >= *key_count;
         let batch = assembly.finish()?;
         self.send(rejected, batch);

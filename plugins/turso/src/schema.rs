@@ -2,11 +2,11 @@
 //!
 //! Only looks; `prepare` makes tables. What a table cannot say of itself is in `column_memory`.
 
-use rusqlite::Connection;
+use rusqlite::types::Value;
 use whimbrel_plugin_api::Result;
 use whimbrel_plugin_api::collection::Reference;
 
-use crate::error::Doing as _;
+use crate::database::{self, Database, flag, integer, optional_text, text};
 use crate::names::{ROW_NUMBERS, same};
 use crate::type_mapping::Affinity;
 
@@ -36,65 +36,60 @@ pub(crate) struct Table {
     has_key_index: bool,
 }
 
-/// The tables of the file, in the order of their names. Views and virtual tables are not among them.
-pub(crate) fn table_names(connection: &Connection) -> Result<Vec<String>> {
-    let doing = "list the tables";
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' ORDER BY name",
-        )
-        .doing(doing)?;
-    let names = statement.query_map([], |row| row.get(0)).doing(doing)?;
-    names.collect::<rusqlite::Result<_>>().doing(doing)
+/// The tables of the database, in the order of their names. Views and virtual tables are not among them.
+pub(crate) fn table_names(database: &dyn Database) -> Result<Vec<String>> {
+    database::rows(
+        database,
+        "list the tables",
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' ORDER BY name",
+        &[],
+        |row| text(row, 0),
+    )
 }
 
 /// What has `name`, as the database compares names: its own spelling and `table`, `view`, `index`..
-pub(crate) fn holder_of(connection: &Connection, name: &str) -> Result<Option<(String, String)>> {
-    let doing = "look for a table";
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT name, CASE WHEN sql LIKE 'CREATE VIRTUAL%' THEN 'virtual table' ELSE type END FROM sqlite_master \
-             WHERE name = ?1 COLLATE NOCASE AND type <> 'trigger' ORDER BY name <> ?1, type <> 'table'",
-        )
-        .doing(doing)?;
-    let mut rows = statement.query([name]).doing(doing)?;
-    match rows.next().doing(doing)? {
-        Some(row) => Ok(Some((row.get(0).doing(doing)?, row.get(1).doing(doing)?))),
-        None => Ok(None),
-    }
+pub(crate) fn holder_of(database: &dyn Database, name: &str) -> Result<Option<(String, String)>> {
+    database::first(
+        database,
+        "look for a table",
+        "SELECT name, CASE WHEN sql LIKE 'CREATE VIRTUAL%' THEN 'virtual table' ELSE type END FROM sqlite_master \
+         WHERE name = ?1 COLLATE NOCASE AND type <> 'trigger' ORDER BY name <> ?1, type <> 'table'",
+        &[named(name)],
+        |row| Ok((text(row, 0)?, text(row, 1)?)),
+    )
 }
 
 /// Triggers of the table.
-pub(crate) fn trigger_count(connection: &Connection, table: &str) -> Result<u64> {
-    connection
-        .query_row(
-            "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?1",
-            [table],
-            |row| row.get(0),
-        )
-        .doing("look for triggers")
+pub(crate) fn trigger_count(database: &dyn Database, table: &str) -> Result<u64> {
+    database::count(
+        database,
+        "look for triggers",
+        "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE",
+        &[named(table)],
+    )
+}
+
+fn named(name: &str) -> Value {
+    Value::Text(name.to_owned())
 }
 
 impl Table {
     /// The table of exactly this name.
-    pub(crate) fn load(connection: &Connection, name: &str) -> Result<Option<Self>> {
-        let doing = "look at a table";
-        let mut statement = connection
-            .prepare_cached("SELECT wr, strict FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name = ?1")
-            .doing(doing)?;
-        let flags = statement
-            .query_map([name], |row| Ok((row.get::<_, bool>(0)?, row.get::<_, bool>(1)?)))
-            .doing(doing)?
-            .next()
-            .transpose()
-            .doing(doing)?;
+    pub(crate) fn load(database: &dyn Database, name: &str) -> Result<Option<Self>> {
+        let flags = database::first(
+            database,
+            "look at a table",
+            "SELECT wr, strict FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name = ?1",
+            &[named(name)],
+            |row| Ok((flag(row, 0)?, flag(row, 1)?)),
+        )?;
         let Some((without_row_numbers, is_strict)) = flags else {
             return Ok(None);
         };
-        let (unique, has_key_index) = indexes(connection, name)?;
+        let (unique, has_key_index) = indexes(database, name)?;
         Ok(Some(Self {
             name: name.to_owned(),
-            columns: columns(connection, name, is_strict)?,
+            columns: columns(database, name, is_strict)?,
             has_row_numbers: !without_row_numbers,
             unique,
             has_key_index,
@@ -146,88 +141,78 @@ impl Table {
     }
 }
 
-fn columns(connection: &Connection, table: &str, is_strict: bool) -> Result<Vec<Column>> {
-    let doing = "look at the columns of a table";
-    let mut statement = connection
-        .prepare_cached("SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")
-        .doing(doing)?;
-    let columns = statement
-        .query_map([table], |row| {
-            let declared: String = row.get(1)?;
+fn columns(database: &dyn Database, table: &str, is_strict: bool) -> Result<Vec<Column>> {
+    database::rows(
+        database,
+        "look at the columns of a table",
+        "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid",
+        &[named(table)],
+        |row| {
+            let declared = text(row, 1)?;
             Ok(Column {
-                name: row.get(0)?,
+                name: text(row, 0)?,
                 affinity: Affinity::of(&declared, is_strict),
                 declared,
-                is_not_null: row.get(2)?,
-                has_default: row.get(3)?,
-                key_position: row.get(4)?,
-                is_generated: row.get::<_, u32>(5)? > 0,
+                is_not_null: flag(row, 2)?,
+                has_default: flag(row, 3)?,
+                key_position: integer(row, 4)?.try_into().unwrap_or(u32::MAX),
+                is_generated: flag(row, 5)?,
             })
-        })
-        .doing(doing)?;
-    columns.collect::<rusqlite::Result<_>>().doing(doing)
+        },
+    )
 }
 
 /// The unique column sets, and whether the primary key has an index of its own.
-fn indexes(connection: &Connection, table: &str) -> Result<(Vec<Vec<String>>, bool)> {
-    let doing = "look at the indexes of a table";
-    let mut statement = connection
-        .prepare_cached("SELECT name, origin FROM pragma_index_list(?1) WHERE \"unique\" AND NOT partial")
-        .doing(doing)?;
-    let found: Vec<(String, String)> = statement
-        .query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))
-        .doing(doing)?
-        .collect::<rusqlite::Result<_>>()
-        .doing(doing)?;
-    let mut unique = Vec::with_capacity(found.len());
-    let mut members = connection
-        .prepare_cached("SELECT name FROM pragma_index_info(?1) ORDER BY seqno")
-        .doing(doing)?;
-    for (index, _) in &found {
-        // An index over an expression has no name there.
-        let names: Vec<Option<String>> = members
-            .query_map([index], |row| row.get(0))
-            .doing(doing)?
-            .collect::<rusqlite::Result<_>>()
-            .doing(doing)?;
-        unique.extend(names.into_iter().collect::<Option<Vec<String>>>());
-    }
-    Ok((unique, found.iter().any(|(_, origin)| origin == "pk")))
+fn indexes(database: &dyn Database, table: &str) -> Result<(Vec<Vec<String>>, bool)> {
+    // An index over an expression has no name in one of its rows.
+    let members = database::rows(
+        database,
+        "look at the indexes of a table",
+        "SELECT i.seq, i.origin, m.name FROM pragma_index_list(?1) AS i, pragma_index_info(i.name) AS m \
+         WHERE i.\"unique\" AND NOT i.partial ORDER BY i.seq, m.seqno",
+        &[named(table)],
+        |row| Ok((integer(row, 0)?, text(row, 1)?, optional_text(row, 2)?)),
+    )?;
+    let has_key_index = members.iter().any(|(_, origin, _)| origin == "pk");
+    let unique = members
+        .chunk_by(|(left, ..), (right, ..)| left == right)
+        .filter_map(|index| index.iter().map(|(_, _, name)| name.clone()).collect())
+        .collect();
+    Ok((unique, has_key_index))
 }
 
 /// The foreign keys of the table: its columns, the table pointed to, and the columns there (empty means its key).
-pub(crate) fn references(connection: &Connection, table: &str) -> Result<Vec<Reference>> {
-    let doing = "look at the foreign keys of a table";
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1) ORDER BY id, seq",
-        )
-        .doing(doing)?;
-    let mut rows = statement.query([table]).doing(doing)?;
-    let mut references: Vec<(i64, Reference)> = Vec::new();
-    while let Some(row) = rows.next().doing(doing)? {
-        let id: i64 = row.get(0).doing(doing)?;
-        if references.last().is_none_or(|(last, _)| *last != id) {
-            let reference = Reference {
-                fields: Vec::new(),
-                collection: row.get(1).doing(doing)?,
-                to_fields: Vec::new(),
-            };
-            references.push((id, reference));
-        }
-        if let Some((_, reference)) = references.last_mut() {
-            reference.fields.push(row.get(2).doing(doing)?);
-            reference
-                .to_fields
-                .extend(row.get::<_, Option<String>>(3).doing(doing)?);
-        }
-    }
-    Ok(references.into_iter().map(|(_, reference)| reference).collect())
+pub(crate) fn references(database: &dyn Database, table: &str) -> Result<Vec<Reference>> {
+    let columns = database::rows(
+        database,
+        "look at the foreign keys of a table",
+        "SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1) ORDER BY id, seq",
+        &[named(table)],
+        |row| {
+            Ok((
+                integer(row, 0)?,
+                text(row, 1)?,
+                text(row, 2)?,
+                optional_text(row, 3)?,
+            ))
+        },
+    )?;
+    let reference = |columns: &[(i64, String, String, Option<String>)]| Reference {
+        fields: columns.iter().map(|(_, _, from, _)| from.clone()).collect(),
+        collection: columns
+            .first()
+            .map(|(_, table, ..)| table.clone())
+            .unwrap_or_default(),
+        to_fields: columns.iter().filter_map(|(.., to)| to.clone()).collect(),
+    };
+    let same_key = |left: &(i64, String, String, Option<String>), right: &(i64, _, _, _)| left.0 == right.0;
+    Ok(columns.chunk_by(same_key).map(reference).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rusqlite::Connection;
 
     fn table(ddl: &str) -> Table {
         let connection = Connection::open_in_memory().unwrap();

@@ -1,36 +1,37 @@
-//! The sink role: one writing connection, one transaction at a time.
+//! The sink role: one writing session, one transaction at a time.
 //!
-//! `begin` is `BEGIN IMMEDIATE`, `commit` is `COMMIT`, and everything between is gone if neither `commit` nor the process
-//! gets that far. What is made and compared is in `prepare`, how records are put into tables is in `write`.
-//! A lane has no checkpoint here yet: each begins anew.
+//! What is made and compared is in `prepare`, how transactions are carried out in `local` and `remote`. A lane has no
+//! checkpoint here yet: each begins anew.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use rusqlite::Connection;
 use whimbrel_plugin_api::record_type::Schema;
-use whimbrel_plugin_api::sink::{Checkpoint, Committed, LaneId, PrepareReport, PrepareRequest};
+use whimbrel_plugin_api::sink::{
+    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneId, PrepareReport, PrepareRequest,
+};
 use whimbrel_plugin_api::{
-    Atomicity, Batch, ConflictPolicy, Error, ErrorKind, ErrorScope, Finding, LogLevel, OpenSink, Receipt,
+    Atomicity, Batch, Collection, ConflictPolicy, Error, ErrorKind, ErrorScope, Finding, OpenSink, Receipt,
     Result, Services, Sink, SinkCapabilities, Source, TypeMapping,
 };
 
-use crate::client::{self, Access};
-use crate::config::TursoConfig;
-use crate::error::Doing as _;
+use crate::catalog;
+use crate::client;
+use crate::config::{Absent, Location, TursoConfig};
+use crate::database::{self, Statement};
 use crate::names::quote;
-use crate::prepare::{self, COLUMNS_MAX};
+use crate::prepare::{self, COLUMNS_MAX, Growth, Plan, Settings};
+use crate::session::Session;
 use crate::source::TursoSource;
 use crate::type_mapping::type_mappings;
 use crate::write_plan::{Target, WritePlan};
 
-/// A libSQL file that is written.
+/// A libSQL database that is written.
 pub struct TursoSink {
     config: TursoConfig,
-    path: PathBuf,
+    location: Location,
     services: Services,
-    connection: Option<Connection>,
+    session: Option<Box<dyn Session>>,
     targets: HashMap<String, Target>,
     /// The plan of each collection's last batch, with the schema that it was made for.
     plans: HashMap<String, (Arc<Schema>, WritePlan)>,
@@ -43,10 +44,10 @@ impl OpenSink for TursoSink {
 
     fn open(config: TursoConfig, services: Services) -> Result<Self> {
         Ok(Self {
-            path: config.path()?,
+            location: client::locate(&config)?,
             config,
             services,
-            connection: None,
+            session: None,
             targets: HashMap::new(),
             plans: HashMap::new(),
             written: HashSet::new(),
@@ -64,12 +65,12 @@ impl OpenSink for TursoSink {
                 ConflictPolicy::Merge,
                 ConflictPolicy::Append,
             ],
-            // A database file has one writer at a time.
+            // A database has one writer at a time, near or far.
             sessions_max: 1,
             lanes: false,
             undo: false,
             read_back: true,
-            presence: false,
+            presence: true,
             fields_max: COLUMNS_MAX as u32,
         }
     }
@@ -80,75 +81,63 @@ impl OpenSink for TursoSink {
 }
 
 impl TursoSink {
-    /// The writing connection, made on first use.
-    fn connect(&mut self) -> Result<&Connection> {
-        if self.connection.is_none() {
-            self.connection = Some(client::open(&self.config, &self.path, Access::Write)?);
+    /// The writing session, made on first use.
+    fn session(&mut self) -> Result<&mut dyn Session> {
+        if self.session.is_none() {
+            self.session = Some(client::writer(&self.config, &self.location, &self.services)?);
         }
-        self.connection
-            .as_ref()
-            .ok_or_else(|| Error::internal("the connection is gone"))
-    }
-
-    /// The connection with an open transaction.
-    fn in_transaction(&self) -> Result<&Connection> {
-        self.connection
-            .as_ref()
-            .filter(|connection| !connection.is_autocommit())
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Internal,
-                    "turso.no_transaction",
-                    "no transaction is open",
-                )
-                .with_scope(ErrorScope::Transaction)
-            })
-    }
-
-    fn plan(&self, request: &PrepareRequest) -> Result<prepare::Plan> {
-        match &self.connection {
-            Some(connection) => prepare::plan(Some(connection), &self.config.table_prefix, request),
-            None if self.path.exists() => {
-                let connection = client::open(&self.config, &self.path, Access::Check)?;
-                prepare::plan(Some(&connection), &self.config.table_prefix, request)
-            }
-            None => prepare::plan(None, &self.config.table_prefix, request),
+        match &mut self.session {
+            Some(session) => Ok(&mut **session),
+            None => Err(Error::internal("the session is gone")),
         }
     }
 
-    /// Plans once more with the lock held, since the file may have changed, and does it.
-    fn apply(&mut self, request: &PrepareRequest) -> Result<prepare::Plan> {
-        let prefix = self.config.table_prefix.clone();
-        let connection = self.connect()?;
-        connection
-            .execute_batch("BEGIN IMMEDIATE")
-            .doing("begin a transaction")?;
-        let outcome = prepare::plan(Some(connection), &prefix, request).and_then(|plan| {
-            if !plan.is_blocked() {
-                prepare::apply(connection, &plan)?;
-                connection.execute_batch("COMMIT").doing("commit")?;
+    fn is_open(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_open())
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            table_prefix: self.config.table_prefix.clone(),
+            keeps_absent: self.config.absent == Absent::Keep,
+        }
+    }
+
+    /// Looks without making a database that is not there.
+    fn plan(&self, request: &PrepareRequest) -> Result<Plan> {
+        let settings = self.settings();
+        match &self.session {
+            Some(session) => prepare::plan(Some(session.database()), &settings, request),
+            None => {
+                let database = client::checker(&self.config, &self.location, &self.services)?;
+                prepare::plan(database.as_deref(), &settings, request)
             }
-            Ok(plan)
-        });
-        roll_back(connection)?;
-        outcome
+        }
+    }
+
+    fn target(&self, collection: &str) -> Result<&Target> {
+        self.targets.get(collection).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                "turso.not_prepared",
+                format!("`{collection}` was not prepared"),
+            )
+            .with_scope(ErrorScope::Write)
+        })
+    }
+
+    fn refuse_in_transaction(&self, call: &str) -> Result<()> {
+        if self.is_open() {
+            let message = format!("`{call}` was called with a transaction open");
+            return Err(Error::internal(message).with_scope(ErrorScope::Write));
+        }
+        Ok(())
     }
 }
 
 impl Sink for TursoSink {
     fn check(&mut self) -> Result<Vec<Finding>> {
-        if !self.path.exists() {
-            return Ok(check_folder(&self.path).into_iter().collect());
-        }
-        let outcome = client::open(&self.config, &self.path, Access::Check).and_then(|connection| {
-            connection
-                .query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))
-                .doing("read the database")?;
-            connection
-                .execute_batch("BEGIN IMMEDIATE; ROLLBACK")
-                .doing("lock the database")
-        });
-        Ok(outcome.err().map(finding).into_iter().collect())
+        client::check_writable(&self.config, &self.location, &self.services)
     }
 
     fn prepare(&mut self, request: &PrepareRequest) -> Result<PrepareReport> {
@@ -159,8 +148,10 @@ impl Sink for TursoSink {
         if request.dry || plan.is_blocked() {
             return Ok(plan.report);
         }
-        if !plan.is_done() {
-            plan = self.apply(request)?;
+        if !plan.statements().is_empty() {
+            let settings = self.settings();
+            let make = |database: &dyn database::Database| prepare::plan(Some(database), &settings, request);
+            plan = self.session()?.apply(&make)?;
         }
         if !plan.is_blocked() {
             self.plans.clear();
@@ -169,93 +160,82 @@ impl Sink for TursoSink {
         Ok(plan.report)
     }
 
+    fn alter(&mut self, request: &AlterRequest) -> Result<PrepareReport> {
+        self.refuse_in_transaction("alter")?;
+        request.new.validate()?;
+        let old = self.target(&request.collection)?.clone();
+        let collection = Collection::new(&request.collection, request.new.clone()).with_key(old.key.clone());
+        let growth = if request.overflow {
+            Growth::Rest
+        } else {
+            Growth::Columns
+        };
+        let settings = self.settings();
+        let make = |database: &dyn database::Database| {
+            prepare::plan_change(database, &settings, &collection, growth, &old)
+        };
+        let session = self.session()?;
+        let mut plan = make(session.database())?;
+        if !plan.is_blocked() && !plan.statements().is_empty() {
+            plan = session.apply(&make)?;
+        }
+        if !plan.is_blocked() {
+            self.plans.remove(&request.collection);
+            self.targets.extend(plan.targets);
+        }
+        Ok(plan.report)
+    }
+
     fn begin(&mut self, _: &LaneId) -> Result<()> {
-        let connection = self.connect()?;
-        if !connection.is_autocommit() {
+        if self.is_open() {
             return Err(Error::internal("a transaction is open already").with_scope(ErrorScope::Write));
         }
-        connection
-            .execute_batch("BEGIN IMMEDIATE")
-            .doing("begin a transaction")
-            .map_err(|error| error.with_scope(ErrorScope::Transaction))
+        self.session()?.begin()
     }
 
     fn write(&mut self, collection: &str, batch: &Batch, policy: ConflictPolicy) -> Result<Receipt> {
-        self.in_transaction()?;
-        let target = self.targets.get(collection).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                "turso.not_prepared",
-                format!("`{collection}` was not prepared"),
-            )
-            .with_scope(ErrorScope::Write)
-        })?;
+        if !self.is_open() {
+            return Err(no_transaction());
+        }
+        let target = self.target(collection)?;
         let is_planned = self.plans.get(collection).is_some_and(|(schema, plan)| {
             plan.policy == policy && (Arc::ptr_eq(schema, &batch.schema) || *schema == batch.schema)
         });
+        let table = (!self.written.contains(&target.table)).then(|| target.table.clone());
         if !is_planned {
             let plan = WritePlan::new(collection, target, &batch.schema, policy)?;
             self.plans
                 .insert(collection.to_owned(), (Arc::clone(&batch.schema), plan));
         }
-        if !self.written.contains(&target.table) {
-            self.written.insert(target.table.clone());
-        }
-        let connection = self
-            .connection
-            .as_ref()
-            .ok_or_else(|| Error::internal("the connection is gone"))?;
-        let (_, plan) = self
-            .plans
-            .get_mut(collection)
-            .ok_or_else(|| Error::internal("the plan is gone"))?;
-        plan.write(connection, &self.services, batch).map_err(|error| {
-            // Part of the batch may stand already, so the transaction goes as a whole.
-            let undone = roll_back(connection);
-            error.with_scope(if undone.is_ok() {
-                ErrorScope::Transaction
-            } else {
-                ErrorScope::Session
-            })
-        })
+        self.written.extend(table);
+        let (Some(session), Some((_, plan))) = (&mut self.session, self.plans.get_mut(collection)) else {
+            return Err(Error::internal("the session or the plan is gone"));
+        };
+        session.write(plan, batch)
     }
 
     fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
-        let connection = self.in_transaction()?;
-        match connection.execute_batch("COMMIT").doing("commit") {
-            Ok(()) => Ok(Committed::Committed {
-                seq: checkpoint.seq + 1,
-            }),
-            Err(error) => {
-                roll_back(connection)?;
-                if error.code == "turso.io" {
-                    // Frames may have reached the disk before the failure: only the file itself can say.
-                    return Ok(Committed::Unknown);
-                }
-                Err(error.with_scope(ErrorScope::Transaction))
-            }
+        if !self.is_open() {
+            return Err(no_transaction());
         }
+        self.session()?.commit(checkpoint.seq + 1)
     }
 
     fn abort(&mut self) -> Result<()> {
-        self.connection.as_ref().map_or(Ok(()), roll_back)
+        self.session.as_mut().map_or(Ok(()), |session| session.abort())
     }
 
     fn add_constraints(&mut self) -> Result<Vec<Finding>> {
-        let Some(connection) = &self.connection else {
+        let Some(session) = &self.session else {
             return Ok(Vec::new());
         };
         let mut tables: Vec<&String> = self.written.iter().collect();
         tables.sort();
         let mut findings = Vec::new();
         for table in tables {
-            let count = connection
-                .query_row(
-                    "SELECT count(*) FROM pragma_foreign_key_check(?1)",
-                    [table],
-                    |row| row.get::<_, u64>(0),
-                )
-                .doing("look at the foreign keys")?;
+            let sql = "SELECT count(*) FROM pragma_foreign_key_check(?1)";
+            let values = [table.clone().into()];
+            let count = database::count(session.database(), "look at the foreign keys", sql, &values)?;
             if count > 0 {
                 findings.push(
                     Finding::warning("turso.orphans", format!("{count} records of the table {} point to records that are not there", quote(table)))
@@ -267,22 +247,23 @@ impl Sink for TursoSink {
     }
 
     fn finalize(&mut self) -> Result<()> {
-        let Some(connection) = &self.connection else {
-            return Ok(());
-        };
-        connection
-            .execute_batch("PRAGMA optimize")
-            .doing("refresh the statistics")?;
-        let is_busy: bool = connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-            .doing("move the write-ahead log into the file")?;
-        if is_busy {
-            self.services.log(
-                LogLevel::Warn,
-                "another process reads the database, so its last changes are still in the file that ends in `-wal`: copy both",
-            );
+        self.session.as_mut().map_or(Ok(()), |session| session.finalize())
+    }
+
+    fn clear(&mut self, request: &ClearRequest) -> Result<ClearReport> {
+        self.refuse_in_transaction("clear")?;
+        let prefix = self.config.table_prefix.clone();
+        let session = self.session()?;
+        let mut statements = Vec::with_capacity(request.collections.len());
+        for collection in &request.collections {
+            let table = catalog::table_of(session.database(), &prefix, collection)?
+                .ok_or_else(|| Error::no_collection(collection).with_scope(ErrorScope::Write))?;
+            statements.push(Statement::plain(format!("DELETE FROM {}", quote(&table))));
         }
-        Ok(())
+        let removed = session.run("empty the tables", &statements)?;
+        Ok(ClearReport {
+            removed: removed.into_iter().map(Some).collect(),
+        })
     }
 
     fn reader(&mut self) -> Result<Box<dyn Source>> {
@@ -293,36 +274,13 @@ impl Sink for TursoSink {
     }
 }
 
-/// Undoes the open transaction, if there is one.
-fn roll_back(connection: &Connection) -> Result<()> {
-    if connection.is_autocommit() {
-        return Ok(());
-    }
-    connection.execute_batch("ROLLBACK").doing("undo the transaction")
-}
-
-/// Why a file cannot be made there.
-fn check_folder(path: &std::path::Path) -> Option<Finding> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or_else(|| ".".as_ref());
-    let name = folder.display();
-    if !folder.is_dir() {
-        let finding = Finding::blocker(
-            "turso.folder_missing",
-            format!("the folder `{name}` of the database does not exist"),
-        );
-        return Some(finding.with_help("make it, or correct `url`"));
-    }
-    let rights = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    rustix::fs::access(folder, rights).err().map(|_| {
-        Finding::blocker(
-            "turso.read_only",
-            format!("the folder `{name}` of the database may not be written"),
-        )
-        .with_help("change its rights, or correct `url`")
-    })
+fn no_transaction() -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "turso.no_transaction",
+        "no transaction is open",
+    )
+    .with_scope(ErrorScope::Transaction)
 }
 
 /// An error that stops a run, as a finding.

@@ -1,12 +1,10 @@
-//! The source role, and the reading half of the sink: the tables of a file as collections.
+//! The source role, and the reading half of the sink: the tables of a database as collections.
 //!
 //! Each stream has a connection of its own, so that it lives on without the source and several run side by side.
 //! What there is to read is found by `catalog`; streams are in `read`.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
-use rusqlite::Connection;
 use whimbrel_plugin_api::collection::Estimate;
 use whimbrel_plugin_api::record_type::Schema;
 use whimbrel_plugin_api::source::CountRequest;
@@ -17,22 +15,22 @@ use whimbrel_plugin_api::{
 
 use crate::assembly::Reading;
 use crate::catalog::{self, Stored};
-use crate::client::{self, Access};
-use crate::config::TursoConfig;
+use crate::client;
+use crate::config::{Location, TursoConfig};
+use crate::database::{self, Database};
 use crate::encode::Encoder;
-use crate::error::Doing as _;
 use crate::names::{collection_name, quote};
 use crate::read::TableStream;
 use crate::schema;
 use crate::sink::finding;
 use crate::type_mapping::type_mappings;
 
-/// A libSQL file that is read.
+/// A libSQL database that is read.
 pub struct TursoSource {
     config: TursoConfig,
-    path: PathBuf,
+    location: Location,
     services: Services,
-    connection: Option<Connection>,
+    database: Option<Box<dyn Database>>,
     /// What was found by looking at all values of a table, by collection.
     found: HashMap<String, Stored>,
 }
@@ -61,31 +59,27 @@ impl OpenSource for TursoSource {
 }
 
 impl TursoSource {
-    /// A source that opens its file when it is first asked for something.
+    /// A source that opens its database when it is first asked for something.
     pub(crate) fn new(config: TursoConfig, services: Services) -> Result<Self> {
         Ok(Self {
-            path: config.path()?,
+            location: client::locate(&config)?,
             config,
             services,
-            connection: None,
+            database: None,
             found: HashMap::new(),
         })
     }
 
-    fn connect(&self) -> Result<Connection> {
-        if !self.path.exists() {
-            let message = format!("the database file `{}` does not exist", self.path.display());
-            return Err(Error::not_found("turso.file_missing", message).with_help("correct `url`"));
-        }
-        client::open(&self.config, &self.path, Access::Read)
+    fn connect(&self) -> Result<Box<dyn Database>> {
+        client::reader(&self.config, &self.location, &self.services)
     }
 
-    fn connection(&mut self) -> Result<&Connection> {
-        if self.connection.is_none() {
-            self.connection = Some(self.connect()?);
+    fn database(&mut self) -> Result<&dyn Database> {
+        if self.database.is_none() {
+            self.database = Some(self.connect()?);
         }
-        self.connection
-            .as_ref()
+        self.database
+            .as_deref()
             .ok_or_else(|| Error::internal("the connection is gone"))
     }
 
@@ -97,9 +91,9 @@ impl TursoSource {
             return Ok(found.clone());
         }
         let prefix = self.config.table_prefix.clone();
-        let connection = self.connection()?;
-        let stored = match catalog::table_of(connection, &prefix, collection)? {
-            Some(table) => catalog::describe(connection, &table, expected)?,
+        let database = self.database()?;
+        let stored = match catalog::table_of(database, &prefix, collection)? {
+            Some(table) => catalog::describe(database, &table, expected)?,
             None => None,
         };
         let stored = stored.ok_or_else(|| Error::no_collection(collection))?;
@@ -128,8 +122,8 @@ impl TursoSource {
             Some(expected) => expected.select(&request.columns)?,
             None => stored.schema().select(&request.columns)?,
         };
-        // Columns cannot tell what is absent from what is null.
-        schema.presence = false;
+        // Only a rest column that was written so tells what is absent from what is null.
+        schema.presence &= stored.has_absent();
         let reading = Reading::new(&stored, schema, request.predicate.as_ref())?;
         Ok((stored, reading))
     }
@@ -137,10 +131,9 @@ impl TursoSource {
 
 impl Source for TursoSource {
     fn check(&mut self) -> Result<Vec<Finding>> {
-        let outcome = self.connect().and_then(|connection| {
-            connection
-                .query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))
-                .doing("read the database")
+        let outcome = self.connect().and_then(|database| {
+            let sql = "SELECT count(*) FROM sqlite_master";
+            database::count(&*database, "read the database", sql, &[])
         });
         Ok(outcome.err().map(finding).into_iter().collect())
     }
@@ -149,7 +142,7 @@ impl Source for TursoSource {
         self.found.clear();
         let prefix = self.config.table_prefix.clone();
         let mut collections = Vec::new();
-        for (name, table) in catalog::collections(self.connection()?, &prefix)? {
+        for (name, table) in catalog::collections(self.database()?, &prefix)? {
             if !request.wants(&name) {
                 continue;
             }
@@ -158,15 +151,13 @@ impl Source for TursoSource {
             if request.schemas {
                 let stored = self.stored(&name, None)?;
                 collection.schema = stored.schema();
-                let connection = self.connection()?;
-                collection.references = schema::references(connection, &table)?;
+                let database = self.database()?;
+                collection.references = schema::references(database, &table)?;
                 for reference in &mut collection.references {
                     rename(&mut reference.fields, &stored);
                 }
                 let count = format!("SELECT count(*) FROM {}", quote(&table));
-                let record_count = connection
-                    .query_row(&count, [], |row| row.get(0))
-                    .doing("count the records of a table")?;
+                let record_count = database::count(database, "count the records of a table", &count, &[])?;
                 collection.estimate = Estimate {
                     record_count: Some(record_count),
                     size_bytes: None,
@@ -195,14 +186,11 @@ impl Source for TursoSource {
 
     fn count(&mut self, request: &CountRequest) -> Result<Option<u64>> {
         let prefix = self.config.table_prefix.clone();
-        let connection = self.connection()?;
-        let table = catalog::table_of(connection, &prefix, &request.collection)?
+        let database = self.database()?;
+        let table = catalog::table_of(database, &prefix, &request.collection)?
             .ok_or_else(|| Error::no_collection(&request.collection))?;
         let count = format!("SELECT count(*) FROM {}", quote(&table));
-        connection
-            .query_row(&count, [], |row| row.get(0))
-            .doing("count the records of a table")
-            .map(Some)
+        database::count(database, "count the records of a table", &count, &[]).map(Some)
     }
 
     fn lookup(&mut self, request: &ReadRequest, keys: &Batch) -> Result<Box<dyn RecordStream>> {
@@ -223,10 +211,10 @@ impl Source for TursoSource {
                 keys.records.column(index),
             )?);
         }
-        let (connection, services) = (self.connect()?, self.services.clone());
+        let (database, services) = (self.connect()?, self.services.clone());
         let count = keys.record_count();
         Ok(Box::new(TableStream::lookup(
-            connection,
+            database,
             services,
             reading,
             request.batch,
@@ -243,8 +231,8 @@ impl TursoSource {
         for collection in collections {
             let mut resolved = Vec::new();
             for mut reference in std::mem::take(&mut collection.references) {
-                let connection = self.connection()?;
-                let holder = schema::holder_of(connection, &reference.collection)?;
+                let database = self.database()?;
+                let holder = schema::holder_of(database, &reference.collection)?;
                 let Some((table, _)) = holder.filter(|(_, kind)| kind == "table") else {
                     continue;
                 };

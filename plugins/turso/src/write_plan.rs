@@ -18,14 +18,19 @@ pub(crate) struct Target {
     pub(crate) fields: Vec<Remembered>,
     /// Names of the key fields.
     pub(crate) key: Vec<String>,
-    /// Whether the table has a rest column, and every field that is known to be in it.
+    /// Whether the table has a rest column, and every field of which it is known to say something.
     pub(crate) has_rest: bool,
     pub(crate) rest_fields: BTreeSet<String>,
+    /// Whether the rest column marks records that lack fields.
+    pub(crate) has_absent: bool,
+    /// Whether triggers run with every record.
+    pub(crate) has_triggers: bool,
 }
 
 /// How batches of one schema go into one table under one policy.
 pub(crate) struct WritePlan {
-    /// The table, quoted.
+    /// The table, as it is and quoted.
+    pub(crate) table_name: String,
     pub(crate) table: String,
     pub(crate) policy: ConflictPolicy,
     /// Fields with a column of their own: place in the schema, column.
@@ -34,8 +39,12 @@ pub(crate) struct WritePlan {
     pub(crate) rest: Vec<usize>,
     /// Whether the rest column is written.
     pub(crate) has_rest: bool,
-    /// Whether stored records may have members of the rest column that these batches do not have.
+    /// Whether the rest column of stored records may say something of fields that these batches do not have.
     pub(crate) has_partial_rest: bool,
+    /// Whether the rest column marks records that lack fields, and which fields: places in the schema.
+    pub(crate) has_absent: bool,
+    pub(crate) may_be_absent: Vec<usize>,
+    pub(crate) has_triggers: bool,
     /// The key: places in `columns`.
     pub(crate) key: Vec<usize>,
     /// The statement for a record that may be new.
@@ -117,17 +126,28 @@ impl WritePlan {
             }
             _ => {}
         }
-        let is_known_here = |name: &String| {
-            rest.iter()
-                .any(|index: &usize| schema.fields[*index].name == *name)
+        // A table of nothing but the rest column needs a value to insert.
+        let has_rest = target.has_rest && (!rest.is_empty() || columns.is_empty() || target.has_absent);
+        let is_marked = |name: &str| {
+            let mut stored = target.fields.iter();
+            stored.any(|stored| stored.field.name == name && stored.may_be_absent)
         };
-        let has_partial_rest = !rest.is_empty() && !target.rest_fields.iter().all(is_known_here);
+        let marked = schema
+            .fields
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| is_marked(&field.name));
+        let may_be_absent = marked.map(|(index, _)| index).collect();
+        let is_known_here = |name: &String| schema.index_of(name).is_some();
         let mut plan = Self {
+            table_name: target.table.clone(),
             table: quote(&target.table),
             policy,
-            // A table of nothing but the rest column needs a value to insert.
-            has_rest: target.has_rest && (!rest.is_empty() || columns.is_empty()),
-            has_partial_rest,
+            has_rest,
+            has_partial_rest: has_rest && !target.rest_fields.iter().all(is_known_here),
+            has_absent: target.has_absent,
+            may_be_absent,
+            has_triggers: target.has_triggers,
             columns,
             rest,
             key,
@@ -135,7 +155,7 @@ impl WritePlan {
             may_change_nothing: false,
             merges: HashMap::new(),
         };
-        plan.insert = plan.insert_statement();
+        plan.insert = plan.insert_statement(1);
         plan.may_change_nothing = plan.insert.ends_with("DO NOTHING");
         Ok(plan)
     }
@@ -152,14 +172,48 @@ impl WritePlan {
         self.key.iter().map(|place| self.columns[*place].1.as_str())
     }
 
-    /// `OR ABORT`, so that a conflict clause in the table's declaration cannot replace or drop records silently.
-    fn insert_statement(&self) -> String {
+    /// Whether `columns`, as a message of the database lists them, are those of the key.
+    pub(crate) fn is_key(&self, columns: &str) -> bool {
+        let mut named: Vec<&str> = columns.split(", ").collect();
+        let mut key: Vec<String> = self
+            .key_columns()
+            .map(|column| self.named_in_messages(column))
+            .collect();
+        named.sort_unstable();
+        key.sort_unstable();
+        named == key || columns == key.join(", ")
+    }
+
+    /// Whether `columns`, as a message of the database lists them, are columns of this table.
+    pub(crate) fn names_columns(&self, columns: &str) -> bool {
+        let known: Vec<String> = self
+            .stored_columns()
+            .map(|column| self.named_in_messages(column))
+            .collect();
+        columns
+            .split(", ")
+            .all(|column| known.iter().any(|known| known == column))
+    }
+
+    fn named_in_messages(&self, column: &str) -> String {
+        format!("{}.{column}", self.table_name)
+    }
+
+    /// Values of one record in the statement for new ones.
+    pub(crate) fn value_count(&self) -> usize {
+        self.stored_columns().count()
+    }
+
+    /// The statement for `record_count` records that may be new. `OR ABORT`, so that a conflict clause in the table's
+    /// declaration cannot replace or drop records silently.
+    pub(crate) fn insert_statement(&self, record_count: usize) -> String {
         let columns: Vec<String> = self.stored_columns().map(quote).collect();
+        let marks = format!("({})", vec!["?"; columns.len()].join(", "));
         let mut sql = format!(
-            "INSERT OR ABORT INTO {} ({}) VALUES ({})",
+            "INSERT OR ABORT INTO {} ({}) VALUES {}",
             self.table,
             columns.join(", "),
-            vec!["?"; columns.len()].join(", ")
+            vec![marks.as_str(); record_count].join(", ")
         );
         if self.key.is_empty() || matches!(self.policy, ConflictPolicy::Fail | ConflictPolicy::Append) {
             return sql;
@@ -208,6 +262,14 @@ impl WritePlan {
             self.table,
             self.key_condition()
         )
+    }
+
+    /// Whether there is a record with a key, with its rest column if the table has one.
+    pub(crate) fn stored_statement(&self) -> String {
+        if self.has_rest {
+            return self.rest_statement();
+        }
+        format!("SELECT NULL FROM {} WHERE {}", self.table, self.key_condition())
     }
 
     fn key_condition(&self) -> String {

@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+#[path = "acceptance/absent.rs"]
+mod absent;
+#[path = "acceptance/altering.rs"]
+mod altering;
 #[path = "acceptance/documents.rs"]
 mod documents;
 #[path = "acceptance/harness.rs"]
@@ -43,7 +47,7 @@ fn sink_keeps_its_contract() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let targets = Arc::clone(&folder);
     let case = SinkCase::new(move |name| config(&file(targets.path(), name)))
-        .with_bad_config(json!({ "url": "libsql://db.example.org" }))
+        .with_bad_config(json!({ "url": "http://db.example.org" }))
         .with_bad_config(json!({ "url": "" }))
         .with_unreachable(config(&folder.path().join("no_such_folder/app.db")));
     sink::run(plugin(), case).assert();
@@ -91,7 +95,7 @@ fn source_keeps_its_contract() {
         .with(ExpectedCollection::new("log", 57).with_key(Vec::<String>::new()))
         .with(ExpectedCollection::new("loose", 59).with_key(Vec::<String>::new()))
         .with(ExpectedCollection::new("empty", 0))
-        .with_bad_config(json!({ "url": "https://db.example.org" }))
+        .with_bad_config(json!({ "url": "https://db.example.org?authToken=x" }))
         .with_unreachable(config(&folder.path().join("missing.db")))
         .with_unreachable(config(&not_a_database));
     source::run(plugin(), case).assert();

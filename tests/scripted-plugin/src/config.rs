@@ -1,7 +1,8 @@
-//! The config of all three roles, with the script.
+//! The config of all roles, with the script.
 //!
 //! Every key has a default, so a job names only what its test is about.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -15,16 +16,29 @@ pub struct ScriptedConfig {
     pub records: u32,
     /// Names of the source's collections.
     pub collections: Vec<String>,
+    /// Collections of the source whose records refer to those of another one, each by its own key.
+    pub references: BTreeMap<String, String>,
     /// Octets of the text of each record.
     pub text_bytes: u32,
     /// Name of the store in this process that sinks write and readers read; calls are counted per store.
     pub store: String,
     /// A file to which each commit appends what it made durable, one JSON line per record.
     pub committed_path: Option<PathBuf>,
+    /// A file to which the notifier appends what it delivers, one JSON line per notification.
+    pub notified_path: Option<PathBuf>,
+    /// A file to which each call appends one JSON line: the store, the call, and what it is about.
+    pub calls_path: Option<PathBuf>,
+    /// What errors, panics and printed lines say besides; a text as anybody may see it.
+    pub says: Option<String>,
+    /// What they say besides that; a text that nobody may see.
+    #[schemars(extend("writeOnly" = true))]
+    pub secret: Option<String>,
     /// What goes wrong, and when.
     pub misbehave: Vec<Misbehaviour>,
     /// Whether a hanging call hangs on after it was cancelled.
     pub hang_ignores_cancel: bool,
+    /// Milliseconds that a slow call takes.
+    pub slow_ms: u64,
 }
 
 impl Default for ScriptedConfig {
@@ -32,11 +46,17 @@ impl Default for ScriptedConfig {
         Self {
             records: 100,
             collections: vec!["records".to_owned()],
+            references: BTreeMap::new(),
             text_bytes: 10,
             store: "default".to_owned(),
             committed_path: None,
+            notified_path: None,
+            calls_path: None,
+            says: None,
+            secret: None,
             misbehave: Vec::new(),
             hang_ignores_cancel: false,
+            slow_ms: 100,
         }
     }
 }
@@ -87,10 +107,12 @@ pub enum Call {
     Abort,
     AddConstraints,
     Finalize,
+    Clear,
     Reader,
     Plan,
     Apply,
     Rule,
+    Send,
 }
 
 /// A way to go wrong.
@@ -105,6 +127,8 @@ pub enum How {
     TransientError,
     /// Does not return.
     Hang,
+    /// Takes its time and goes on.
+    Slow,
     /// Ends the process with status 0.
     #[serde(rename = "exit0")]
     Exit0,
@@ -154,6 +178,28 @@ pub enum How {
     LostCommit,
     /// `apply`: an output for a collection that is not in the plan.
     UnplannedOutput,
+    /// `check` of the notifier: sends something.
+    SendInCheck,
+    /// `send`: answers that it is delivered, and delivers nothing.
+    LoseNotification,
+    /// `send`: delivers when the notifier is closed.
+    DeliverAtClose,
+    /// `send`: delivers a repetition, too.
+    ForgetKeys,
+    /// `send`: panics if the title is empty.
+    PanicOnEmpty,
+    /// `send`: delivers each line of the body as a notification.
+    SplitLines,
+    /// `send`: delivers the first letters of the body only.
+    CutText,
+    /// `send`: delivers everything as good to know.
+    WrongSeverity,
+    /// `send`: delivers no facts.
+    LoseFacts,
+    /// `send`: a NUL in the body is an internal error of scope session.
+    RefuseForGood,
+    /// `send`: an outage of the service is overcome in secret.
+    SendInOutage,
 }
 
 #[cfg(test)]

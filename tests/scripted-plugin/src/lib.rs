@@ -1,9 +1,10 @@
-//! A plugin that does what a script in its config says, for tests of the host: source, sink and transform.
+//! A plugin that does what a script in its config says, for tests of the host, in every role.
 //!
 //! Without a script it keeps the contract whole, and the acceptance suites say so. With one, it panics, fails, hangs, lies
 //! or takes the process down at the named occurrence of the named call. Its records live in memory.
 
 pub mod config;
+mod notifier;
 mod script;
 mod sink;
 mod source;
@@ -11,6 +12,7 @@ mod store;
 mod transform;
 
 pub use config::{Call, How, Misbehaviour, ScriptedConfig};
+pub use notifier::{ScriptedNotifier, notified, set_outage};
 pub use sink::ScriptedSink;
 pub use source::ScriptedSource;
 pub use transform::ScriptedTransform;
@@ -26,6 +28,7 @@ whimbrel_plugin_api::export_plugin!(
     source: ScriptedSource,
     sink: ScriptedSink,
     transform: ScriptedTransform,
+    notifier: ScriptedNotifier,
 );
 
 /// Ends the process that loads a library of the wrong version, before anything of it can be checked.

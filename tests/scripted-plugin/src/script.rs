@@ -4,9 +4,11 @@
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use whimbrel_plugin_api::{Error, ErrorKind, ErrorScope, Result, Services};
 
 use crate::config::{Call, How, ScriptedConfig};
@@ -31,13 +33,23 @@ impl Script {
 
     /// Notes one call and does what is due; what is left to the caller is returned.
     pub(crate) fn play(&self, call: Call) -> Result<Option<How>> {
+        self.play_about(call, Value::Null)
+    }
+
+    /// As [`Script::play`], with what the call is about.
+    pub(crate) fn play_about(&self, call: Call, about: Value) -> Result<Option<How>> {
         self.services.check_cancelled()?;
-        self.act(call)
+        self.act_about(call, &about)
     }
 
     /// As [`Script::play`], also after the call was cancelled.
     pub(crate) fn act(&self, call: Call) -> Result<Option<How>> {
+        self.act_about(call, &Value::Null)
+    }
+
+    fn act_about(&self, call: Call, about: &Value) -> Result<Option<How>> {
         let number = self.count(call);
+        self.tell(call, about)?;
         let due = self.config.misbehave.iter().find(|one| {
             one.call == call && number >= one.at && (one.times == 0 || number - one.at < one.times)
         });
@@ -45,34 +57,67 @@ impl Script {
             return Ok(None);
         };
         match how {
-            How::Panic => panic!("scripted panic in call {number}"),
+            How::Panic => panic!("scripted panic in call {number}{}", self.words()),
             How::Error => Err(Error::new(
                 ErrorKind::Internal,
                 "scripted.error",
-                "the script says so",
+                format!("the script says so{}", self.words()),
             )),
             How::TransientError => Err(Error::new(
                 ErrorKind::Unavailable,
                 "scripted.unavailable",
-                "the script says that the system cannot be reached",
+                format!(
+                    "the script says that the system cannot be reached{}",
+                    self.words()
+                ),
             )
             .with_scope(ErrorScope::Transaction)
             .with_retry_after_ms(1)),
             How::Hang => self.hang().map(|()| None),
+            How::Slow => {
+                let time = Duration::from_millis(self.config.slow_ms);
+                if self.services.cancel_token().wait(time) {
+                    return Err(Error::cancelled());
+                }
+                Ok(None)
+            }
             How::Exit0 => std::process::exit(0),
             How::Segfault => segfault(),
             How::StackOverflow => Err(Error::internal(format!("{} calls", overflow(0)))),
             How::Abort => std::process::abort(),
             How::PrintStdout => {
-                print(std::io::stdout());
+                print(std::io::stdout(), &self.words());
                 Ok(None)
             }
             How::PrintStderr => {
-                print(std::io::stderr());
+                print(std::io::stderr(), &self.words());
                 Ok(None)
             }
             other => Ok(Some(other)),
         }
+    }
+
+    /// What the config wants said, after a colon.
+    fn words(&self) -> String {
+        let words = [&self.config.says, &self.config.secret];
+        words
+            .into_iter()
+            .flatten()
+            .map(|text| format!(": {text}"))
+            .collect()
+    }
+
+    /// Appends the call to the file of calls, in one write, so that lines of several threads stay whole.
+    fn tell(&self, call: Call, about: &Value) -> Result<()> {
+        let Some(path) = &self.config.calls_path else {
+            return Ok(());
+        };
+        let line = json!({ "store": self.config.store, "call": call, "about": about });
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()))
+            .map_err(|error| {
+                Error::config("scripted.calls_path", "`calls_path` cannot be written").with_cause(&error)
+            })
     }
 
     fn count(&self, call: Call) -> u64 {
@@ -96,9 +141,10 @@ impl Script {
     }
 }
 
-fn print(mut to: impl std::io::Write) {
-    let lines =
-        "scripted plugin prints\n{\"event\":\"run_finished\",\"outcome\":\"succeeded\"}\n\x1b[2Jno line end";
+fn print(mut to: impl std::io::Write, words: &str) {
+    let lines = format!(
+        "scripted plugin prints{words}\n{{\"event\":\"run_finished\",\"outcome\":\"succeeded\"}}\n\x1b[2Jno line end"
+    );
     // Whether it arrives is what the test wants to know.
     drop(to.write_all(lines.as_bytes()).and_then(|()| to.flush()));
 }

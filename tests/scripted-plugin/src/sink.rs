@@ -2,11 +2,12 @@
 //!
 //! Neighbour: `store`, which holds the records.
 
+use serde_json::json;
 use whimbrel_plugin_api::acceptance::records::records;
 use whimbrel_plugin_api::acceptance::values::edge_cases;
 use whimbrel_plugin_api::sink::{
-    AlterRequest, Checkpoint, Committed, LaneId, LaneState, PrepareReport, PrepareRequest,
-    PreparedCollection, PreparedField,
+    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneId, LaneState, PrepareReport,
+    PrepareRequest, PreparedCollection, PreparedField,
 };
 use whimbrel_plugin_api::{
     Atomicity, Batch, Collection, ConflictPolicy, Error, ErrorKind, ErrorScope, Finding, OpenSink, Receipt,
@@ -108,7 +109,8 @@ impl Sink for ScriptedSink {
     }
 
     fn prepare(&mut self, request: &PrepareRequest) -> Result<PrepareReport> {
-        self.script.play(Call::Prepare)?;
+        let about = json!({ "dry": request.dry });
+        self.script.play_about(Call::Prepare, about)?;
         let store = self.store();
         let report = |collection| prepared(collection, store::prepare(store, collection, request.dry));
         Ok(PrepareReport {
@@ -138,7 +140,8 @@ impl Sink for ScriptedSink {
     }
 
     fn write(&mut self, collection: &str, batch: &Batch, policy: ConflictPolicy) -> Result<Receipt> {
-        let due = self.script.play(Call::Write)?;
+        let about = json!({ "collection": collection, "record_count": batch.record_count() });
+        let due = self.script.play_about(Call::Write, about)?;
         let mut records = records(batch);
         if due == Some(How::ErrorHalfWay) {
             records.truncate(records.len() / 2);
@@ -170,7 +173,8 @@ impl Sink for ScriptedSink {
     }
 
     fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
-        let due = self.script.play(Call::Commit)?;
+        let about = json!({ "record_count": checkpoint.record_count, "done": checkpoint.done });
+        let due = self.script.play_about(Call::Commit, about)?;
         let transaction = self
             .open
             .take()
@@ -208,6 +212,18 @@ impl Sink for ScriptedSink {
 
     fn finalize(&mut self) -> Result<()> {
         self.script.play(Call::Finalize).map(drop)
+    }
+
+    fn clear(&mut self, request: &ClearRequest) -> Result<ClearReport> {
+        let about = json!({ "collections": request.collections });
+        self.script.play_about(Call::Clear, about)?;
+        let removed = request
+            .collections
+            .iter()
+            .map(|name| Some(store::clear(self.store(), name)));
+        Ok(ClearReport {
+            removed: removed.collect(),
+        })
     }
 
     fn reader(&mut self) -> Result<Box<dyn Source>> {

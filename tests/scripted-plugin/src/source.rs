@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use whimbrel_plugin_api::acceptance::records::{Record, Value, batch, records};
-use whimbrel_plugin_api::collection::Collection;
+use whimbrel_plugin_api::collection::{Collection, Reference};
 use whimbrel_plugin_api::partition::PartitionsRequest;
 use whimbrel_plugin_api::source::{AcknowledgeRequest, CountRequest, Predicate};
 use whimbrel_plugin_api::{
@@ -61,7 +61,14 @@ impl ScriptedSource {
             Field::new("name", RecordType::Text),
             Field::new("score", RecordType::FLOAT64),
         ];
-        let collection = Collection::new(name, Schema::new(fields)).with_key(["id"]);
+        let mut collection = Collection::new(name, Schema::new(fields)).with_key(["id"]);
+        if let Some(parent) = self.script.config.references.get(name) {
+            collection.references.push(Reference {
+                fields: vec!["id".to_owned()],
+                collection: parent.clone(),
+                to_fields: Vec::new(),
+            });
+        }
         collection.with_record_count(self.script.config.records.into())
     }
 }
@@ -156,7 +163,8 @@ impl Source for ScriptedSource {
     }
 
     fn read(&mut self, request: &ReadRequest) -> Result<Box<dyn RecordStream>> {
-        self.script.play(Call::Read)?;
+        let about = serde_json::json!({ "collection": request.collection, "limit": request.limit });
+        self.script.play_about(Call::Read, about)?;
         let (collection, mut records) = self.find(&request.collection)?;
         if let Some(predicate) = &request.predicate {
             let Predicate::KeyRange { from, to } = predicate else {

@@ -1,10 +1,12 @@
 //! What sinks of this process have committed, by the name of the store, and the transactions on it.
 //!
-//! A transaction works on a copy and replaces what it changed when it commits, guarded by the lane's epoch and number.
+//! A transaction works on a copy; when it commits, the records that it touched go to their places, guarded by the lane's
+//! epoch and number. Transactions of several lanes may be open at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use whimbrel_plugin_api::acceptance::records::{Record, Value};
@@ -12,6 +14,9 @@ use whimbrel_plugin_api::sink::{Checkpoint, Committed, LaneId, LaneState};
 use whimbrel_plugin_api::{Collection, ConflictPolicy, Error, Receipt, RejectedRecord, Result, Schema};
 
 static STORES: Mutex<BTreeMap<String, Store>> = Mutex::new(BTreeMap::new());
+
+/// Tells records apart that have no key.
+static RECORD_NUMBER: AtomicI64 = AtomicI64::new(0);
 
 #[derive(Default)]
 struct Store {
@@ -92,6 +97,15 @@ pub(crate) fn alter(store: &str, name: &str, schema: &Schema) -> Result<Collecti
     Ok(stored.collection.clone())
 }
 
+/// Removes all records of a collection; returns how many there were, 0 also if it is not there.
+pub(crate) fn clear(store: &str, name: &str) -> u64 {
+    let mut stores = stores();
+    let stored = stores
+        .get_mut(store)
+        .and_then(|store| store.collections.get_mut(name));
+    stored.map_or(0, |stored| std::mem::take(&mut stored.records).len() as u64)
+}
+
 /// Raises the epoch of each lane.
 pub(crate) fn take_over(store: &str, lanes: &[LaneId]) -> Vec<LaneState> {
     let mut stores = stores();
@@ -110,6 +124,7 @@ pub(crate) fn take_over(store: &str, lanes: &[LaneId]) -> Vec<LaneState> {
 pub(crate) struct Transaction {
     store: String,
     changed: BTreeMap<String, Stored>,
+    touched: BTreeMap<String, BTreeSet<Vec<Value>>>,
     written: Vec<(String, Record)>,
 }
 
@@ -118,6 +133,7 @@ impl Transaction {
         Self {
             store: store.to_owned(),
             changed: BTreeMap::new(),
+            touched: BTreeMap::new(),
             written: Vec::new(),
         }
     }
@@ -143,10 +159,12 @@ impl Transaction {
             .changed
             .get_mut(name)
             .ok_or_else(|| Error::internal("the collection was just put there"))?;
+        let touched = self.touched.entry(name.to_owned()).or_default();
         let mut receipt = Receipt::default();
         for (row, record) in records.into_iter().enumerate() {
             match taken(stored, record, policy) {
-                Taken::As(record) => {
+                Taken::As(key, record) => {
+                    touched.insert(key);
                     receipt.accepted += 1;
                     self.written.push((name.to_owned(), record));
                 }
@@ -167,9 +185,9 @@ impl Transaction {
     }
 
     /// Makes it durable if the lane is still held; also as lines in `path`.
-    pub(crate) fn commit(self, checkpoint: &Checkpoint, path: Option<&Path>) -> Result<Committed> {
+    pub(crate) fn commit(mut self, checkpoint: &Checkpoint, path: Option<&Path>) -> Result<Committed> {
         let mut stores = stores();
-        let store = stores.entry(self.store).or_default();
+        let store = stores.entry(std::mem::take(&mut self.store)).or_default();
         let Some(lane) = store.lanes.get_mut(&checkpoint.lane) else {
             return Ok(Committed::Fenced);
         };
@@ -184,13 +202,23 @@ impl Transaction {
         lane.cursor = checkpoint.cursor.clone();
         lane.done = checkpoint.done;
         lane.record_count += checkpoint.record_count;
-        store.collections.extend(self.changed);
+        for (name, mut changed) in self.changed {
+            let touched = self.touched.remove(&name).unwrap_or_default();
+            let Some(stored) = store.collections.get_mut(&name) else {
+                continue;
+            };
+            for key in touched {
+                if let Some(record) = changed.records.remove(&key) {
+                    stored.records.insert(key, record);
+                }
+            }
+        }
         Ok(Committed::Committed { seq })
     }
 }
 
 enum Taken {
-    As(Record),
+    As(Vec<Value>, Record),
     Skipped,
     Refused,
 }
@@ -199,7 +227,8 @@ fn taken(stored: &mut Stored, record: Record, policy: ConflictPolicy) -> Taken {
     let fields = &stored.collection.key;
     let key: Vec<Value> = if fields.is_empty() || policy == ConflictPolicy::Append {
         let key = fields.iter().map(|field| record[field].clone());
-        key.chain([Value::Int(stored.records.len() as i64)]).collect()
+        key.chain([Value::Int(RECORD_NUMBER.fetch_add(1, Ordering::Relaxed))])
+            .collect()
     } else {
         fields.iter().map(|field| record[field].clone()).collect()
     };
@@ -220,8 +249,8 @@ fn taken(stored: &mut Stored, record: Record, policy: ConflictPolicy) -> Taken {
             _ => record,
         },
     };
-    stored.records.insert(key, record.clone());
-    Taken::As(record)
+    stored.records.insert(key.clone(), record.clone());
+    Taken::As(key, record)
 }
 
 /// One line per record, all of a commit in one write.

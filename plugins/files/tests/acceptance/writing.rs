@@ -454,3 +454,66 @@ fn key_references_and_counts_are_told_to_the_reader() {
         ]
     );
 }
+
+#[test]
+fn records_fit_a_file_that_requires_more_or_has_more_fields_than_they() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = json!({ "path": folder.path() });
+    let mut wide = things("a");
+    wide.schema.fields.push(Field::new("more", RecordType::Text));
+    wide.schema.presence = true;
+    let mut narrow = things("a").schema;
+    narrow.fields[0].nullable = true;
+    narrow.presence = true;
+    let record = |id: Value, text: Value| Record::from([("id".to_owned(), id), ("text".to_owned(), text)]);
+    let batch = batch_of(
+        &narrow,
+        &[
+            record(Value::Int(1), Value::Absent),
+            record(Value::Null, Value::text("no id")),
+            record(Value::Absent, Value::text("no id")),
+            record(Value::Int(2), Value::Null),
+        ],
+    );
+    let mut sink = open_sink(&config).unwrap();
+    prepare(&mut sink, &[wide]);
+    begin(&mut sink);
+    let receipt = sink.write("a", &batch, ConflictPolicy::Append).unwrap();
+    let rejected: Vec<_> = receipt
+        .rejected
+        .iter()
+        .map(|rejected| (rejected.row, rejected.code.as_str()))
+        .collect();
+    assert_eq!(
+        rejected,
+        [(Some(1), "files.no_value"), (Some(2), "files.no_value")]
+    );
+    let mut other = narrow.clone();
+    other.fields[1].record_type = RecordType::Json;
+    let error = sink
+        .write("a", &batch_of(&other, &[]), ConflictPolicy::Append)
+        .unwrap_err();
+    assert!(error.message.contains("another schema"), "{}", error.message);
+    commit(&mut sink);
+    sink.finalize().unwrap();
+    let found = read(&mut source(folder.path()), "a").unwrap();
+    assert!(found.rejected.is_empty());
+    let found: Vec<_> = found
+        .records()
+        .into_iter()
+        .map(|record| {
+            (
+                record["id"].clone(),
+                record["text"].clone(),
+                record["more"].clone(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (Value::Int(1), Value::Absent, Value::Absent),
+            (Value::Int(2), Value::Null, Value::Absent)
+        ]
+    );
+}

@@ -1,13 +1,10 @@
 //! What becomes of records: policies, rejected records, transactions, and other users of the file.
 //! A commit is whole, and nothing else stays.
 
-use std::sync::Arc;
-
 use whimbrel_plugin_api::acceptance::{Record, Value};
-use whimbrel_plugin_api::arrow_array::{BinaryArray, RecordBatch};
 use whimbrel_plugin_api::record_type::{Field, RecordType, Schema};
 use whimbrel_plugin_api::sink::{Checkpoint, Committed, LaneId};
-use whimbrel_plugin_api::{Batch, Collection, ConflictPolicy, ErrorKind, ErrorScope, Sink as _, Source as _};
+use whimbrel_plugin_api::{Collection, ConflictPolicy, ErrorKind, ErrorScope, Sink as _, Source as _};
 
 use crate::harness::{File, batch_of, prepared, record, rejected, sorted, todo, todos, write};
 
@@ -246,7 +243,7 @@ fn merging_changes_only_the_fields_that_a_record_has() {
     let wanted = [
         row(1, Value::Null, text("new"), text("b")),
         row(2, text("c"), Value::Null, text("x")),
-        row(3, text("third"), Value::Null, Value::Null),
+        row(3, text("third"), Value::Absent, Value::Absent),
     ];
     assert_eq!(sorted(file.read("t")), sorted(wanted.to_vec()));
 }
@@ -290,38 +287,6 @@ fn fields_of_the_rest_column_that_a_job_does_not_know_stay() {
             assert_eq!(stored, record(wanted), "{policy:?} {narrow:?}");
         }
     }
-}
-
-#[test]
-fn absent_becomes_null_as_declared_and_is_refused_where_null_is() {
-    let file = File::new();
-    let report = file.prepare(&[with_presence()]);
-    for (field, prepared) in with_presence()
-        .schema
-        .fields
-        .iter()
-        .zip(&report.collections[0].fields)
-    {
-        let lost = prepared.losses == [whimbrel_plugin_api::Loss::AbsentToNull];
-        assert_eq!(lost, field.nullable, "{prepared:?}");
-    }
-    // A required field that is masked out.
-    let mut required = todos();
-    required.schema.presence = true;
-    let whole = batch_of(&required, &[todo(1, "masked")]);
-    let mut columns = whole.records.columns().to_vec();
-    columns[3] = Arc::new(BinaryArray::from(vec![&[0b101_u8][..]]));
-    let masked = Batch::new(
-        whole.schema.clone(),
-        RecordBatch::try_new(whole.records.schema(), columns).unwrap(),
-    )
-    .unwrap();
-    let file = File::new();
-    let mut sink = file.sink();
-    prepared(&mut sink, &required);
-    sink.begin(&LaneId::default()).unwrap();
-    let receipt = sink.write("todos", &masked, ConflictPolicy::Overwrite).unwrap();
-    assert_eq!(rejected(&receipt), [(0, "turso.absent_in_required")]);
 }
 
 #[test]

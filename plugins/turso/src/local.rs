@@ -1,0 +1,209 @@
+//! A database file: what it is asked over one connection, and the session that writes it.
+//!
+//! `begin` is `BEGIN IMMEDIATE`, `commit` is `COMMIT`, and everything between is gone if neither `commit` nor the process
+//! gets that far. How records are put into tables is in `write`; connections are made by `client`.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, Row, params_from_iter};
+use whimbrel_plugin_api::sink::Committed;
+use whimbrel_plugin_api::{Batch, Error, ErrorScope, Finding, LogLevel, Receipt, Result, Services};
+
+use crate::database::{Cells, Database, EachRow, Statement};
+use crate::error::Doing as _;
+use crate::prepare::Plan;
+use crate::session::{MakePlan, Session};
+use crate::write_plan::WritePlan;
+
+impl Database for Connection {
+    fn query_each(
+        &self,
+        doing: &str,
+        sql: &str,
+        values: &[Vec<Value>],
+        each: &mut EachRow<'_>,
+    ) -> Result<()> {
+        let mut statement = self.prepare_cached(sql).doing(doing)?;
+        for (number, values) in values.iter().enumerate() {
+            let mut rows = statement.query(params_from_iter(values)).doing(doing)?;
+            while let Some(row) = rows.next().doing(doing)? {
+                if let ControlFlow::Break(()) = each(number, row)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Cells for Row<'_> {
+    fn cell(&self, column: usize) -> Result<ValueRef<'_>> {
+        self.get_ref(column).doing("read a row")
+    }
+}
+
+/// The session that writes a file.
+pub(crate) struct LocalSession {
+    connection: Connection,
+    services: Services,
+}
+
+impl LocalSession {
+    pub(crate) fn new(connection: Connection, services: Services) -> Self {
+        Self { connection, services }
+    }
+}
+
+impl Session for LocalSession {
+    fn database(&self) -> &dyn Database {
+        &self.connection
+    }
+
+    /// Plans with the lock held, since the file may have changed meanwhile.
+    fn apply(&mut self, make: &MakePlan<'_>) -> Result<Plan> {
+        begin(&self.connection)?;
+        let outcome = make(&self.connection).and_then(|plan| {
+            if !plan.is_blocked() {
+                execute(&self.connection, "make a table", &plan.statements())?;
+                self.connection.execute_batch("COMMIT").doing("commit")?;
+            }
+            Ok(plan)
+        });
+        roll_back(&self.connection)?;
+        outcome
+    }
+
+    fn run(&mut self, doing: &str, statements: &[Statement]) -> Result<Vec<u64>> {
+        begin(&self.connection)?;
+        let outcome = execute(&self.connection, doing, statements).and_then(|changed| {
+            self.connection.execute_batch("COMMIT").doing("commit")?;
+            Ok(changed)
+        });
+        roll_back(&self.connection)?;
+        outcome
+    }
+
+    fn is_open(&self) -> bool {
+        !self.connection.is_autocommit()
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        begin(&self.connection).map_err(|error| error.with_scope(ErrorScope::Transaction))
+    }
+
+    fn write(&mut self, plan: &mut WritePlan, batch: &Batch) -> Result<Receipt> {
+        plan.write(&self.connection, &self.services, batch)
+            .map_err(|error| {
+                // Part of the batch may stand already, so the transaction goes as a whole.
+                let undone = roll_back(&self.connection);
+                error.with_scope(if undone.is_ok() {
+                    ErrorScope::Transaction
+                } else {
+                    ErrorScope::Session
+                })
+            })
+    }
+
+    fn commit(&mut self, seq: u64) -> Result<Committed> {
+        match self.connection.execute_batch("COMMIT").doing("commit") {
+            Ok(()) => Ok(Committed::Committed { seq }),
+            Err(error) => {
+                roll_back(&self.connection)?;
+                if error.code == "turso.io" {
+                    // Frames may have reached the disk before the failure: only the file itself can say.
+                    return Ok(Committed::Unknown);
+                }
+                Err(error.with_scope(ErrorScope::Transaction))
+            }
+        }
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        roll_back(&self.connection)
+    }
+
+    fn finalize(&mut self) -> Result<()> {
+        self.connection
+            .execute_batch("PRAGMA optimize")
+            .doing("refresh the statistics")?;
+        let is_busy: bool = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .doing("move the write-ahead log into the file")?;
+        if is_busy {
+            self.services.log(
+                LogLevel::Warn,
+                "another process reads the database, so its last changes are still in the file that ends in `-wal`: copy both",
+            );
+        }
+        Ok(())
+    }
+}
+
+fn begin(connection: &Connection) -> Result<()> {
+    connection
+        .execute_batch("BEGIN IMMEDIATE")
+        .doing("begin a transaction")
+}
+
+fn execute(connection: &Connection, doing: &str, statements: &[Statement]) -> Result<Vec<u64>> {
+    let mut changed = Vec::with_capacity(statements.len());
+    for Statement { sql, values } in statements {
+        let mut statement = connection.prepare_cached(sql).doing(doing)?;
+        changed.push(statement.execute(params_from_iter(values)).doing(doing)? as u64);
+    }
+    Ok(changed)
+}
+
+/// Undoes the open transaction, if there is one.
+fn roll_back(connection: &Connection) -> Result<()> {
+    if connection.is_autocommit() {
+        return Ok(());
+    }
+    connection.execute_batch("ROLLBACK").doing("undo the transaction")
+}
+
+/// What is in the way of writing the file: nothing is changed, but the lock is taken for a moment.
+pub(crate) fn check_writable(connection: &Connection) -> Result<()> {
+    connection
+        .query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))
+        .doing("read the database")?;
+    connection
+        .execute_batch("BEGIN IMMEDIATE; ROLLBACK")
+        .doing("lock the database")
+}
+
+/// Why a file cannot be made there.
+pub(crate) fn check_folder(path: &Path) -> Option<Finding> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| ".".as_ref());
+    let name = folder.display();
+    if !folder.is_dir() {
+        let finding = Finding::blocker(
+            "turso.folder_missing",
+            format!("the folder `{name}` of the database does not exist"),
+        );
+        return Some(finding.with_help("make it, or correct `url`"));
+    }
+    let rights = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(folder, rights).err().map(|_| {
+        Finding::blocker(
+            "turso.read_only",
+            format!("the folder `{name}` of the database may not be written"),
+        )
+        .with_help("change its rights, or correct `url`")
+    })
+}
+
+/// The database file for reading; it must exist.
+pub(crate) fn missing_file(path: &Path) -> Option<Error> {
+    if path.exists() {
+        return None;
+    }
+    let message = format!("the database file `{}` does not exist", path.display());
+    Some(Error::not_found("turso.file_missing", message).with_help("correct `url`"))
+}

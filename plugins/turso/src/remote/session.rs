@@ -1,0 +1,345 @@
+//! The session that writes to a server.
+//!
+//! A transaction is open on the server from its first batch to its commit, which the host is asked to make soon. How it
+//! survives being taken away is told in `transaction`; how an unknown outcome becomes a known one, in `guard`.
+
+use std::time::Duration;
+
+use whimbrel_plugin_api::sink::Committed;
+use whimbrel_plugin_api::{Batch, Error, ErrorScope, LogLevel, Receipt, Result, Services};
+
+use super::database::RemoteDatabase;
+use super::fault::{Failure, sql_error};
+use super::guard::Guard;
+use super::hrana::{Condition, Step, statement};
+use super::http::Http;
+use super::merge;
+use super::pieces::Writing;
+use super::retry::Attempts;
+use super::stream::Stream;
+use super::transaction::{Setback, Transaction, lost, plain};
+use crate::config::{Server, TursoConfig};
+use crate::database::{Database, Statement, integer};
+use crate::prepare::Plan;
+use crate::record_values::{KeyNames, Values};
+use crate::session::{MakePlan, Session};
+use crate::write_plan::WritePlan;
+
+/// How long the outcome of a commit is asked for: longer than another writer may keep the server busy.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(15);
+/// How often a plan is made again because the tables were changed between looking and making.
+const PLANS_MAX: u32 = 3;
+
+/// The session.
+pub(crate) struct RemoteSession {
+    http: Http,
+    database: RemoteDatabase,
+    /// How long other writers are waited for.
+    patience: Duration,
+    /// The row on the server, once it was made.
+    guard: Option<Guard>,
+    committed_number: i64,
+    open: Option<Transaction>,
+}
+
+impl RemoteSession {
+    /// A session. Nothing is sent yet.
+    pub(crate) fn open(config: &TursoConfig, server: &Server, services: &Services) -> Result<Self> {
+        let http = Http::new(config, server, services)?;
+        Ok(Self {
+            database: RemoteDatabase::over(http.clone()),
+            http,
+            patience: Duration::from_millis(config.busy_timeout_ms.into()),
+            guard: None,
+            committed_number: 0,
+            open: None,
+        })
+    }
+
+    /// The row on the server, made on first use.
+    fn guard(&mut self) -> Result<Guard> {
+        if let Some(guard) = &self.guard {
+            return Ok(guard.clone());
+        }
+        let guard = Guard::new();
+        // Again makes the same row.
+        self.run("make the table `_whimbrel_guard`", &guard.make())?;
+        self.guard = Some(guard.clone());
+        Ok(guard)
+    }
+
+    /// Statements as one transaction, in one request.
+    fn transact(&self, doing: &str, statements: &[Statement]) -> Result<Vec<u64>, Failure> {
+        let mut all = vec![plain("PRAGMA foreign_keys = OFF"), plain("BEGIN IMMEDIATE")];
+        all.extend(statements.iter().map(|Statement { sql, values }| {
+            statement(
+                &sql.clone().into_bytes().into(),
+                values.iter().map(Into::into),
+                false,
+            )
+        }));
+        all.push(plain("COMMIT"));
+        let commit = all.len() - 1;
+        let mut steps: Vec<Step> = all
+            .into_iter()
+            .enumerate()
+            .map(|(number, statement)| Step {
+                condition: number.checked_sub(1).map(Condition::ok),
+                statement,
+            })
+            .collect();
+        steps.push(Step {
+            condition: Some(Condition::not_ok(commit).and(Condition::in_transaction())),
+            statement: plain("ROLLBACK"),
+        });
+        let answer = Stream::new(&self.http).last_batch(steps)?;
+        if let Some(error) = (0..=commit).find_map(|step| answer.error(step)) {
+            return Err(Failure::before(sql_error(error, doing)));
+        }
+        let changed: Option<Vec<u64>> = (2..commit).map(|step| answer.changed(step)).collect();
+        match (changed, answer.changed(commit)) {
+            (Some(changed), Some(_)) => Ok(changed),
+            _ => Err(Failure::before(Error::internal(
+                "the server left a statement out",
+            ))),
+        }
+    }
+
+    /// One try after the other, until the transaction stands where `step` leaves it.
+    fn persist<T>(
+        &mut self,
+        mut step: impl FnMut(&mut Transaction, &Http, &Guard) -> Result<T, Setback>,
+    ) -> Result<T> {
+        let guard = self.guard()?;
+        let Some(mut transaction) = self.open.take() else {
+            return Err(lost_for_good(Error::internal("no transaction is open")));
+        };
+        let mut attempts = Attempts::new(self.patience);
+        loop {
+            let error = match step(&mut transaction, &self.http, &guard) {
+                Ok(done) => {
+                    self.open = Some(transaction);
+                    return Ok(done);
+                }
+                Err(Setback::Fatal(error)) => error,
+                Err(Setback::Lost(error)) => {
+                    transaction.drop_stream();
+                    match (
+                        transaction.can_repeat(),
+                        attempts.pause(self.http.services(), error.clone()),
+                    ) {
+                        (true, Ok(())) => {
+                            self.say_again(&error);
+                            continue;
+                        }
+                        (true, Err(error)) => error,
+                        (false, _) => error,
+                    }
+                }
+            };
+            transaction.abort();
+            return Err(lost_for_good(error));
+        }
+    }
+
+    fn say_again(&self, error: &Error) {
+        let message = format!(
+            "the transaction is written once more: {} ({})",
+            error.message, error.code
+        );
+        self.http.services().log(LogLevel::Warn, message);
+    }
+
+    /// Whether transaction `number` was committed after all; `None` if the server does not say.
+    fn resolve(&mut self, guard: &Guard, number: i64) -> Option<bool> {
+        let mut attempts = Attempts::new(RESOLVE_PATIENCE);
+        loop {
+            let steps = vec![
+                Step {
+                    condition: None,
+                    statement: plain("BEGIN IMMEDIATE"),
+                },
+                guard.raise(Condition::ok(0)),
+                guard.ask(Condition::ok(1)),
+                Step {
+                    condition: Some(Condition::ok(2)),
+                    statement: plain("COMMIT"),
+                },
+            ];
+            let error = match Stream::new(&self.http).last_batch(steps) {
+                Ok(answer) => match (answer.changed(3), (0..4).find_map(|step| answer.error(step))) {
+                    (_, Some(error)) => sql_error(error, "ask for the outcome of a commit"),
+                    (None, None) => return None,
+                    (Some(_), None) => {
+                        let row = answer.steps.results.get(&2)?.rows.first()?;
+                        let (fence, committed) = (integer(row, 0).ok()?, integer(row, 1).ok()?);
+                        self.guard.as_mut()?.fence = fence;
+                        return Some(committed == number);
+                    }
+                },
+                Err(failure) => failure.error,
+            };
+            if attempts.pause(self.http.services(), error).is_err() {
+                return None;
+            }
+        }
+    }
+
+    /// One try to commit.
+    fn try_commit(&mut self, transaction: &mut Transaction) -> Result<Outcome, Setback> {
+        let guard = self.guard().map_err(Setback::of)?;
+        transaction.catch_up(&self.http, &guard)?;
+        match transaction.send_commit(&guard) {
+            Ok(answer) => match (answer.changed(1), answer.error(1)) {
+                (Some(_), _) => Ok(Outcome::Committed),
+                (None, Some(error)) => Err(Setback::of(sql_error(error, "commit"))),
+                (None, None) => Err(lost()),
+            },
+            Err(failure) if failure.may_be_done => match self.resolve(&guard, transaction.number) {
+                Some(true) => Ok(Outcome::Committed),
+                Some(false) => Err(Setback::Lost(failure.error)),
+                None => Ok(Outcome::Unknown),
+            },
+            Err(failure) => Err(Setback::of(failure.error)),
+        }
+    }
+}
+
+enum Outcome {
+    Committed,
+    Unknown,
+}
+
+impl Session for RemoteSession {
+    fn database(&self) -> &dyn Database {
+        &self.database
+    }
+
+    fn apply(&mut self, make: &MakePlan<'_>) -> Result<Plan> {
+        let mut plans = 1;
+        let mut attempts = Attempts::new(self.patience);
+        loop {
+            let plan = make(&self.database)?;
+            let statements = plan.statements();
+            if plan.is_blocked() || statements.is_empty() {
+                return Ok(plan);
+            }
+            match self.transact("make a table", &statements) {
+                Ok(_) => return Ok(plan),
+                Err(failure) if failure.error.kind.is_transient() => {
+                    attempts.pause(self.http.services(), failure.error)?;
+                }
+                // Somebody else may have made the table between looking and making: look again.
+                Err(failure) if plans == PLANS_MAX => return Err(failure.error),
+                Err(_) => plans += 1,
+            }
+        }
+    }
+
+    fn run(&mut self, doing: &str, statements: &[Statement]) -> Result<Vec<u64>> {
+        let mut attempts = Attempts::new(self.patience);
+        loop {
+            match self.transact(doing, statements) {
+                Ok(changed) => return Ok(changed),
+                Err(failure) => attempts.pause(self.http.services(), failure.error)?,
+            }
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.open = Some(Transaction::new(self.committed_number + 1));
+        Ok(())
+    }
+
+    fn write(&mut self, plan: &mut WritePlan, batch: &Batch) -> Result<Receipt> {
+        let plan = &*plan;
+        let values = Values::new(plan, batch)?;
+        let count = batch.record_count();
+        let writing = if values.looks_first(plan) {
+            self.persist(|transaction, http, guard| {
+                merge::write(plan, &values, count, transaction, http, guard)
+            })?
+        } else {
+            let mut writing = Writing::new(plan, &values, count);
+            self.persist(|transaction, http, guard| {
+                while !writing.advance(transaction, http, guard)? {}
+                Ok(())
+            })?;
+            writing
+        };
+        let (mut receipt, mut refused) = (writing.receipt, writing.refused);
+        refused.sort_by_key(|(row, _)| *row);
+        if !refused.is_empty() {
+            let names = KeyNames::new(plan, batch);
+            let rejected = refused.into_iter().map(|(row, fault)| names.rejected(row, fault));
+            receipt.rejected = rejected.collect();
+        }
+        receipt.commit_due = self.open.as_ref().is_some_and(Transaction::is_due);
+        Ok(receipt)
+    }
+
+    fn commit(&mut self, seq: u64) -> Result<Committed> {
+        let Some(mut transaction) = self.open.take() else {
+            return Err(lost_for_good(Error::internal("no transaction is open")));
+        };
+        if transaction.is_empty() {
+            transaction.abort();
+            return Ok(Committed::Committed { seq });
+        }
+        let mut attempts = Attempts::new(self.patience);
+        loop {
+            let error = match self.try_commit(&mut transaction) {
+                Ok(Outcome::Committed) => {
+                    self.committed_number = transaction.number;
+                    return Ok(Committed::Committed { seq });
+                }
+                Ok(Outcome::Unknown) => return Ok(Committed::Unknown),
+                Err(Setback::Fatal(error)) => error,
+                Err(Setback::Lost(error)) => {
+                    transaction.drop_stream();
+                    match (
+                        transaction.can_repeat(),
+                        attempts.pause(self.http.services(), error.clone()),
+                    ) {
+                        (true, Ok(())) => {
+                            self.say_again(&error);
+                            continue;
+                        }
+                        (true, Err(error)) => error,
+                        (false, _) => error,
+                    }
+                }
+            };
+            transaction.abort();
+            return Err(lost_for_good(error));
+        }
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        if let Some(mut transaction) = self.open.take() {
+            transaction.abort();
+        }
+        Ok(())
+    }
+
+    fn finalize(&mut self) -> Result<()> {
+        if let Some(guard) = self.guard.take()
+            && let Err(error) = self.run("remove a row of `_whimbrel_guard`", &[guard.remove()])
+        {
+            let message = format!(
+                "a row of `_whimbrel_guard` is left, which does no harm: {}",
+                error.message
+            );
+            self.http.services().log(LogLevel::Warn, message);
+        }
+        Ok(())
+    }
+}
+
+fn lost_for_good(error: Error) -> Error {
+    error.with_scope(ErrorScope::Transaction)
+}
