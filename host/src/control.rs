@@ -3,7 +3,8 @@
 //! One value shared by all threads of a run; the first cause is kept, later ones follow from it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::events::Failure;
 
@@ -15,6 +16,7 @@ pub struct Stop(Arc<State>);
 struct State {
     raised: AtomicBool,
     cause: Mutex<Option<Cause>>,
+    changed: Condvar,
 }
 
 /// Why.
@@ -49,6 +51,25 @@ impl Stop {
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(cause);
         self.0.raised.store(true, Ordering::SeqCst);
+        self.0.changed.notify_all();
+    }
+
+    /// Waits for `time`, or until everything should end; whether it should.
+    pub fn wait(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut cause = self.0.cause.lock().unwrap_or_else(PoisonError::into_inner);
+        while cause.is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            (cause, _) = self
+                .0
+                .changed
+                .wait_timeout(cause, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        true
     }
 
     /// The first cause.

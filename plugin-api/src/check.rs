@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, ErrorKind};
+
 /// How grave a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -31,9 +33,25 @@ pub struct Finding {
     /// The collection concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collection: Option<String>,
+    /// The class of the error behind it, if there is one: what cannot be reached is not a wrong config.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ErrorKind>,
+    /// Where in the configuration, such as `config.url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
 }
 
 impl Finding {
+    /// An error that stops the run.
+    pub fn of_error(error: &Error) -> Self {
+        Self {
+            help: error.help.clone(),
+            kind: Some(error.kind),
+            place: error.place.clone(),
+            ..Self::new(FindingLevel::Blocker, &error.code, &error.message)
+        }
+    }
+
     /// Something good to know.
     pub fn info(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(FindingLevel::Info, code, message)
@@ -56,6 +74,8 @@ impl Finding {
             message: message.into(),
             help: None,
             collection: None,
+            kind: None,
+            place: None,
         }
     }
 

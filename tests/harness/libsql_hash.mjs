@@ -1,4 +1,4 @@
-// Counts and hashes the tables of a libSQL server with npm `@libsql/client`, for tests that must not believe whimbrel.
+// Counts and hashes the tables of a libSQL server or file with npm `@libsql/client`, for tests that must not believe whimbrel.
 //
 // Environment: LIBSQL_URL, LIBSQL_TOKEN (may be empty), WHIMBREL_NODE_MODULES. Arguments: tables; all if there are none.
 // Output: a line per table with its name, its record count and a SHA-256, separated by tabs. The hash is of the rows in
@@ -9,32 +9,39 @@ import { join } from 'node:path';
 
 const PAGE_ROWS = 1000;
 const modules = process.env.WHIMBREL_NODE_MODULES;
-const { createClient } = await import(pathToFileURL(join(modules, '@libsql/client/lib-esm/http.js')).href);
+const url = process.env.LIBSQL_URL;
+const kind = url.startsWith('file:') ? 'sqlite3' : 'http';
+const { createClient } = await import(pathToFileURL(join(modules, `@libsql/client/lib-esm/${kind}.js`)).href);
 const client = createClient({
-  url: process.env.LIBSQL_URL,
+  url,
   authToken: process.env.LIBSQL_TOKEN || undefined,
   intMode: 'bigint',
 });
 const quote = (name) => `"${name.replaceAll('"', '""')}"`;
 
-function text(value) {
+function text(kind, value) {
   if (value === null) return 'n';
   if (typeof value === 'bigint') return `i${value}`;
   if (typeof value === 'number') return `f${Object.is(value, -0) ? '-0' : value}`;
-  if (typeof value === 'string') return `t${Buffer.byteLength(value)}:${value}`;
-  return `b${Buffer.from(value).toString('hex')}`;
+  const octets = Buffer.from(value);
+  return kind === 'text' ? `t${octets.length}:${octets}` : `b${octets.toString('hex')}`;
 }
 
 async function rows(table) {
+  const about = await client.execute({ sql: 'SELECT name FROM pragma_table_xinfo(?)', args: [table] });
+  // Text is asked for as octets: the client ends text of a file at NUL.
+  const values = about.rows
+    .map((row) => quote(row[0]))
+    .map((name) => `typeof(${name}), CASE typeof(${name}) WHEN 'text' THEN CAST(${name} AS BLOB) ELSE ${name} END`);
   const found = [];
   let after = -(2n ** 63n);
   for (;;) {
     const page = await client.execute({
-      sql: `SELECT t.rowid AS "_row", t.* FROM ${quote(table)} AS t WHERE t.rowid > ? ORDER BY t.rowid LIMIT ${PAGE_ROWS}`,
+      sql: `SELECT rowid, ${values.join(', ')} FROM ${quote(table)} WHERE rowid > ? ORDER BY rowid LIMIT ${PAGE_ROWS}`,
       args: [after],
     });
     for (const row of page.rows) {
-      found.push(page.columns.slice(1).map((_, index) => text(row[index + 1])).join('\x1f'));
+      found.push(values.map((_, index) => text(row[1 + 2 * index], row[2 + 2 * index])).join('\x1f'));
       after = row[0];
     }
     if (page.rows.length < PAGE_ROWS) return found;

@@ -1,8 +1,8 @@
 //! A real libSQL server (`sqld`) on a free loopback port, in a folder of its own, with tokens if wanted.
 //!
 //! For the tests of any crate, included by path: the standard library is all it needs. [`Tools`] are the programs, which
-//! `cargo x services` installs; [`Sqld`] is the process, ended when dropped. [`Sqld::hashes`] asks npm `@libsql/client`, not
-//! whimbrel, what the server holds; [`Sqld::sql`] speaks the plain JSON interface.
+//! `cargo x services` installs; [`Sqld`] is the process, ended when dropped. [`Sqld::hashes`] and [`Tools::hashes`] ask npm
+//! `@libsql/client`, not whimbrel, what a server or a file holds; [`Sqld::sql`] speaks the plain JSON interface.
 
 #![allow(
     dead_code,
@@ -57,6 +57,52 @@ pub fn tools() -> Option<Tools> {
     found.map(|((sqld, node), modules)| Tools { sqld, node, modules })
 }
 
+impl Tools {
+    /// Counts and hashes of `tables`, or of all if none is named, in a server or a file (`file:` and a path).
+    pub fn hashes(&self, url: &str, token: &str, tables: &[&str]) -> BTreeMap<String, TableHash> {
+        let text = self.script(include_str!("libsql_hash.mjs"), url, token, tables);
+        let line = |line: &str| {
+            let mut parts = line.rsplitn(3, '\t');
+            let hash = parts.next().unwrap_or_default().to_owned();
+            let record_count = parts
+                .next()
+                .and_then(|count| count.parse().ok())
+                .expect("a count");
+            (
+                parts.next().unwrap_or_default().to_owned(),
+                TableHash { record_count, hash },
+            )
+        };
+        text.lines().map(line).collect()
+    }
+
+    /// What `script` prints of a database.
+    pub fn script(&self, script: &str, url: &str, token: &str, arguments: &[&str]) -> String {
+        let mut node = Command::new(&self.node);
+        node.env("WHIMBREL_NODE_MODULES", &self.modules)
+            .env("LIBSQL_URL", url)
+            .env("LIBSQL_TOKEN", token);
+        run(&mut node, script, arguments)
+    }
+
+    /// The keys and tokens of a new server.
+    pub fn tokens(&self) -> Tokens {
+        let text = run(
+            &mut Command::new(&self.node),
+            include_str!("libsql_keys.mjs"),
+            &[],
+        );
+        let mut lines = text.lines().map(str::to_owned);
+        let mut next = || lines.next().expect("the script prints four lines");
+        Tokens {
+            key: next(),
+            full: next(),
+            read_only: next(),
+            expired: next(),
+        }
+    }
+}
+
 /// Tokens of a server that asks for them.
 #[derive(Debug, Clone)]
 pub struct Tokens {
@@ -96,19 +142,7 @@ impl Sqld {
 
     /// A server that asks for a token.
     pub fn start_with_tokens(tools: &Tools) -> Self {
-        let text = run(
-            &mut Command::new(&tools.node),
-            include_str!("libsql_keys.mjs"),
-            &[],
-        );
-        let mut lines = text.lines().map(str::to_owned);
-        let mut next = || lines.next().expect("the script prints four lines");
-        let tokens = Tokens {
-            key: next(),
-            full: next(),
-            read_only: next(),
-            expired: next(),
-        };
+        let tokens = tools.tokens();
         Self::start_with(tools, Some(tokens), &[])
     }
 
@@ -203,27 +237,12 @@ impl Sqld {
 
     /// Counts and hashes of `tables`, or of all if none is named, as `@libsql/client` reads them.
     pub fn hashes(&self, tables: &[&str]) -> BTreeMap<String, TableHash> {
-        let mut node = Command::new(&self.tools.node);
-        node.env("WHIMBREL_NODE_MODULES", &self.tools.modules)
-            .env("LIBSQL_URL", self.url())
-            .env(
-                "LIBSQL_TOKEN",
-                self.tokens.as_ref().map_or("", |tokens| tokens.full.as_str()),
-            );
-        let text = run(&mut node, include_str!("libsql_hash.mjs"), tables);
-        let line = |line: &str| {
-            let mut parts = line.rsplitn(3, '\t');
-            let hash = parts.next().unwrap_or_default().to_owned();
-            let record_count = parts
-                .next()
-                .and_then(|count| count.parse().ok())
-                .expect("a count");
-            (
-                parts.next().unwrap_or_default().to_owned(),
-                TableHash { record_count, hash },
-            )
-        };
-        text.lines().map(line).collect()
+        self.tools.hashes(&self.url(), self.full_token(), tables)
+    }
+
+    /// The token that may do everything; empty if the server asks for none.
+    pub fn full_token(&self) -> &str {
+        self.tokens.as_ref().map_or("", |tokens| tokens.full.as_str())
     }
 }
 

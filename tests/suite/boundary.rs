@@ -52,6 +52,14 @@ fn run(source: &Value, sink: &Value) -> (Stage, Answer) {
     (stage, answer)
 }
 
+/// As [`run`], and nothing is tried again.
+fn run_once(source: &Value, sink: &Value) -> (Stage, Answer) {
+    let stage = Stage::new();
+    stage.write("job.yaml", job(source, sink, "import: { max_retries: 0 }\n"));
+    let answer = stage.run(&["run", "job.yaml", "--json"]);
+    (stage, answer)
+}
+
 fn misbehaving(call: &str, at: u32, how: &str) -> Value {
     json!([{ "call": call, "at": at, "how": how }])
 }
@@ -139,13 +147,13 @@ fn p1_an_error_of_a_call_keeps_its_code_and_names_the_call() {
         let script = misbehaving(call, at, "error");
         let none = json!([]);
         let (stage, answer) = if role == "source" {
-            run(&script, &none)
+            run_once(&script, &none)
         } else {
-            run(&none, &script)
+            run_once(&none, &script)
         };
         assert_fails(&stage, &answer, role, call, &["scripted.error"]);
     }
-    let (stage, answer) = run(&json!([]), &misbehaving("write", 3, "error_half_way"));
+    let (stage, answer) = run_once(&json!([]), &misbehaving("write", 3, "error_half_way"));
     assert_fails(
         &stage,
         &answer,
@@ -293,7 +301,7 @@ fn fencing_and_lost_answers_of_a_commit_are_told_apart() {
         ("not_committed", "run.not_committed", 3),
         ("unknown_lost", "run.commit_unknown", 3),
     ] {
-        let (_, answer) = run(&json!([]), &misbehaving("commit", 1, how));
+        let (_, answer) = run_once(&json!([]), &misbehaving("commit", 1, how));
         assert_eq!(answer.error()["code"], code, "{}", answer.out);
         assert_eq!(answer.code, exit, "{how}");
     }

@@ -23,10 +23,11 @@ const HOST_LAYERS: [&[&str]; 7] = [
         "backup",
         "rollback",
         "checkpoint",
+        "transform",
         "loader",
     ],
     &["status", "report", "notify"],
-    &["control", "events", "state", "workspace", "config", "error"],
+    &["control", "state", "events", "workspace", "config", "error"],
 ];
 
 /// Names that say nothing of what is in the file or folder.

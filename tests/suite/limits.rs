@@ -70,11 +70,11 @@ fn what_a_plugin_says_of_its_config_is_placed_in_the_job() {
     stage.write(
         "job.yaml",
         "name: x\nsource: { plugin: local-storage, config: { path: ./export.json } }\n\
-         sink:\n  plugin: turso\n  config:\n    url: libsql://example.invalid\n",
+         sink:\n  plugin: turso\n  config:\n    url: http://example.invalid\n",
     );
     let answer = stage.run(&["run", "job.yaml"]).expect(2);
     assert!(
-        answer.err.contains("--> job.yaml:6:10") && answer.err.contains("code: turso."),
+        answer.err.contains("--> job.yaml:6:10") && answer.err.contains("code: turso.plain_http"),
         "{}",
         answer.err
     );

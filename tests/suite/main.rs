@@ -8,11 +8,41 @@
     reason = "a test that unwraps fails where it stands, which is what it is for"
 )]
 
+mod answers;
 mod boundary;
+#[path = "../harness/browser.rs"]
+#[expect(
+    dead_code,
+    reason = "only the plugin's own tests kill a browser and read single units"
+)]
+mod browser;
+mod browsers;
+mod config;
+mod disk_full;
+mod kills;
 mod layout;
 mod limits;
 mod migration;
 mod minimal_source;
+mod new_fields;
+mod notifications;
+mod operator;
 mod program;
+#[path = "../../plugins/turso/tests/remote/proxy.rs"]
+#[expect(
+    dead_code,
+    reason = "only the plugin's own tests lose, delay and count requests"
+)]
+mod proxy;
 mod record_types;
+mod remote;
+mod running;
+mod scripted_job;
+mod secret_search;
+mod secrets;
+#[path = "../harness/sqld.rs"]
+mod sqld;
+mod staging;
+mod unchanged;
+mod variables;
 mod zoo;

@@ -42,7 +42,8 @@ fn recount(arguments: &[&Path]) -> Result<String, String> {
     script("recount.py", arguments)
 }
 
-fn sql(database: &Path, statement: &str) -> String {
+/// What a statement answers, by Python's own SQLite.
+pub fn sql(database: &Path, statement: &str) -> String {
     let script = "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1])\nr=c.execute(sys.argv[2]).fetchall()\nc.commit()\nprint(r)";
     let output = Command::new("python3")
         .args(["-c", script])

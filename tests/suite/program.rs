@@ -119,7 +119,14 @@ impl Stage {
 
     /// Runs the program to its end.
     pub fn run(&self, arguments: &[&str]) -> Answer {
-        let output = self.command(arguments).output().expect("the program starts");
+        self.run_with(arguments, &[])
+    }
+
+    /// As [`Stage::run`], with variables.
+    pub fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Answer {
+        let mut command = self.command(arguments);
+        command.envs(variables.iter().copied());
+        let output = command.output().expect("the program starts");
         Answer {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).expect("standard output is UTF-8"),

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use whimbrel_plugin_api::ErrorKind;
+use whimbrel_plugin_api::{Error, ErrorKind};
 
 use crate::events::{Failure, Outcome};
 use crate::supervisor::{Ended, Supervised};
@@ -44,8 +44,48 @@ impl Exit {
         }
     }
 
+    /// The one with this number, as a run that has ended left it.
+    pub fn of_number(number: u8) -> Self {
+        let known = [
+            Self::Done,
+            Self::Config,
+            Self::Environment,
+            Self::Differences,
+            Self::Unverified,
+            Self::Fenced,
+        ];
+        match number {
+            129.. => Self::Signal(i32::from(number) - 128),
+            _ => known
+                .into_iter()
+                .find(|exit| exit.number() == number)
+                .unwrap_or(Self::Failed),
+        }
+    }
+
+    /// The code for a task that was not begun because of `faults`.
+    pub fn of_refusal(faults: &[Error]) -> Self {
+        let is_of_environment = |fault: &Error| {
+            fault.code == "host.worker_start"
+                || fault.code == "run.already_running"
+                || fault.code.starts_with("state.")
+                || fault.code.starts_with("workspace.")
+        };
+        if !faults.is_empty() && faults.iter().all(is_of_environment) {
+            Self::Environment
+        } else {
+            Self::Config
+        }
+    }
+
     /// The code for a task's end.
     pub fn of(supervised: &Supervised) -> Self {
+        if let Some(trouble) = &supervised.trouble {
+            return match trouble.code.as_str() {
+                "run.fenced" => Self::Fenced,
+                _ => Self::of_failure(&trouble.clone().into()).or_environment(),
+            };
+        }
         match (&supervised.ended, supervised.signal) {
             (Ended::Outcome(outcome), signal) => match (&**outcome, signal) {
                 (Outcome::Done { .. }, _) => Self::Done,
@@ -53,12 +93,30 @@ impl Exit {
                 (Outcome::Cancelled { .. }, Some(signal)) => Self::Signal(signal),
                 (Outcome::Cancelled { .. }, None) => Self::Failed,
                 (Outcome::Unverified { .. }, _) => Self::Unverified,
-                (Outcome::Refused { .. }, _) => Self::Config,
+                (Outcome::Refused { failures, .. }, _) => Self::of_blockers(failures),
                 (Outcome::Failed { failure, .. }, _) => Self::of_failure(failure),
             },
             (Ended::Config(_), _) => Self::Config,
             (Ended::Lost(_), Some(signal)) => Self::Signal(signal),
             (Ended::Lost(_), None) => Self::Failed,
+        }
+    }
+
+    /// A plan is refused for what is wrong with it, or for the state of the systems alone.
+    fn of_blockers(failures: &[Failure]) -> Self {
+        let is_of_environment = |failure: &Failure| Self::of_failure(failure) == Self::Environment;
+        if !failures.is_empty() && failures.iter().all(is_of_environment) {
+            Self::Environment
+        } else {
+            Self::Config
+        }
+    }
+
+    /// What keeps the host from taking note of a run is the environment's fault, unless it says more.
+    fn or_environment(self) -> Self {
+        match self {
+            Self::Failed => Self::Environment,
+            other => other,
         }
     }
 
@@ -84,12 +142,12 @@ impl From<Exit> for ExitCode {
 mod tests {
     use super::*;
     use crate::events::RunSummary;
-    use whimbrel_plugin_api::Error;
 
     fn exit(outcome: Outcome) -> u8 {
         Exit::of(&Supervised {
             ended: Ended::Outcome(Box::new(outcome)),
             signal: None,
+            trouble: None,
         })
         .number()
     }
@@ -115,5 +173,9 @@ mod tests {
         assert_eq!(exit(Outcome::Differences { summary: summary() }), 4);
         assert_eq!(exit(failed(ErrorKind::Integrity, "run.fenced")), 7);
         assert_eq!(Exit::Signal(15).number(), 143);
+        for number in [0, 1, 2, 3, 4, 5, 7, 130, 143] {
+            assert_eq!(Exit::of_number(number).number(), number);
+        }
+        assert_eq!(Exit::of_number(99), Exit::Failed);
     }
 }

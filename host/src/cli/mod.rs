@@ -3,19 +3,39 @@
 //! Commands read a job, let the supervisor do the work, and word the outcome for people or as JSON.
 
 mod check;
-mod event_file;
+mod clear;
+mod completions;
+mod config_show;
+mod confirm;
+mod env_file;
+mod event_output;
+mod exchange;
 mod exit_code;
+mod hooks;
+mod init;
+mod init_text;
+mod job_flags;
+mod man;
+mod notifying;
 mod output;
+mod plan;
 mod plugin_info;
 mod plugin_list;
+mod rejected;
+mod remembered;
 mod run;
+mod run_record;
+mod runs;
+mod schema;
+mod stats;
+mod status;
 mod tasks;
 mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use exit_code::Exit;
 
@@ -42,14 +62,42 @@ pub struct Global {
 #[derive(Subcommand)]
 enum Command {
     /// Copy the collections of a job and verify that they arrived.
-    Run(JobArgs),
-    /// Look at both systems and say what a run would do; changes nothing.
+    Run(run::RunArgs),
+    /// Look at both systems and say whether a run could begin; changes nothing.
     Check(JobArgs),
+    /// Say what a run would do, how long it would take and what stands in the way; changes nothing.
+    Plan(plan::PlanArgs),
     /// Compare both sides of a job; changes nothing.
     Verify(JobArgs),
+    /// Count the records of both sides; changes nothing.
+    Stats(JobArgs),
+    /// Remove the records of a job's collections from its sink.
+    Clear(clear::ClearArgs),
+    /// Write collections of either side of a job into files.
+    Export(exchange::ExportArgs),
+    /// Read collections from files into the sink of a job.
+    Import(exchange::ImportArgs),
+    /// List the runs of a working folder.
+    Runs(runs::RunsArgs),
+    /// Say how far a run is, or how it ended.
+    Status(status::StatusArgs),
+    /// See the records that a run refused.
+    #[command(subcommand)]
+    Rejected(rejected::RejectedCommand),
     /// See which plugins there are.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// See what holds for a job.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Write a commented job file, from flags or from questions.
+    Init(init::InitArgs),
+    /// Print the JSON Schema of a job file or a settings file.
+    Schema(schema::SchemaArgs),
+    /// Print what a shell needs to complete commands and flags.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write those of all commands.
+    Man(man::ManArgs),
     /// The process that loads plugins; started by the other commands.
     #[command(hide = true)]
     Worker,
@@ -61,9 +109,23 @@ pub struct JobArgs {
     /// The job file.
     #[arg(value_name = "JOB")]
     pub job: PathBuf,
+    /// What takes the place of keys of the job.
+    #[command(flatten)]
+    pub flags: job_flags::JobFlags,
+    /// Print everything that happens while it happens, one object a line, in place of the report; the last line is the
+    /// report.
+    #[arg(long, value_name = "FORM", value_enum)]
+    pub events: Option<EventForm>,
     /// Write everything that happens to this file while it happens, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     pub events_file: Option<PathBuf>,
+}
+
+/// How events are written.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum EventForm {
+    /// One JSON object a line.
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -75,6 +137,12 @@ enum PluginCommand {
         /// Its name.
         name: String,
     },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Show every value that holds for a job, and where each comes from; secrets are not shown.
+    Show(config_show::ShowArgs),
 }
 
 /// Reads the arguments, runs the command, returns its exit code.
@@ -95,9 +163,22 @@ pub fn main() -> ExitCode {
     let exit = match cli.command {
         Command::Run(args) => run::run(&cli.global, &args),
         Command::Check(args) => check::check(&cli.global, &args),
+        Command::Plan(args) => plan::plan(&cli.global, &args),
         Command::Verify(args) => verify::verify(&cli.global, &args),
+        Command::Stats(args) => stats::stats(&cli.global, &args),
+        Command::Export(args) => exchange::export(&cli.global, &args),
+        Command::Import(args) => exchange::import(&cli.global, &args),
+        Command::Clear(args) => clear::clear(&cli.global, &args),
+        Command::Runs(args) => runs::runs(&cli.global, &args),
+        Command::Status(args) => status::status(&cli.global, &args),
+        Command::Rejected(command) => rejected::rejected(&cli.global, &command),
         Command::Plugin(PluginCommand::List) => plugin_list::list(&cli.global),
         Command::Plugin(PluginCommand::Info { name }) => plugin_info::info(&cli.global, &name),
+        Command::Config(ConfigCommand::Show(args)) => config_show::show(&cli.global, &args),
+        Command::Init(args) => init::init(&cli.global, &args),
+        Command::Schema(args) => schema::schema(&args),
+        Command::Completions(args) => completions::completions(&cli.global, Cli::command(), &args),
+        Command::Man(args) => man::man(&cli.global, Cli::command(), &args),
         Command::Worker => return crate::supervisor::worker_main(),
     };
     exit.into()

@@ -26,3 +26,8 @@ pub fn print_json<T: Serialize>(value: &T) {
         Err(error) => print_aside(&format!("the result could not be written as JSON: {error}\n")),
     }
 }
+
+/// Writes one JSON object to standard output, in one line.
+pub fn print_line(value: &serde_json::Value) {
+    print(&format!("{value}\n"));
+}

@@ -12,6 +12,7 @@ use whimbrel_plugin_api::manifest::{Manifest, Role};
 
 use super::output::{print, print_aside, print_json};
 use super::{Exit, Global, tasks};
+use crate::config::Job;
 use crate::config::render;
 use crate::events::{Event, Failure, Outcome};
 use crate::supervisor::{Ended, Observer, PluginFile, Task, TaskKind, supervise};
@@ -72,22 +73,25 @@ fn sha256(path: &Path) -> Result<String, Error> {
         .collect())
 }
 
-struct Collector(Vec<(Role, Description)>);
+/// What libraries say of themselves.
+pub struct Described {
+    /// [`Event::PluginLoaded`] of each.
+    pub events: Vec<Event>,
+    /// The signal that came meanwhile.
+    pub signal: Option<i32>,
+}
+
+struct Collector(Vec<Event>);
 
 impl Observer for Collector {
-    fn loaded(&mut self, events: &[Event]) -> Result<(), Vec<Error>> {
-        for event in events {
-            if let Event::PluginLoaded {
-                role, description, ..
-            } = event
-            {
-                self.0.push((*role, (**description).clone()));
-            }
-        }
-        Ok(())
+    fn loaded(&mut self, events: &[Event]) -> Result<Option<Box<Job>>, Vec<Error>> {
+        self.0 = events.to_vec();
+        Ok(None)
     }
 
-    fn observe(&mut self, _: &Event) {}
+    fn observe(&mut self, _: &Event) -> Result<(), Error> {
+        Ok(())
+    }
 
     fn plugin_output(&mut self, _: &str) {}
 }
@@ -102,17 +106,39 @@ pub fn describe(path: &Path, manifest: &Manifest) -> Result<Vec<(Role, Descripti
         name: manifest.name.clone(),
         path: path.to_owned(),
     });
+    let described = describe_files(roles.collect())?;
+    Ok(described
+        .events
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::PluginLoaded {
+                role, description, ..
+            } => Some((role, *description)),
+            _ => None,
+        })
+        .collect())
+}
+
+/// What libraries say of themselves in the roles for which they are named, asked in a worker of its own.
+///
+/// # Errors
+/// Why one cannot be loaded, or how the worker ended.
+pub fn describe_files(plugins: Vec<PluginFile>) -> Result<Described, Failure> {
     let task = Task {
-        plugins: roles.collect(),
+        plugins,
         kind: TaskKind::Describe,
         call_timeout_secs: DESCRIBE_TIMEOUT_SECS,
+        holds_before_writing: false,
     };
     let mut collector = Collector(Vec::new());
     let supervised = supervise(&task, Path::new("/"), &mut collector).map_err(Failure::from)?;
     match supervised.ended {
         Ended::Outcome(outcome) => match *outcome {
             Outcome::Failed { failure, .. } | Outcome::Unverified { failure, .. } => Err(failure),
-            _ => Ok(collector.0),
+            _ => Ok(Described {
+                events: collector.0,
+                signal: supervised.signal,
+            }),
         },
         Ended::Lost(failure) => Err(*failure),
         Ended::Config(mut faults) => Err(faults
@@ -139,6 +165,9 @@ fn text(path: &Path, manifest: &Manifest, sha256: &str, roles: &[(Role, Descript
         }
         if let Some(sink) = &description.sink {
             text.push_str(&capabilities(sink));
+        }
+        if let Some(notifier) = &description.notifier {
+            text.push_str(&capabilities(notifier));
         }
         text.push_str(&whimbrel_plugin_api::docs::config_table(
             &description.config_schema,

@@ -4,12 +4,12 @@
 //! name: in `{ password:hunter2 }` YAML sees one long key.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use serde_json::Value;
 use whimbrel_plugin_api::Error;
 
-use super::spans::{Place, segments};
+use super::origin::Layer;
+use super::spans::{Place, Spans, segments};
 
 /// How many faults of one file are listed.
 pub(crate) const FAULTS_MAX: usize = 100;
@@ -35,7 +35,9 @@ pub(crate) enum Subject {
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Place,
+    /// Which of the layers of the job's spans it is in.
+    pub(crate) layer: u16,
     pub(crate) pointer: String,
     pub(crate) code: &'static str,
     pub(crate) message: String,
@@ -46,7 +48,8 @@ pub(crate) struct Fault {
 impl Fault {
     pub(crate) fn new(place: Place, code: &'static str, message: impl Into<String>) -> Self {
         Self {
-            place: Some(place),
+            place,
+            layer: 0,
             pointer: String::new(),
             code,
             message: message.into(),
@@ -65,17 +68,24 @@ impl Fault {
         self
     }
 
+    pub(crate) fn in_layer(mut self, layer: u16) -> Self {
+        self.layer = layer;
+        self
+    }
+
     pub(crate) fn about(mut self, subject: Subject) -> Self {
         self.subject = subject;
         self
     }
 }
 
-/// The faults as errors of the file at `path`: in the order of the file, none twice, at most [`FAULTS_MAX`] and a
-/// last one that counts the rest, as far as they were looked for.
-pub(crate) fn into_errors(mut faults: Vec<Fault>, path: &Path) -> Vec<Error> {
-    faults.sort_by(|a, b| (a.place, &a.code, &a.message).cmp(&(b.place, &b.code, &b.message)));
-    faults.dedup_by(|a, b| a.place == b.place && a.message == b.message);
+/// The faults as errors, placed by the layers of `spans`: in the order of the files, none twice, at most
+/// [`FAULTS_MAX`] and a last one that counts the rest, as far as they were looked for.
+pub(crate) fn into_errors(mut faults: Vec<Fault>, spans: &Spans) -> Vec<Error> {
+    faults.sort_by(|a, b| {
+        (a.layer, a.place, &a.code, &a.message).cmp(&(b.layer, b.place, &b.code, &b.message))
+    });
+    faults.dedup_by(|a, b| (a.layer, a.place) == (b.layer, b.place) && a.message == b.message);
     let more = faults.len().saturating_sub(FAULTS_MAX);
     faults.truncate(FAULTS_MAX);
     let mut errors: Vec<Error> = faults
@@ -83,20 +93,18 @@ pub(crate) fn into_errors(mut faults: Vec<Fault>, path: &Path) -> Vec<Error> {
         .map(|fault| {
             let mut error = Error::config(fault.code, fault.message);
             error.help = fault.help;
-            error.place = Some(match fault.place {
-                Some(place) => format!("{}:{place}", path.display()),
-                None => path.display().to_string(),
-            });
+            error.place = Some(spans.say(fault.layer, fault.place));
             error
         })
         .collect();
     if more > 0 {
         let message = format!("at least {more} more faults are not listed (listed: {FAULTS_MAX})");
-        errors.push(
-            Error::config("config.too_many_faults", message)
-                .with_help("correct those above and check again")
-                .with_place(path.display().to_string()),
-        );
+        let mut error =
+            Error::config("config.too_many_faults", message).with_help("correct those above and check again");
+        if let Some(Layer::File(path)) = spans.layers.first() {
+            error = error.with_place(path.display().to_string());
+        }
+        errors.push(error);
     }
     errors
 }
@@ -124,14 +132,7 @@ pub(crate) fn path_of(pointer: &str, root: &Value) -> String {
     let mut path = String::new();
     let mut at = Some(root);
     for segment in segments(pointer) {
-        if at.is_some_and(Value::is_array) {
-            path.push_str(&format!("[{segment}]"));
-        } else {
-            if !path.is_empty() {
-                path.push('.');
-            }
-            path.push_str(if is_name(&segment) { &segment } else { "*" });
-        }
+        path = path_with(&path, &segment, at.is_some_and(Value::is_array));
         at = match at {
             Some(Value::Array(items)) => segment.parse().ok().and_then(|index: usize| items.get(index)),
             Some(Value::Object(members)) => members.get(&segment),
@@ -139,6 +140,19 @@ pub(crate) fn path_of(pointer: &str, root: &Value) -> String {
         };
     }
     path
+}
+
+/// `path` with one more key or index.
+pub(crate) fn path_with(path: &str, segment: &str, is_index: bool) -> String {
+    if is_index {
+        return format!("{path}[{segment}]");
+    }
+    let segment = if is_name(segment) { segment } else { "*" };
+    if path.is_empty() {
+        segment.to_owned()
+    } else {
+        format!("{path}.{segment}")
+    }
 }
 
 /// The path in backticks, or `whole` for the whole file.
@@ -221,7 +235,9 @@ mod tests {
             })
             .rev()
             .collect();
-        let errors = into_errors(faults, Path::new("job.yaml"));
+        let mut spans = Spans::default();
+        spans.layer_of(Layer::File("job.yaml".into()));
+        let errors = into_errors(faults, &spans);
         assert_eq!(errors.len(), FAULTS_MAX + 1);
         assert_eq!(errors[0].place.as_deref(), Some("job.yaml:1:1"));
         assert_eq!(errors[FAULTS_MAX].code, "config.too_many_faults");

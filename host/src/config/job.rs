@@ -1,13 +1,18 @@
-//! The job: what one YAML file asks for, as the rest of the host reads it.
+//! The job: what one YAML file asks for, as the rest of the host reads it once references are resolved.
 //!
 //! The doc comments here are the reference: they become the JSON Schema that validates job files and that editors
 //! read. The same form crosses to worker processes as JSON. Neighbours: `load.rs` makes a [`Job`], `validate.rs`
 //! lists what is wrong with one.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use whimbrel_plugin_api::ConflictPolicy;
+
+use super::conduct::{Hooks, Import, Limits, Monitor, NotifierJob, Rollback};
 
 /// Collections that one job may name.
 const COLLECTIONS_MAX: usize = 10_000;
@@ -18,6 +23,18 @@ const KEY_FIELDS_MAX: usize = 32;
 /// Characters of a collection's or a field's name; a path of the deepest Firestore collection has room.
 const NAME_CHARS_MAX: usize = 6_144;
 
+/// Patterns of one list.
+const PATTERNS_MAX: usize = 1_000;
+
+/// Parameters of one job.
+const PARAMETERS_MAX: usize = 1_000;
+
+/// Characters of a parameter's pattern.
+const PATTERN_CHARS_MAX: usize = 1_000;
+
+/// Transforms or notifiers of one list.
+const PLUGINS_MAX: usize = 100;
+
 /// One migration: where records come from, where they go, and how carefully.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +43,10 @@ pub struct Job {
     /// hyphens, the first one a letter, a digit or an underscore.
     #[schemars(regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$"))]
     pub name: String,
+    /// Values that differ from run to run: given by `--set NAME=VALUE`, used as `${param:NAME}` in any text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "parameters_schema")]
+    pub parameters: BTreeMap<String, Parameter>,
     /// The system that is read.
     pub source: Connector,
     /// The system that is written.
@@ -34,31 +55,104 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<CollectionJob>", length(min = 1, max = COLLECTIONS_MAX))]
     pub collections: Option<Vec<CollectionJob>>,
+    /// Patterns of source collections to move: `*` stands for any characters, `?` for one. Left out: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "patterns_schema")]
+    pub include: Vec<String>,
+    /// Patterns of source collections to leave out, even if `include` has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "patterns_schema")]
+    pub exclude: Vec<String>,
+    /// What changes the records of every collection on their way, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = PLUGINS_MAX))]
+    pub transforms: Vec<TransformJob>,
     /// Which records are moved.
     #[serde(default)]
     pub mode: Mode,
+    /// Records of each collection that mode `test` moves.
+    #[serde(default = "sample_records")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub sample_records: u64,
     /// How both sides are compared after the import.
     #[serde(default)]
     pub verification: VerificationLevel,
+    /// Where records wait between the phases.
+    #[serde(default)]
+    pub staging: Staging,
     /// How records are written.
     #[serde(default)]
     pub import: Import,
     /// What a run may take up.
     #[serde(default)]
     pub limits: Limits,
+    /// What is done before and after a run.
+    #[serde(default, skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
+    /// Who is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = PLUGINS_MAX))]
+    pub notifiers: Vec<NotifierJob>,
+    /// How a rollback is made.
+    #[serde(default)]
+    pub rollback: Rollback,
+    /// How a run is watched.
+    #[serde(default)]
+    pub monitor: Monitor,
 }
 
-/// A plugin and its settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A value that differs from run to run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Parameter {
+    /// What it is, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub description: Option<String>,
+    /// Its value if none is given: text, a number, true or false. Left out: a value must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "default_schema")]
+    pub default: Option<Value>,
+    /// A regular expression that the whole value must match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = PATTERN_CHARS_MAX))]
+    pub pattern: Option<String>,
+}
+
+/// A plugin and its settings, or the name of an environment that has both.
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Connector {
-    /// The name of the plugin, as `whimbrel plugin list` shows it.
+    /// The name of the plugin, as `whimbrel plugin list` shows it; or write `environment`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"))]
     pub plugin: String,
-    /// The plugin's own settings, as `whimbrel plugin info` describes them. Relative paths start at the folder of
-    /// the job file.
+    /// In place of `plugin`: an environment of the settings file, which has the plugin and its settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 100))]
+    pub environment: Option<String>,
+    /// The plugin's own settings, as `whimbrel plugin info` describes them; laid over those of the environment.
+    /// Relative paths start at the folder of the job file.
     #[serde(default)]
     pub config: Map<String, Value>,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector")
+            .field("plugin", &self.plugin)
+            .field("environment", &self.environment)
+            .field("config", &KeysOnly(&self.config))
+            .finish()
+    }
+}
+
+/// A plugin's config as `Debug` shows it: its keys, since every value may be a secret.
+pub(crate) struct KeysOnly<'a>(pub(crate) &'a Map<String, Value>);
+
+impl fmt::Debug for KeysOnly<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// One collection of a job.
@@ -80,9 +174,29 @@ pub struct CollectionJob {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ConflictPolicy")]
     pub on_conflict: Option<ConflictPolicy>,
+    /// What changes its records on their way, after the transforms of the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = PLUGINS_MAX))]
+    pub transforms: Vec<TransformJob>,
+    /// How it is verified. Left out: as `verification` of the job says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "VerificationLevel")]
+    pub verification: Option<VerificationLevel>,
 }
 
 impl CollectionJob {
+    /// All of the collection called `source`, under its own name.
+    pub fn whole(source: &str) -> Self {
+        Self {
+            source: source.to_owned(),
+            sink: None,
+            key: None,
+            on_conflict: None,
+            transforms: Vec::new(),
+            verification: None,
+        }
+    }
+
     /// Its name in the sink.
     pub fn sink_name(&self) -> &str {
         self.sink.as_deref().unwrap_or(&self.source)
@@ -92,6 +206,53 @@ impl CollectionJob {
     pub fn conflict_policy(&self, import: &Import) -> ConflictPolicy {
         self.on_conflict.unwrap_or(import.on_conflict)
     }
+}
+
+/// A plugin that changes records, and its settings.
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransformJob {
+    /// The name of the plugin, as `whimbrel plugin list` shows it.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"))]
+    pub plugin: String,
+    /// The plugin's own settings.
+    #[serde(default)]
+    pub config: Map<String, Value>,
+}
+
+impl fmt::Debug for TransformJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransformJob")
+            .field("plugin", &self.plugin)
+            .field("config", &KeysOnly(&self.config))
+            .finish()
+    }
+}
+
+const fn sample_records() -> u64 {
+    100
+}
+
+fn patterns_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "items": { "type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX },
+        "maxItems": PATTERNS_MAX,
+    })
+}
+
+fn parameters_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let parameter = generator.subschema_for::<Parameter>();
+    schemars::json_schema!({
+        "type": "object",
+        "propertyNames": { "pattern": r"^[A-Za-z_][A-Za-z0-9_-]{0,99}$" },
+        "additionalProperties": parameter,
+        "maxProperties": PARAMETERS_MAX,
+    })
+}
+
+fn default_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": ["string", "number", "boolean"] })
 }
 
 fn key_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -111,6 +272,20 @@ pub enum Mode {
     /// All of them.
     #[default]
     Full,
+    /// A sample of each collection, to try a job out.
+    Test,
+}
+
+/// Where records wait between extraction, transformation and import.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Staging {
+    /// In memory: the three phases overlap.
+    #[default]
+    Memory,
+    /// In files of the workspace: the three phases run one after the other, and an import that is repeated does not
+    /// read the source again.
+    Disk,
 }
 
 /// How both sides are compared after the import.
@@ -124,50 +299,6 @@ pub enum VerificationLevel {
     /// Counts, and the records themselves: all of small collections, samples of large ones.
     #[default]
     Standard,
-}
-
-/// How records are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Import {
-    /// What happens to a record whose key the sink already has.
-    pub on_conflict: ConflictPolicy,
-    /// Rejected records that a run bears; with one more it fails.
-    #[schemars(range(min = 0, max = 1_000_000_000_000_u64))]
-    pub max_errors: u64,
-}
-
-/// What a run may take up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Memory for records on their way, MiB; reading waits while it is spent.
-    #[schemars(range(min = 16, max = 1_048_576))]
-    pub memory_mb: u32,
-    /// Collections that are moved at the same time.
-    #[schemars(range(min = 1, max = 64))]
-    pub collections_parallel: u32,
-    /// Partitions of one collection that are moved at the same time.
-    #[schemars(range(min = 1, max = 64))]
-    pub partitions_parallel: u32,
-    /// Seconds that one call of a plugin may last before it is cancelled.
-    #[schemars(range(min = 1, max = 86_400))]
-    pub call_timeout_secs: u32,
-    /// Records that a source puts into one batch, unless their size ends it sooner.
-    #[schemars(range(min = 1, max = 65_536))]
-    pub batch_records: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory_mb: 512,
-            collections_parallel: 3,
-            partitions_parallel: 2,
-            call_timeout_secs: 300,
-            batch_records: 8_192,
-        }
-    }
 }
 
 impl Job {

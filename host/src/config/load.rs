@@ -1,23 +1,24 @@
-//! From a path to a [`Job`], or to the list of everything that is wrong with the file.
+//! From a path to a [`LoadedJob`], or to the list of everything that is wrong with its files.
 //!
-//! The steps: octets, text (`yaml.rs`), content against the schema (`validate.rs`), content against the rules
-//! (`rules.rs`), [`Job`]. A step runs whenever the one before left something to look at.
+//! Here are the files themselves; what is in them is put together by `resolution.rs`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use whimbrel_plugin_api::Error;
+use whimbrel_plugin_api::{Error, Finding};
 
-use super::fault::{Fault, into_errors};
 use super::job::Job;
 use super::nearest::nearest;
-use super::rules;
-use super::spans::{Place, Spans};
-use super::validate::Comparison;
-use super::yaml::{self, Document};
+use super::origin::Origin;
+use super::overrides::Overrides;
+use super::resolution::{Inputs, resolve};
+use super::secrets::{MASK, Secrets};
+use super::settings;
+use super::spans::{SpanNode, Spans};
+use super::variables::Variables;
 
 /// Octets of a job file. The largest written by hand are a thousandth of it.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -25,45 +26,140 @@ pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Neighbours of a missing file that are looked at for a similar name.
 const NEIGHBOURS_MAX: usize = 1_000;
 
-/// A job, and where it came from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A job, and where it came from. It holds resolved secrets, so it is not to be stored: [`LoadedJob::shown`] is.
+#[derive(Debug, Clone)]
 pub struct LoadedJob {
-    /// The job.
+    /// The job, with environments, parameters and references resolved.
     pub job: Job,
     /// The file, as it was named.
     pub path: PathBuf,
     /// The absolute folder of the file, where relative paths of the plugins' configs start.
     pub folder: PathBuf,
-    /// Where each value stands in the file.
+    /// The settings file, if there is one.
+    pub settings: Option<PathBuf>,
+    /// The absolute folder of the job's runs.
+    pub working_dir: PathBuf,
+    /// What the folder of the job's runs comes from.
+    pub working_dir_origin: Origin,
+    /// The values of the job's parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// What must appear nowhere.
+    pub secrets: Secrets,
+    /// What somebody should look at.
+    pub findings: Vec<Finding>,
+    /// Where each value stands.
     pub spans: Spans,
 }
 
-/// Reads the job file at `path`.
+impl LoadedJob {
+    /// Where the value at `pointer`, such as `/source/plugin`, stands: for the place of an error.
+    pub fn place(&self, pointer: &str) -> String {
+        self.spans.place(pointer)
+    }
+
+    /// What the value at `pointer` comes from.
+    pub fn origin(&self, pointer: &str) -> Origin {
+        self.spans.origin(pointer)
+    }
+
+    /// Counts every text at and below `pointer` as a secret when the job is shown, where nobody knows which ones are.
+    pub fn hide(&mut self, pointer: &str) {
+        if let Some(node) = self.spans.root.find_mut(pointer) {
+            node.hide();
+        }
+    }
+
+    /// The job with `***` or the written reference in place of each secret: what may be stored and printed.
+    pub fn shown(&self) -> Value {
+        let mut value = serde_json::to_value(&self.job).unwrap_or_default();
+        mask(&mut value, &self.spans.root);
+        self.secrets.scrub_value(&mut value);
+        value
+    }
+}
+
+fn mask(value: &mut Value, span: &SpanNode) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                if let Some(part) = span.parts.get(key) {
+                    mask(member, part);
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                if let Some(part) = span.parts.get(&index.to_string()) {
+                    mask(item, part);
+                }
+            }
+        }
+        Value::Null => {}
+        leaf if span.is_secret => {
+            *leaf = Value::from(span.written.as_deref().unwrap_or(MASK));
+        }
+        _ => {}
+    }
+}
+
+/// Reads the job file at `path`, lays it over the settings file, and variables and flags over both.
 ///
 /// # Errors
-/// Every fault of the file, in the order of the file. Each has kind config, a code `config.*`, and a place: path,
-/// line and column, or the path alone if the fault is of the file as a whole.
-pub fn load_job(path: &Path) -> Result<LoadedJob, Vec<Error>> {
-    let octets = read_file(path).map_err(|error| vec![error])?;
-    let (job, spans) = parse(&octets).map_err(|faults| into_errors(faults, path))?;
-    let folder = std::path::absolute(path)
-        .ok()
-        .and_then(|path| path.parent().map(Path::to_owned))
-        .unwrap_or_else(|| PathBuf::from("."));
-    Ok(LoadedJob {
-        job,
-        path: path.to_owned(),
-        folder,
-        spans,
+/// Every fault of the files, in their order. Each has kind config, a code `config.*`, and a place: path, line and
+/// column, the path alone if the fault is of the file as a whole, or the variable or flag.
+pub fn load_job(path: &Path, overrides: &Overrides, variables: &Variables) -> Result<LoadedJob, Vec<Error>> {
+    let octets = read_file(path, "job file").map_err(|error| vec![error])?;
+    let settings = match settings::file(path, overrides, variables) {
+        Some((settings, must_exist)) if must_exist || settings.exists() => {
+            let octets = read_file(&settings, "settings file").map_err(|error| vec![error])?;
+            Some((settings, octets))
+        }
+        _ => None,
+    };
+    resolve(&Inputs {
+        path,
+        octets: &octets,
+        settings: settings
+            .as_ref()
+            .map(|(path, octets)| (path.as_path(), octets.as_slice())),
+        overrides,
+        variables,
     })
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+/// What is wrong with `text` as a job file called `path`, by itself.
+///
+/// # Errors
+/// As [`load_job`].
+pub fn check_job(text: &str, path: &Path) -> Result<(), Vec<Error>> {
+    resolve(&Inputs {
+        path,
+        octets: text.as_bytes(),
+        settings: None,
+        overrides: &Overrides::default(),
+        variables: &Variables::none(),
+    })
+    .map(|_| ())
+}
+
+/// A job from octets alone, as `job.yaml`.
+#[cfg(test)]
+pub(crate) fn parse(octets: &[u8]) -> Result<LoadedJob, Vec<Error>> {
+    resolve(&Inputs {
+        path: Path::new("job.yaml"),
+        octets,
+        settings: None,
+        overrides: &Overrides::default(),
+        variables: &Variables::none(),
+    })
+}
+
+fn read_file(path: &Path, kind: &str) -> Result<Vec<u8>, Error> {
     let name = path.display();
     let unreadable = |error: &std::io::Error| {
         Error::config(
             "config.file_unreadable",
-            format!("job file `{name}` cannot be read"),
+            format!("{kind} `{name}` cannot be read"),
         )
         .with_help("check that it is a file and that its rights let you read it")
         .with_place(name.to_string())
@@ -73,11 +169,10 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Err(
-                Error::config("config.file_missing", format!("job file `{name}` does not exist"))
-                    .with_help(
-                        similar_file(path)
-                            .unwrap_or_else(|| "give the path of a job file, such as `job.yaml`".into()),
-                    )
+                Error::config("config.file_missing", format!("{kind} `{name}` does not exist"))
+                    .with_help(similar_file(path).unwrap_or_else(|| {
+                        "give the path of a file that is there, such as `job.yaml`".into()
+                    }))
                     .with_place(name.to_string()),
             );
         }
@@ -91,9 +186,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     if octets.len() as u64 > FILE_BYTES_MAX {
         return Err(Error::config(
             "config.too_large",
-            format!("job file `{name}` is larger than {FILE_BYTES_MAX} bytes"),
+            format!("{kind} `{name}` is larger than {FILE_BYTES_MAX} bytes"),
         )
-        .with_help("a job file holds settings; records belong in files that a source reads")
+        .with_help("it holds settings; records belong in files that a source reads")
         .with_place(name.to_string()));
     }
     Ok(octets)
@@ -115,81 +210,4 @@ fn similar_file(path: &Path) -> Option<String> {
         "did you mean `{}`?",
         path.with_file_name(meant).display()
     ))
-}
-
-/// Reads a job from octets.
-pub(crate) fn parse(octets: &[u8]) -> Result<(Job, Spans), Vec<Fault>> {
-    let text = std::str::from_utf8(octets).map_err(|error| vec![not_utf8(octets, error.valid_up_to())])?;
-    let Document {
-        value,
-        spans,
-        mut faults,
-    } = yaml::read(text);
-    let Some(value) = value else {
-        if faults.is_empty() {
-            faults.push(empty());
-        }
-        return Err(faults);
-    };
-    if value.is_null() && faults.is_empty() {
-        return Err(vec![empty()]);
-    }
-    let schema = Job::schema();
-    let comparison = Comparison {
-        schema: &schema,
-        document: &value,
-        base: "",
-        spans: &spans,
-    };
-    match comparison.faults() {
-        Ok(found) => faults.extend(found),
-        Err(_) => faults.push(Fault::new(
-            Place::START,
-            "config.schema",
-            "the schema of jobs is not valid",
-        )),
-    }
-    rules::apply(&value, &spans, &mut faults);
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    to_job(value).map(|job| (job, spans)).map_err(|fault| vec![fault])
-}
-
-/// The schema has been satisfied; should it allow more than the type holds, this still ends with an error.
-fn to_job(value: Value) -> Result<Job, Fault> {
-    serde_json::from_value(value).map_err(|_| {
-        Fault::new(
-            Place::START,
-            "config.bad_value",
-            "the job holds a value that does not fit",
-        )
-        .with_help("compare it with the job's schema")
-    })
-}
-
-fn empty() -> Fault {
-    Fault::new(
-        Place::START,
-        "config.missing_key",
-        "the job file is empty (required keys: name, sink, source)",
-    )
-    .with_help("begin with `name: my-job`")
-}
-
-fn not_utf8(octets: &[u8], valid: usize) -> Fault {
-    let before = String::from_utf8_lossy(&octets[..valid]);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    let help = if octets.starts_with(&[0xff, 0xfe]) || octets.starts_with(&[0xfe, 0xff]) {
-        "the file looks like UTF-16; save it as UTF-8"
-    } else {
-        "save it as UTF-8"
-    };
-    Fault::new(
-        Place { line, column },
-        "config.not_utf8",
-        "the job file is not UTF-8 text",
-    )
-    .with_help(help)
 }

@@ -1,28 +1,59 @@
-//! The job file: reading it, saying everything that is wrong with it, and the [`Job`] that comes of it.
+//! The job file and what is laid under and over it: settings file, variables, flags; references and secrets.
 //!
-//! `load_job` gives the job with the place of every value, or all faults at once, each with line, column, what is
-//! valid and a stable code. `plugin_config::validate` does the same for the plugins' own settings once their schemas
+//! `load_job` gives the job with the origin of every value, or all faults at once, each with line, column, what is
+//! valid and a stable code. `plugin_config::complete` does the same for the plugins' own settings once their schemas
 //! are known. `render` writes errors for a terminal. Nothing here opens a plugin or a system.
 
+mod coercion;
+mod conduct;
+#[cfg(test)]
+mod documentation;
+mod editor_schema;
+mod environments;
 mod fault;
 #[cfg(test)]
 mod fixtures;
 mod job;
+mod layers;
 mod load;
 mod nearest;
+mod origin;
+#[cfg(test)]
+mod overlaid;
+mod overrides;
+mod parameters;
+mod patterns;
 pub mod plugin_config;
+mod references;
 mod render;
+mod resolution;
 mod rules;
 mod scalar;
 mod schema;
+mod secret_file;
+mod secret_forms;
+mod secrets;
+mod settings;
 mod spans;
 mod syntax;
 mod tree;
 mod union;
 mod validate;
+mod variables;
 mod yaml;
 
-pub use job::{CollectionJob, Connector, Import, Job, Limits, Mode, VerificationLevel};
-pub use load::{FILE_BYTES_MAX, LoadedJob, load_job};
+pub use conduct::{
+    AlertThresholds, CommandHook, EnvFileHook, Hook, Hooks, Import, Limits, Monitor, NewFieldPolicy,
+    NotifierJob, Rollback, ToldEvent,
+};
+pub use editor_schema::{job_file_schema, settings_file_schema};
+pub use job::{CollectionJob, Connector, Job, Mode, Parameter, Staging, TransformJob, VerificationLevel};
+pub use load::{FILE_BYTES_MAX, LoadedJob, check_job, load_job};
+pub use origin::Origin;
+pub use overrides::{KeyFlag, Overrides, Said};
+pub use patterns::{Pattern, Patterns};
 pub use render::render;
+pub use secrets::{MASK, SECRET_CHARS_MIN, Secrets};
+pub use settings::SETTINGS_FILE;
 pub use spans::{Place, Spans};
+pub use variables::{Sets, VARIABLES, Variable, Variables};

@@ -1,13 +1,180 @@
-//! Compares a plugin's part of the job with the schema that the plugin hands over at run time.
+//! A plugin's part of the job, once the plugin has said what it takes: completed from its variables, its secrets
+//! found, and compared with its schema.
 //!
 //! The faults look like those of the job itself and name the line in the job file. Neighbour: `validate.rs`.
+//!
+//! A property of a plugin's schema may carry `"x-whimbrel-env"`, a name or a list of names of variables that stand in
+//! for it where the job leaves it out, and `"x-whimbrel-path": true` if it is a path, which then starts at the folder
+//! where whimbrel was started.
 
-use serde_json::Value;
-use whimbrel_plugin_api::{Error, ErrorKind};
+use std::ffi::OsStr;
+use std::path::Path;
 
-use super::fault::into_errors;
+use serde_json::{Map, Value};
+use whimbrel_plugin_api::{Error, ErrorKind, Finding};
+
+use super::coercion::{coerce, mark_secrets};
+use super::fault::{into_errors, quoted_path};
 use super::load::LoadedJob;
+use super::origin::{Layer, Origin};
+use super::schema::{expanded, typed, types_of};
+use super::spans::{SpanNode, join};
 use super::validate::Comparison;
+use super::variables::Variables;
+
+/// Names of variables that stand in for a property.
+const VARIABLE_MARK: &str = "x-whimbrel-env";
+
+/// Says of such a property that it is a path.
+const PATH_MARK: &str = "x-whimbrel-path";
+
+/// Mappings inside each other that are filled from variables.
+const DEPTH_MAX: usize = 16;
+
+/// A field that a variable has filled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filled {
+    /// The field, as a pointer into the config.
+    pub pointer: String,
+    /// The variable.
+    pub name: String,
+}
+
+impl Filled {
+    /// What the field comes from.
+    pub fn origin(&self) -> Origin {
+        Origin::PluginVariable {
+            name: self.name.clone(),
+        }
+    }
+}
+
+/// Completes the config at `pointer` (such as `/source/config`) by what the plugin's schema says, and lists its faults;
+/// empty if it fits.
+///
+/// Fields that the config leaves out are filled from the variables that the schema names. Texts that were one reference
+/// become numbers where numbers are wanted. Fields that the schema marks as secret become known to `loaded.secrets`; one
+/// that stands in a file in clear is a finding.
+pub fn complete(schema: &Value, loaded: &mut LoadedJob, pointer: &str, variables: &Variables) -> Vec<Error> {
+    let mut document = match serde_json::to_value(&loaded.job) {
+        Ok(document) => document,
+        Err(error) => return vec![unwritable(&error)],
+    };
+    if let Some(Value::Object(config)) = document.pointer_mut(pointer) {
+        for filled in fill_from_environment(schema, config, variables) {
+            let layer = loaded.spans.layer_of(Layer::PluginVariable(filled.name.clone()));
+            let place = format!("{pointer}{}", filled.pointer);
+            *loaded.spans.root.at_mut(&place, layer) = SpanNode::of_layer(layer);
+        }
+    }
+    if let (Some(config), Some(span)) = (document.pointer_mut(pointer), loaded.spans.root.find_mut(pointer)) {
+        coerce(schema, config, span);
+        let mut in_clear = false;
+        mark_secrets(schema, config, span, &mut |text, span| {
+            loaded.secrets.add(text);
+            let is_file = matches!(
+                loaded.spans.layers.get(usize::from(span.layer)),
+                Some(Layer::File(_))
+            );
+            in_clear |= is_file && span.written.is_none();
+        });
+        if in_clear {
+            let path = quoted_path(pointer, &document, "the job");
+            loaded.findings.push(
+                Finding::warning("config.literal_secret", format!("{path} holds a secret in clear"))
+                    .with_help("write `${env:NAME}` or `${file:PATH}` in its place"),
+            );
+        }
+    }
+    match serde_json::from_value(document) {
+        Ok(job) => loaded.job = job,
+        Err(error) => return vec![unwritable(&error)],
+    }
+    let secrets = loaded.secrets.clone();
+    validate(schema, loaded, pointer)
+        .into_iter()
+        .map(|error| secrets.scrub_error(error))
+        .collect()
+}
+
+/// The texts of serde may hold values.
+fn unwritable(_: &serde_json::Error) -> Error {
+    Error::internal("the job cannot be written as JSON")
+}
+
+/// Fills the fields of `config` that it leaves out and for which `schema` names a variable that is set. Returns which.
+///
+/// Mappings that `config` has are filled too; none is made. A text that is not of the type that is wanted stays a text,
+/// which the validation then refuses.
+pub fn fill_from_environment(
+    schema: &Value,
+    config: &mut Map<String, Value>,
+    variables: &Variables,
+) -> Vec<Filled> {
+    let mut filled = Vec::new();
+    fill(schema, schema, config, "", variables, DEPTH_MAX, &mut filled);
+    filled
+}
+
+fn fill(
+    root: &Value,
+    schema: &Value,
+    config: &mut Map<String, Value>,
+    pointer: &str,
+    variables: &Variables,
+    depth: usize,
+    filled: &mut Vec<Filled>,
+) {
+    let properties = expanded(root, schema)
+        .into_iter()
+        .filter_map(|schema| schema.get("properties")?.as_object())
+        .flatten();
+    for (key, property) in properties {
+        let pointer = join(pointer, key);
+        match config.get_mut(key) {
+            Some(Value::Object(members)) if depth > 0 => {
+                fill(root, property, members, &pointer, variables, depth - 1, filled);
+            }
+            Some(_) => {}
+            None => {
+                let schemas = expanded(root, property);
+                if let Some((name, text)) = variable_of(&schemas, variables) {
+                    let is_path = schemas
+                        .iter()
+                        .any(|schema| schema.get(PATH_MARK) == Some(&Value::Bool(true)));
+                    let text = if is_path {
+                        absolute(text)
+                    } else {
+                        text.to_string_lossy().into_owned()
+                    };
+                    let value = typed(&types_of(&schemas), &text).unwrap_or_else(|| Value::from(text));
+                    config.insert(key.clone(), value);
+                    let name = name.to_owned();
+                    filled.push(Filled { pointer, name });
+                }
+            }
+        }
+    }
+}
+
+/// The first variable that the schemas name and that is set.
+fn variable_of<'a>(schemas: &[&'a Value], variables: &'a Variables) -> Option<(&'a str, &'a OsStr)> {
+    schemas
+        .iter()
+        .filter_map(|schema| schema.get(VARIABLE_MARK))
+        .flat_map(|mark| match mark {
+            Value::Array(names) => names.iter().collect::<Vec<_>>(),
+            name => vec![name],
+        })
+        .filter_map(Value::as_str)
+        .find_map(|name| Some((name, variables.filled(name)?)))
+}
+
+fn absolute(path: &OsStr) -> String {
+    let path = Path::new(path);
+    let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    full.to_string_lossy().into_owned()
+}
 
 /// Every fault of the config at `pointer` (such as `/source/config`) against the plugin's JSON Schema; empty if it
 /// fits. A config that the job leaves out counts as `{}`.
@@ -17,16 +184,17 @@ use super::validate::Comparison;
 pub fn validate(schema: &Value, loaded: &LoadedJob, pointer: &str) -> Vec<Error> {
     let document = match serde_json::to_value(&loaded.job) {
         Ok(document) => document,
-        Err(error) => return vec![Error::internal("the job cannot be written as JSON").with_cause(&error)],
+        Err(error) => return vec![unwritable(&error)],
     };
     let comparison = Comparison {
         schema,
         document: &document,
         base: pointer,
         spans: &loaded.spans,
+        whole: "the job",
     };
     match comparison.faults() {
-        Ok(faults) => into_errors(faults, &loaded.path),
+        Ok(faults) => into_errors(faults, &loaded.spans),
         Err(error) => vec![
             Error::new(
                 ErrorKind::Internal,
@@ -37,7 +205,11 @@ pub fn validate(schema: &Value, loaded: &LoadedJob, pointer: &str) -> Vec<Error>
                 ),
             )
             .with_help("tell the author of the plugin")
-            .with_place(format!("{}:{}", loaded.path.display(), loaded.spans.key(pointer)))
+            .with_place(
+                loaded
+                    .spans
+                    .say(loaded.spans.layer(pointer), loaded.spans.key(pointer)),
+            )
             .with_cause(&error),
         ],
     }
@@ -45,8 +217,6 @@ pub fn validate(schema: &Value, loaded: &LoadedJob, pointer: &str) -> Vec<Error>
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
-
     use schemars::JsonSchema;
     use serde::Deserialize;
     use serde_json::json;
@@ -133,13 +303,7 @@ mod tests {
     const HEAD: &str = "name: demo\nsink: { plugin: b }\nsource:\n  plugin: a\n  config:\n";
 
     fn loaded(config: &str) -> LoadedJob {
-        let (job, spans) = parse(format!("{HEAD}{config}").as_bytes()).unwrap();
-        LoadedJob {
-            job,
-            spans,
-            path: "job.yaml".into(),
-            folder: PathBuf::from("."),
-        }
+        parse(format!("{HEAD}{config}").as_bytes()).unwrap()
     }
 
     fn faults(config: &str) -> String {
@@ -328,29 +492,13 @@ mod tests {
 
     #[test]
     fn a_config_that_is_left_out_is_placed_at_its_connector() {
-        let (job, spans) = parse(b"name: demo\nsink: { plugin: b }\nsource: { plugin: a }\n").unwrap();
-        let loaded = LoadedJob {
-            job,
-            spans,
-            path: Path::new("job.yaml").into(),
-            folder: PathBuf::from("."),
-        };
+        let loaded = parse(b"name: demo\nsink: { plugin: b }\nsource: { plugin: a }\n").unwrap();
         let schema = schemars::schema_for!(Config).to_value();
         let errors = validate(&schema, &loaded, "/source/config");
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].code, "config.missing_key");
         assert_eq!(errors[0].place.as_deref(), Some("job.yaml:3:1"));
         assert_eq!(errors[0].help.as_deref(), Some("`url`: where the database is"));
-    }
-
-    #[test]
-    fn a_job_that_went_through_a_pipe_is_judged_alike() {
-        let loaded = loaded("    url: ''\n    x: 1\n");
-        let text = serde_json::to_string(&loaded).unwrap();
-        let schema = schemars::schema_for!(Config).to_value();
-        let there = validate(&schema, &serde_json::from_str(&text).unwrap(), "/source/config");
-        assert_eq!(there.len(), 2);
-        assert_eq!(there, validate(&schema, &loaded, "/source/config"));
     }
 
     #[test]

@@ -6,9 +6,13 @@
 use serde_json::Value;
 
 use super::fault::quoted_key;
+use super::spans::segments;
 
 /// How many references, or combinations inside each other, are followed.
 const STEPS_MAX: usize = 16;
+
+/// How many schemas may speak of one value.
+const EXPANDED_MAX: usize = 256;
 
 /// How many keys or values one message lists.
 const LISTED_MAX: usize = 40;
@@ -117,6 +121,99 @@ pub(crate) fn types<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a str> {
             }
             None => Vec::new(),
         },
+    }
+}
+
+/// The schema of the value at `pointer`, which names keys of mappings only.
+pub(crate) fn at<'a>(root: &'a Value, pointer: &str) -> Option<&'a Value> {
+    let mut schema = root;
+    for segment in segments(pointer) {
+        schema = resolve(root, schema).get("properties")?.get(&segment)?;
+    }
+    Some(resolve(root, schema))
+}
+
+/// Every schema that speaks of the same value as `schema`: behind references, and in all combinations.
+pub(crate) fn expanded<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
+    let mut found = Vec::new();
+    expand(root, schema, &mut found, STEPS_MAX);
+    found
+}
+
+fn expand<'a>(root: &'a Value, schema: &'a Value, found: &mut Vec<&'a Value>, steps: usize) {
+    let resolved = resolve(root, schema);
+    for schema in [schema, resolved] {
+        if steps == 0 || found.len() >= EXPANDED_MAX || found.iter().any(|known| std::ptr::eq(*known, schema))
+        {
+            continue;
+        }
+        found.push(schema);
+        for combination in ["allOf", "anyOf", "oneOf"] {
+            let parts = schema.get(combination).and_then(Value::as_array);
+            parts
+                .into_iter()
+                .flatten()
+                .for_each(|part| expand(root, part, found, steps - 1));
+        }
+    }
+}
+
+/// The types that a value may have, in whichever combination they stand; empty if any will do.
+pub(crate) fn wanted_types<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a str> {
+    types_of(&expanded(root, schema))
+}
+
+/// As [`wanted_types`], of schemas that are expanded already.
+pub(crate) fn types_of<'a>(schemas: &[&'a Value]) -> Vec<&'a str> {
+    let mut kinds: Vec<&'a str> = Vec::new();
+    for &schema in schemas {
+        match schema.get("type") {
+            Some(Value::String(kind)) => kinds.push(kind.as_str()),
+            Some(Value::Array(several)) => kinds.extend(several.iter().filter_map(Value::as_str)),
+            _ => {
+                let listed = schema.get("enum").and_then(Value::as_array);
+                let values = listed.into_iter().flatten().chain(schema.get("const"));
+                values.for_each(|value| kinds.push(type_of(value)));
+            }
+        }
+    }
+    kinds
+}
+
+/// `text` as a value of one of the types; `None` if it is none of them. Text wins where text is allowed.
+pub(crate) fn typed(kinds: &[&str], text: &str) -> Option<Value> {
+    let wanted = |kind: &str| kinds.contains(&kind);
+    if kinds.is_empty() || wanted("string") {
+        return Some(Value::from(text));
+    }
+    if wanted("boolean") && ["true", "false"].contains(&text) {
+        return Some(Value::from(text == "true"));
+    }
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    if is_plain && (wanted("integer") || wanted("number")) {
+        if let Ok(whole) = text.parse::<u64>() {
+            return Some(Value::from(whole));
+        }
+        if let Ok(whole) = text.parse::<i64>() {
+            return Some(Value::from(whole));
+        }
+        if wanted("number") {
+            let number = text.parse::<f64>().ok()?;
+            return serde_json::Number::from_f64(number).map(Value::Number);
+        }
+    }
+    None
+}
+
+/// What a schema asks of a value, such as `a whole number from 1 to 64`.
+pub(crate) fn requirement(root: &Value, schema: &Value) -> String {
+    if let Some(values) = literals(root, schema) {
+        return format!("one of {}", list_values(&values));
+    }
+    let kinds = type_list(&wanted_types(root, schema));
+    match bounds(resolve(root, schema), "minimum", "maximum") {
+        Some(bounds) => format!("{kinds} {bounds}"),
+        None => kinds,
     }
 }
 

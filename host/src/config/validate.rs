@@ -34,6 +34,8 @@ pub(crate) struct Comparison<'a> {
     pub(crate) base: &'a str,
     /// The places.
     pub(crate) spans: &'a Spans,
+    /// What the whole document is called.
+    pub(crate) whole: &'static str,
 }
 
 impl Comparison<'_> {
@@ -51,6 +53,9 @@ impl Comparison<'_> {
                 break;
             }
             self.say(&error, &mut faults);
+        }
+        for fault in &mut faults {
+            fault.layer = self.spans.layer(&fault.pointer);
         }
         Ok(without_echoes(faults))
     }
@@ -165,7 +170,7 @@ impl Comparison<'_> {
     }
 
     fn path(&self, pointer: &str) -> String {
-        quoted_path(pointer, self.document, "the job")
+        quoted_path(pointer, self.document, self.whole)
     }
 
     pub(crate) fn unknown_key(&self, pointer: &str, key: &str, known: &[&str]) -> Fault {
@@ -196,7 +201,7 @@ impl Comparison<'_> {
         let members = self.schema.get("properties")?.as_object()?;
         if members.contains_key(key) && pointer != self.base {
             return Some(match self.path(self.base).as_str() {
-                "the job" => format!("`{key}` belongs at the top level of the job"),
+                path if path == self.whole => format!("`{key}` belongs at the top level of {path}"),
                 path => format!("`{key}` belongs in {path}"),
             });
         }

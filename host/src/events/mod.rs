@@ -9,14 +9,15 @@ mod outcome;
 
 pub use emitter::Emitter;
 pub use outcome::{
-    CollectionResult, Comparison, Mismatch, MismatchKind, Outcome, RunSummary, VerificationResult,
+    ClearedCollection, CollectionResult, CollectionStats, Comparison, FoundBy, MeasuredRate, Mismatch,
+    MismatchKind, Outcome, RunSummary, StagedFacts, VerificationResult,
 };
 
 use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::export::Description;
 use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::source::RejectedRecord;
-use whimbrel_plugin_api::{Error, Finding};
+use whimbrel_plugin_api::{Cursor, Error, Finding};
 
 /// The six phases of a run, in their order. Extraction, transformation and import overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -79,6 +80,19 @@ pub struct PhaseReport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// The task begins; said by the supervisor, before any other.
+    Started {
+        /// The run.
+        run_id: String,
+        /// `run`, `check`, `verify` and so on.
+        command: String,
+        /// The job.
+        job: String,
+        /// `full` or `test`.
+        mode: String,
+        /// Who started it: user and host.
+        started_by: String,
+    },
     /// A library was loaded and says what it is.
     PluginLoaded {
         /// The role that it was loaded for.
@@ -126,6 +140,57 @@ pub enum Event {
         /// Octets read.
         read_bytes: u64,
     },
+    /// A transaction is durable in the sink.
+    Committed {
+        /// In the source.
+        collection: String,
+        /// The partition, as a person reads it.
+        partition: String,
+        /// The sink's own count of commits of the lane.
+        seq: u64,
+        /// Where the source goes on.
+        cursor: Cursor,
+        /// Records of this transaction.
+        record_count: u64,
+        /// Whether the partition is complete.
+        done: bool,
+    },
+    /// A transaction failed and is tried again.
+    Retrying {
+        /// In the source.
+        collection: String,
+        /// Which try this will be, from 1.
+        attempt: u32,
+        /// Milliseconds before it.
+        delay_ms: u64,
+        /// The code of the error.
+        code: String,
+        /// The error.
+        message: String,
+    },
+    /// A collection has failed and the others go on.
+    CollectionFailed {
+        /// In the source.
+        collection: String,
+        /// Why.
+        failure: Box<Failure>,
+    },
+    /// A look at the worker itself.
+    Health {
+        /// Resident memory, octets.
+        memory_bytes: u64,
+        /// Octets of records that wait in links.
+        waiting_bytes: u64,
+    },
+    /// A hook has ended; said by the supervisor.
+    HookEnded {
+        /// What it was, without its values.
+        hook: String,
+        /// Whether it did what it should.
+        ok: bool,
+        /// What it said of itself.
+        message: String,
+    },
     /// The first record is durable in the sink.
     FirstCommit {
         /// Milliseconds since the worker started.
@@ -170,8 +235,35 @@ pub enum Event {
         /// The line.
         message: String,
     },
+    /// A notifier has delivered a notification.
+    Delivered {
+        /// Its place in the job, from 0.
+        notifier: usize,
+        /// Its plugin.
+        plugin: String,
+        /// The key of the notification.
+        key: String,
+        /// What the service calls the message.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receipt: Option<String>,
+    },
+    /// A notification could not be delivered and is not tried again.
+    NotDelivered {
+        /// The place of the notifier in the job, from 0.
+        notifier: usize,
+        /// Its plugin.
+        plugin: String,
+        /// The key of the notification.
+        key: String,
+        /// Why.
+        failure: Box<Failure>,
+    },
     /// The worker is alive.
-    Heartbeat,
+    Heartbeat {
+        /// Resident memory, octets.
+        #[serde(default)]
+        memory_bytes: u64,
+    },
     /// The last event of every worker that ends by itself.
     Finished {
         /// How it ended.

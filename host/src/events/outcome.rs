@@ -3,7 +3,9 @@
 //! Not here: exit codes (`cli::exit_code` makes them from this) and the wording (`report`).
 
 use serde::{Deserialize, Serialize};
+use whimbrel_plugin_api::Finding;
 use whimbrel_plugin_api::collection::FieldLoss;
+use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::source::RejectedRecord;
 
 use super::{Failure, PhaseReport};
@@ -84,6 +86,79 @@ pub struct RunSummary {
     pub memory_peak_bytes: u64,
     /// From the start of the worker to the first durable record, milliseconds.
     pub first_commit_ms: Option<u64>,
+    /// What both sides and the host had to say before the run.
+    pub findings: Vec<FoundBy>,
+    /// Records that waited on disk.
+    pub staged: Option<StagedFacts>,
+    /// How fast the source was read by way of trial.
+    pub rate: Option<MeasuredRate>,
+    /// Counts of both sides, for `stats`.
+    pub stats: Vec<CollectionStats>,
+    /// What was removed, for `clear`.
+    pub cleared: Vec<ClearedCollection>,
+}
+
+/// A finding and who made it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FoundBy {
+    /// The role, or none for the host itself.
+    pub role: Option<Role>,
+    /// What was found.
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
+/// Records that waited on disk between the phases.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StagedFacts {
+    /// The run that read them from the source.
+    pub run_id: String,
+    /// When it had read them all, RFC 3339.
+    pub at: String,
+    /// How many.
+    pub record_count: u64,
+    /// Whether an earlier run had read them, so that this one did not read the source.
+    pub reused: bool,
+}
+
+/// How fast records were read and transformed by way of trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredRate {
+    /// The collection that was tried.
+    pub collection: String,
+    /// Records read.
+    pub record_count: u64,
+    /// Octets of them.
+    pub size_bytes: u64,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}
+
+/// The records of one collection on both sides.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CollectionStats {
+    /// In the source.
+    pub source: String,
+    /// In the sink.
+    pub sink: String,
+    /// Records there; `None` if the sink has no such collection.
+    pub source_count: Option<u64>,
+    /// Records there; `None` if the sink has no such collection.
+    pub sink_count: Option<u64>,
+    /// Whether both numbers are the same.
+    pub in_step: bool,
+}
+
+/// A collection of the sink that was emptied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClearedCollection {
+    /// In the sink.
+    pub collection: String,
+    /// Records removed, if the sink has counted.
+    pub removed_count: Option<u64>,
 }
 
 /// One collection of a run.
@@ -98,12 +173,18 @@ pub struct CollectionResult {
     pub key: Vec<String>,
     /// Records that the source announced.
     pub estimate: Option<u64>,
+    /// Octets that the source announced.
+    pub estimate_bytes: Option<u64>,
     /// Records read.
     pub read_count: u64,
     /// Records that the sink has taken and made durable.
     pub written_count: u64,
     /// Of these, left as they were by policy.
     pub skipped_count: u64,
+    /// Records that came out of the transforms, if there are any.
+    pub transformed_count: u64,
+    /// Records that transforms left out on purpose.
+    pub filtered_count: u64,
     /// Records refused by either side.
     pub rejected_count: u64,
     /// Octets read.

@@ -3,9 +3,11 @@
 //! Only worker processes load; everything before that reads files. `library` is the only place in the host with
 //! `unsafe`. Neighbours: [`crate::supervisor`] asks `registry` for a plugin by name, its worker asks `library`.
 
+mod calls;
 pub mod inspect;
 pub mod library;
 pub mod observe;
+mod opened;
 pub mod registry;
 pub mod search;
 

@@ -1,16 +1,38 @@
 //! What a task carries from phase to phase.
 //! Not here: what a phase keeps for itself.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
+use crossbeam_channel::Receiver;
+use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::capability::{SinkCapabilities, SourceCapabilities};
 
 use crate::config::Job;
 use crate::control::Stop;
 use crate::events::{Emitter, Event, Phase, PhaseOutcome, PhaseReport, RunSummary};
-use crate::loader::observe::Opener;
+use crate::loader::observe::{CallLog, Opener};
+use crate::pipeline::budget::Budget;
+use crate::transform::Transforms;
 
-/// Both loaded plugins with what they say of themselves.
+/// What a run is told besides its job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunOptions {
+    /// The run, for what is kept of it.
+    pub run_id: String,
+    /// Phases that are left out.
+    pub skip_phases: Vec<Phase>,
+    /// Read and transform, but write nothing.
+    pub dry_run: bool,
+    /// Where staged records of this job are kept, an absolute path.
+    pub staging_folder: PathBuf,
+    /// Staged records of an earlier run are not used.
+    pub reads_anew: bool,
+}
+
+/// The loaded plugins with what they say of themselves.
 pub struct Opened {
     /// Opens the source.
     pub source: Opener,
@@ -20,12 +42,24 @@ pub struct Opened {
     pub sink: Opener,
     /// What the sink can do.
     pub sink_capabilities: SinkCapabilities,
+    /// The transforms.
+    pub transforms: Transforms,
+    /// Name and version of the source, for what is made from it.
+    pub source_version: String,
 }
 
 /// The task at hand.
 pub struct TaskContext {
     /// The job.
     pub job: Job,
+    /// What else it is told.
+    pub options: RunOptions,
+    /// Says when writing may begin; none if nobody is waited for.
+    pub gate: Option<Receiver<()>>,
+    /// What all records on their way draw on.
+    pub budget: Budget,
+    /// Where calls are announced.
+    pub calls: Arc<CallLog>,
     /// The plugins.
     pub plugins: Opened,
     /// Where events go.
@@ -43,6 +77,11 @@ impl TaskContext {
     pub fn begin(&self, phase: Phase) -> Instant {
         self.emitter.emit(&Event::PhaseStarted { phase });
         Instant::now()
+    }
+
+    /// Whether the run leaves `phase` out.
+    pub fn skips(&self, phase: Phase) -> bool {
+        self.options.skip_phases.contains(&phase)
     }
 
     /// Announces how `phase` ended after `seconds`.

@@ -2,7 +2,9 @@
 //! Neighbours: [`crate::supervisor`] starts it in the worker, [`crate::phases`] do the parts.
 
 mod context;
+mod look;
 mod run;
 
-pub use context::{Opened, TaskContext};
-pub use run::{check, run, verify};
+pub use context::{Opened, RunOptions, TaskContext};
+pub use look::{check, clear, plan, stats, verify};
+pub use run::run;

@@ -1,72 +1,98 @@
-//! Extraction, transformation and import, overlapped: prepares the sink, copies, adds constraints, ends the sessions.
-//! Neighbour: [`crate::pipeline`] moves the batches.
+//! Moves the planned collections: divides them, opens sessions, runs the pipeline, ends the sessions.
+//!
+//! Used with the sink itself, where extraction, transformation and import overlap, and with nothing at all for a dry run.
+//! Neighbours: [`crate::pipeline`] moves the batches, `staged` does the same phase by phase.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use whimbrel_plugin_api::capability::{SinkCapabilities, SourceCapabilities};
+use whimbrel_plugin_api::capability::{Atomicity, SinkCapabilities, SourceCapabilities};
 use whimbrel_plugin_api::partition::PartitionsRequest;
 use whimbrel_plugin_api::sink::PrepareRequest;
 use whimbrel_plugin_api::source::BatchBounds;
 
-use crate::config::Job;
-use crate::control::Cause;
-use crate::control::Stop;
+use crate::config::{Job, NewFieldPolicy};
+use crate::control::{Cause, Stop};
 use crate::events::{Emitter, Event, Failure, Phase};
-use crate::loader::observe::{OpenedSink, OpenedSource, Opener};
+use crate::loader::observe::{CallLog, OpenedSink, OpenedSource, Opener};
+use crate::pipeline::budget::Budget;
 use crate::pipeline::copy::Settings;
-use crate::pipeline::writer::WriterContext;
-use crate::pipeline::{CopyTask, Counters, copy};
+use crate::pipeline::staging::Discard;
+use crate::pipeline::writer::{Reopen, WriterContext};
+use crate::pipeline::{CopyTask, Counters, Outcomes, TransactionRules, copy};
 use crate::plan::{PlannedCollection, blockers};
+use crate::transform::Transforms;
 
 /// Sessions that are opened at most, whatever the sink allows: two cores gain nothing from more.
 const SESSIONS_MAX: usize = 4;
-/// Part of the memory budget that may wait in links; the rest is for plugins and the program itself.
-const LINK_SHARE: u64 = 4;
 
-/// Both sides with what they can do.
-pub struct Sides<'a> {
+/// What all copies of a run have in common.
+pub struct Scene<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// Where events go.
+    pub emitter: &'a Emitter,
+    /// Ends everything.
+    pub stop: &'a Stop,
+    /// Rejected records and failed collections.
+    pub outcomes: &'a Arc<Outcomes>,
+    /// The loaded transforms.
+    pub transforms: &'a Transforms,
+    /// What all links draw on.
+    pub budget: &'a Budget,
+    /// Where calls are announced.
+    pub calls: &'a Arc<CallLog>,
+}
+
+/// A source with what it can do.
+pub struct From<'a> {
     /// The source.
     pub source: &'a mut OpenedSource,
     /// Its capabilities.
-    pub source_capabilities: &'a SourceCapabilities,
-    /// The first session of the sink.
+    pub capabilities: &'a SourceCapabilities,
+}
+
+/// A sink with what it can do.
+pub struct Into<'a> {
+    /// The first session.
     pub sink: OpenedSink,
     /// Its capabilities.
-    pub sink_capabilities: &'a SinkCapabilities,
+    pub capabilities: &'a SinkCapabilities,
     /// Opens further sessions.
-    pub sink_opener: &'a Opener,
+    pub opener: &'a Opener,
 }
 
-/// What a copy reports to.
-pub struct Watch<'a> {
-    /// Where events go.
-    pub emitter: &'a Emitter,
-    /// What passed.
+/// Where one pass of records goes and how its writing is told.
+pub struct Pass<'a> {
+    /// What is counted.
     pub counters: &'a Arc<Counters>,
-    /// Ends everything.
-    pub stop: &'a Stop,
-    /// Rejected records.
-    pub writers: &'a WriterContext,
+    /// The phase that failures of its writers belong to.
+    pub phase: Phase,
+    /// Whether its commits are those of the run.
+    pub announces_commits: bool,
+    /// Whether its sink can undo a transaction.
+    pub is_transactional: bool,
+    /// How a spoilt session is replaced.
+    pub reopen: Option<Arc<Reopen>>,
 }
 
-/// Copies all planned collections.
+/// Copies all planned collections into the sink.
 ///
 /// # Errors
 /// The first failure. That somebody asked for an end is none: the stop's cause says so.
-pub fn run(
-    job: &Job,
+pub fn into_sink(
+    scene: &Scene<'_>,
     collections: &[PlannedCollection],
-    sides: Sides<'_>,
-    watch: &Watch<'_>,
+    from: From<'_>,
+    into: Into<'_>,
+    counters: &Arc<Counters>,
 ) -> Result<(), Failure> {
-    let Sides {
-        source,
-        source_capabilities,
+    let Into {
         mut sink,
-        sink_capabilities,
-        sink_opener,
-    } = sides;
+        capabilities,
+        opener,
+    } = into;
     let report = sink
         .prepare(&PrepareRequest {
             collections: collections.iter().map(|planned| planned.sink.clone()).collect(),
@@ -77,102 +103,159 @@ pub fn run(
         let error = whimbrel_plugin_api::Error::config(&blocker.code, &blocker.message);
         return Err(Failure::from(error).in_phase(Phase::Import));
     }
-    let snapshot = source
+    let (config, again) = (scene.job.sink.config.clone(), opener.clone());
+    let pass = Pass {
+        counters,
+        phase: Phase::Import,
+        announces_commits: true,
+        is_transactional: capabilities.atomicity == Atomicity::Transactional,
+        reopen: Some(Arc::new(move || again.open_sink(&config))),
+    };
+    let mut sinks = vec![sink];
+    let sessions = sessions_max(scene.job, capabilities);
+    with_snapshot(scene, from, |from, snapshot| {
+        let tasks = tasks(scene, collections, from, snapshot.as_deref(), counters)
+            .map_err(|failure| failure.in_phase(Phase::Extraction))?;
+        while sinks.len() < sessions.min(tasks.len()) {
+            let session = opener
+                .open_sink(&scene.job.sink.config)
+                .map_err(|failure| failure.in_phase(Phase::Import))?;
+            sinks.push(session);
+        }
+        move_records(scene, from, snapshot, &mut sinks, &tasks, &pass)?;
+        if scene.stop.is_raised() {
+            return Ok(());
+        }
+        finish(scene, &mut sinks)
+    })
+}
+
+/// Reads and transforms all planned collections, and writes nothing.
+///
+/// # Errors
+/// The first failure.
+pub fn into_nothing(
+    scene: &Scene<'_>,
+    collections: &[PlannedCollection],
+    from: From<'_>,
+    counters: &Arc<Counters>,
+) -> Result<(), Failure> {
+    let pass = Pass {
+        counters,
+        phase: Phase::Transformation,
+        announces_commits: false,
+        is_transactional: false,
+        reopen: None,
+    };
+    let mut sinks = vec![OpenedSink::of_host("nothing", Box::new(Discard), scene.calls)];
+    with_snapshot(scene, from, |from, snapshot| {
+        let tasks = tasks(scene, collections, from, snapshot.as_deref(), counters)
+            .map_err(|failure| failure.in_phase(Phase::Extraction))?;
+        move_records(scene, from, snapshot, &mut sinks, &tasks, &pass)
+    })
+}
+
+/// Runs `body` under one snapshot of the source, if it offers them, and lets it go afterwards.
+pub(super) fn with_snapshot<'a, T>(
+    scene: &Scene<'_>,
+    mut from: From<'a>,
+    body: impl FnOnce(&mut From<'a>, Option<String>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let snapshot = from
+        .source
         .open_snapshot()
         .map_err(|failure| failure.in_phase(Phase::Extraction))?;
-    let copied = copy_all(
-        job,
-        collections,
-        source,
-        source_capabilities,
-        sink,
-        sink_capabilities,
-        sink_opener,
-        snapshot.clone(),
-        watch,
-    );
+    let outcome = body(&mut from, snapshot.clone());
     if let Some(snapshot) = snapshot {
         // A token that cannot be let go costs the source room, not the run its result.
-        if let Err(failure) = source.close_snapshot(&snapshot) {
-            watch.emitter.emit(&Event::Log {
+        if let Err(failure) = from.source.close_snapshot(&snapshot) {
+            scene.emitter.emit(&Event::Log {
                 plugin: failure.plugin.clone().unwrap_or_default(),
                 level: "warn".to_owned(),
                 message: failure.error.message,
             });
         }
     }
-    copied
+    outcome
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of `Sides`, taken apart since the sink moves"
-)]
-fn copy_all(
-    job: &Job,
-    collections: &[PlannedCollection],
-    source: &mut OpenedSource,
-    source_capabilities: &SourceCapabilities,
-    sink: OpenedSink,
-    sink_capabilities: &SinkCapabilities,
-    sink_opener: &Opener,
+/// Runs the pipeline over `tasks`.
+pub(super) fn move_records(
+    scene: &Scene<'_>,
+    from: &mut From<'_>,
     snapshot: Option<String>,
-    watch: &Watch<'_>,
+    sinks: &mut [OpenedSink],
+    tasks: &[CopyTask],
+    pass: &Pass<'_>,
 ) -> Result<(), Failure> {
-    let tasks = tasks(
-        job,
-        collections,
-        source,
-        source_capabilities,
-        snapshot.as_deref(),
-        watch.counters,
-    )
-    .map_err(|failure| failure.in_phase(Phase::Extraction))?;
-    let mut sinks = vec![sink];
-    let sessions = match sink_capabilities.sessions_max {
-        0 => SESSIONS_MAX,
-        max => SESSIONS_MAX.min(max as usize),
-    };
-    while sinks.len() < sessions.min(tasks.len()) {
-        let session = sink_opener
-            .open_sink(&job.sink.config)
-            .map_err(|failure| failure.in_phase(Phase::Import))?;
-        sinks.push(session);
-    }
+    let (job, import) = (scene.job, &scene.job.import);
     let settings = Settings {
         job: job.name.clone(),
         source_fingerprint: job.source.plugin.clone(),
         snapshot,
-        readers: readers(job, source_capabilities),
-        budget_bytes: u64::from(job.limits.memory_mb) * 1024 * 1024 / LINK_SHARE,
+        readers: readers(job, from.capabilities),
+        transforms: scene.transforms.clone(),
+        budget: scene.budget.clone(),
+        on_new_field: import.on_new_field,
+        link_batches: import.concurrent_batches as usize,
         batch: BatchBounds {
             records_max: job.limits.batch_records as usize,
             ..BatchBounds::default()
         },
     };
-    copy(source, &mut sinks, &tasks, &settings, watch.writers);
-    match watch.stop.cause() {
-        Some(Cause::Failed(failure)) => return Err(*failure),
-        Some(Cause::Asked) => {}
-        None => {
-            for sink in &mut sinks[..1] {
-                for finding in sink
-                    .add_constraints()
-                    .map_err(|failure| failure.in_phase(Phase::Import))?
-                {
-                    watch.emitter.emit(&Event::Found {
-                        role: Some(whimbrel_plugin_api::manifest::Role::Sink),
-                        finding,
-                    });
-                }
-            }
-            for sink in &mut sinks {
-                sink.finalize()
-                    .map_err(|failure| failure.in_phase(Phase::Import))?;
-            }
+    let context = WriterContext {
+        counters: Arc::clone(pass.counters),
+        emitter: scene.emitter.clone(),
+        stop: scene.stop.clone(),
+        phase: pass.phase,
+        announces_commits: pass.announces_commits,
+        rules: TransactionRules {
+            batch_records: if pass.announces_commits {
+                import.batch_size as usize
+            } else {
+                usize::MAX
+            },
+            commit_records: import.checkpoint_interval,
+            timeout: Duration::from_millis(import.transaction_timeout_ms),
+            retries_max: import.max_retries,
+            retry_delay: Duration::from_millis(import.retry_delay_ms),
+            is_transactional: pass.is_transactional,
+        },
+        overflows: import.on_new_field == NewFieldPolicy::Overflow,
+        continues_on_error: import.continue_on_error,
+        outcomes: Arc::clone(scene.outcomes),
+        reopen: pass.reopen.clone(),
+    };
+    copy(from.source, sinks, tasks, &settings, &context);
+    match scene.stop.cause() {
+        Some(Cause::Failed(failure)) => Err(*failure),
+        Some(Cause::Asked) | None => Ok(()),
+    }
+}
+
+/// The last calls of a copy that is complete.
+fn finish(scene: &Scene<'_>, sinks: &mut [OpenedSink]) -> Result<(), Failure> {
+    let in_import = |failure: Failure| failure.in_phase(Phase::Import);
+    if let Some(first) = sinks.first_mut() {
+        for finding in first.add_constraints().map_err(in_import)? {
+            scene.emitter.emit(&Event::Found {
+                role: Some(whimbrel_plugin_api::manifest::Role::Sink),
+                finding,
+            });
         }
     }
+    for sink in sinks {
+        sink.finalize().map_err(in_import)?;
+    }
     Ok(())
+}
+
+fn sessions_max(job: &Job, capabilities: &SinkCapabilities) -> usize {
+    let allowed = match capabilities.sessions_max {
+        0 => SESSIONS_MAX,
+        max => SESSIONS_MAX.min(max as usize),
+    };
+    allowed.min(job.limits.connection_pool_size as usize).max(1)
 }
 
 fn readers(job: &Job, capabilities: &SourceCapabilities) -> usize {
@@ -184,21 +267,21 @@ fn readers(job: &Job, capabilities: &SourceCapabilities) -> usize {
 }
 
 /// Divides each collection, and lists the parts so that several collections are under way at once.
-fn tasks(
-    job: &Job,
+pub(super) fn tasks(
+    scene: &Scene<'_>,
     collections: &[PlannedCollection],
-    source: &mut OpenedSource,
-    capabilities: &SourceCapabilities,
+    from: &mut From<'_>,
     snapshot: Option<&str>,
     counters: &Counters,
 ) -> Result<Vec<CopyTask>, Failure> {
     let mut tasks = Vec::new();
     for (index, planned) in collections.iter().enumerate() {
-        let partitions = if capabilities.partitions {
-            source.partitions(&PartitionsRequest {
+        // A sample is taken from the collection as a whole: parts would each add their own.
+        let partitions = if from.capabilities.partitions && planned.limit.is_none() {
+            from.source.partitions(&PartitionsRequest {
                 collection: planned.source.name.clone(),
                 snapshot: snapshot.map(str::to_owned),
-                wanted: job.limits.partitions_parallel,
+                wanted: scene.job.limits.partitions_parallel,
             })?
         } else {
             vec![whimbrel_plugin_api::Partition::whole()]
@@ -207,12 +290,14 @@ fn tasks(
             .of(index)
             .partitions_total
             .store(partitions.len() as u64, Ordering::Relaxed);
-        let schema = Arc::new(planned.source.schema.clone());
+        let (source, sink) = (Arc::new(planned.source.clone()), Arc::new(planned.sink.clone()));
         tasks.extend(partitions.into_iter().map(|partition| CopyTask {
-            schema: Arc::clone(&schema),
+            from: Arc::clone(&source),
+            transforms: Arc::clone(&planned.transforms),
+            limit: planned.limit,
             collection: index,
             source_name: planned.source.name.clone(),
-            sink_name: planned.sink.name.clone(),
+            into: Arc::clone(&sink),
             partition,
             policy: planned.policy,
         }));

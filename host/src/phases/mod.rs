@@ -5,4 +5,5 @@
 pub mod copying;
 pub mod post_migration;
 pub mod pre_validation;
+pub mod staged;
 pub mod verification;

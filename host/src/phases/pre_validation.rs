@@ -1,17 +1,24 @@
 //! Pre-validation: everything that can be found out without writing.
 //!
-//! Both plugins look at their systems, the source says what it has, the sink says what it would do.
+//! Both plugins look at their systems, the source says what it has, transforms what they make of it, the sink what it
+//! would do. Nothing is changed on either side.
+
+use std::path::Path;
 
 use whimbrel_plugin_api::capability::SinkCapabilities;
 use whimbrel_plugin_api::collection::CollectionsRequest;
 use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::sink::PrepareRequest;
-use whimbrel_plugin_api::{Error, ErrorKind, Finding};
+use whimbrel_plugin_api::{Collection, Error, ErrorKind, Finding};
 
-use crate::config::Job;
-use crate::events::{Emitter, Event, Failure};
+use crate::config::{Job, Staging, TransformJob};
+use crate::events::{Emitter, Event, Failure, FoundBy};
 use crate::loader::observe::{OpenedSink, OpenedSource};
 use crate::plan::{PlannedCollection, blockers, plan, settle};
+use crate::transform::{Chain, Transforms};
+
+/// A staged run needs room for this many times what the source holds: as read, and as transformed.
+const STAGED_COPIES: u64 = 2;
 
 /// What was found out.
 #[derive(Debug, Default)]
@@ -20,26 +27,53 @@ pub struct Validated {
     pub collections: Vec<PlannedCollection>,
     /// Statements that the sink would run.
     pub ddl: Vec<String>,
+    /// Everything that either side or the host had to say.
+    pub findings: Vec<FoundBy>,
     /// What stands in the way.
     pub blockers: Vec<Failure>,
+}
+
+/// What is looked at, and how.
+pub struct Look<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// What the sink can do.
+    pub sink_capabilities: &'a SinkCapabilities,
+    /// The loaded transforms.
+    pub transforms: &'a Transforms,
+    /// Where events go.
+    pub emitter: &'a Emitter,
+    /// Whether plugins check their systems, beyond what planning itself asks of them.
+    pub checks: bool,
+    /// Where staged records would be kept.
+    pub staging_folder: &'a Path,
 }
 
 /// Looks at both sides and makes the plan.
 ///
 /// # Errors
 /// What either plugin brings: then it could not be found out.
-pub fn run(
-    job: &Job,
-    source: &mut OpenedSource,
-    sink: &mut OpenedSink,
-    capabilities: &SinkCapabilities,
-    emitter: &Emitter,
-) -> Result<Validated, Failure> {
+pub fn run(look: &Look<'_>, source: &mut OpenedSource, sink: &mut OpenedSink) -> Result<Validated, Failure> {
     let mut validated = Validated::default();
-    note(emitter, Some(Role::Source), &source.check()?, &mut validated);
-    note(emitter, Some(Role::Sink), &sink.check()?, &mut validated);
-    if !validated.blockers.is_empty() {
-        return Ok(validated);
+    let emitter = look.emitter;
+    if look.checks {
+        note(
+            look.job,
+            emitter,
+            Some(Role::Source),
+            &source.check()?,
+            &mut validated,
+        );
+        note(
+            look.job,
+            emitter,
+            Some(Role::Sink),
+            &sink.check()?,
+            &mut validated,
+        );
+        if !validated.blockers.is_empty() {
+            return Ok(validated);
+        }
     }
     // All are asked for, even if rules name some: an error then says what there is.
     let available = source.collections(&CollectionsRequest {
@@ -49,10 +83,13 @@ pub fn run(
     for collection in &available {
         collection.schema.validate().map_err(Failure::from)?;
     }
-    match plan(job, available) {
+    let mut shape = |collection: &Collection, jobs: &[TransformJob]| {
+        Chain::open(look.transforms, jobs).and_then(|mut chain| chain.plan(collection))
+    };
+    match plan(look.job, available, &mut shape) {
         Ok(planned) => validated.collections = planned,
         Err(faults) => {
-            validated.blockers.extend(faults.into_iter().map(Failure::from));
+            validated.blockers.extend(faults);
             return Ok(validated);
         }
     }
@@ -65,31 +102,83 @@ pub fn run(
         dry: true,
     })?;
     validated.ddl.clone_from(&report.ddl);
-    note(emitter, Some(Role::Sink), &report.findings, &mut validated);
-    let findings = settle(&mut validated.collections, &report, capabilities);
-    note(emitter, None, &findings, &mut validated);
+    note(
+        look.job,
+        emitter,
+        Some(Role::Sink),
+        &report.findings,
+        &mut validated,
+    );
+    let mut findings = settle(&mut validated.collections, &report, look.sink_capabilities);
+    if look.checks && look.job.staging == Staging::Disk {
+        findings.extend(room_for_staging(&validated.collections, look.staging_folder));
+    }
+    note(look.job, emitter, None, &findings, &mut validated);
     for planned in &validated.collections {
         emitter.emit(&Event::CollectionPlanned {
             source: planned.source.name.clone(),
             sink: planned.sink.name.clone(),
-            record_count: planned.source.estimate.record_count,
+            record_count: expected(planned),
         });
     }
     Ok(validated)
 }
 
-fn note(emitter: &Emitter, role: Option<Role>, findings: &[Finding], validated: &mut Validated) {
+/// Records of a collection that will be read, if that is known.
+pub fn expected(planned: &PlannedCollection) -> Option<u64> {
+    let held = planned.source.estimate.record_count;
+    match planned.limit {
+        Some(limit) => Some(held.map_or(limit, |held| held.min(limit))),
+        None => held,
+    }
+}
+
+/// What stands in the way of staging: too little room for two copies of what the source holds.
+fn room_for_staging(collections: &[PlannedCollection], folder: &Path) -> Option<Finding> {
+    let held: u64 = collections
+        .iter()
+        .map(|planned| planned.source.estimate.size_bytes.unwrap_or(0))
+        .sum();
+    // The folder need not exist yet; what contains it does.
+    let place = folder.ancestors().find(|place| place.exists())?;
+    let facts = rustix::fs::statvfs(place).ok()?;
+    let free = facts.f_bavail * facts.f_frsize;
+    let wanted = held.saturating_mul(STAGED_COPIES);
+    (wanted > free).then(|| {
+        Finding::blocker(
+            "plan.disk_space",
+            format!(
+                "staging needs about {wanted} octets in `{}` and {free} are free",
+                place.display()
+            ),
+        )
+        .with_help("make room, choose another folder with `--working-dir`, or use `staging: memory`")
+    })
+}
+
+fn note(job: &Job, emitter: &Emitter, role: Option<Role>, findings: &[Finding], validated: &mut Validated) {
     for finding in findings {
         emitter.emit(&Event::Found {
             role,
             finding: finding.clone(),
         });
+        validated.findings.push(FoundBy {
+            role,
+            finding: finding.clone(),
+        });
     }
     for blocker in blockers(findings) {
-        let mut error = Error::new(ErrorKind::Config, &blocker.code, &blocker.message);
+        let kind = blocker.kind.unwrap_or(ErrorKind::Config);
+        let mut error = Error::new(kind, &blocker.code, &blocker.message);
         error.help.clone_from(&blocker.help);
+        error.place.clone_from(&blocker.place);
         let mut failure = Failure::from(error);
         failure.role = role;
+        failure.plugin = match role {
+            Some(Role::Source) => Some(job.source.plugin.clone()),
+            Some(Role::Sink) => Some(job.sink.plugin.clone()),
+            _ => None,
+        };
         validated.blockers.push(failure);
     }
 }

@@ -2,14 +2,20 @@
 //!
 //! The sink is read back over a session of its own, after the writing ones have ended.
 
+use whimbrel_plugin_api::capability::Loss;
+use whimbrel_plugin_api::collection::FieldLoss;
+use whimbrel_plugin_api::sink::PrepareRequest;
+use whimbrel_plugin_api::{Collection, Field};
+
 use crate::config::VerificationLevel;
 use crate::control::Stop;
 use crate::events::{Comparison, Emitter, Event, Failure, Phase, VerificationResult};
 use crate::loader::observe::{OpenedSink, OpenedSource};
-use crate::plan::PlannedCollection;
+use crate::plan::{PlannedCollection, take_losses};
+use crate::transform::Transforms;
 use crate::verification::{Comparable, compare};
 
-/// Compares all collections at `level`.
+/// Compares all collections, each at its own level.
 ///
 /// # Errors
 /// The first comparison that could not be made.
@@ -17,7 +23,7 @@ pub fn run(
     collections: &[PlannedCollection],
     source: &mut OpenedSource,
     sink: &mut OpenedSink,
-    level: VerificationLevel,
+    transforms: &Transforms,
     emitter: &Emitter,
     stop: &Stop,
 ) -> Result<Vec<VerificationResult>, Failure> {
@@ -25,10 +31,17 @@ pub fn run(
         let mut reader = sink.reader()?;
         let mut results = Vec::with_capacity(collections.len());
         for planned in collections {
+            if planned.verification == VerificationLevel::None {
+                continue;
+            }
             let both = Comparable {
                 source: &planned.source,
                 sink: &planned.sink,
+                transforms,
+                jobs: &planned.transforms,
+                sample: planned.limit,
             };
+            let mut follow = |fields| with_new_fields(sink, &planned.sink, fields);
             let mut seen = 0;
             let mut progress = |records: u64| {
                 seen += records;
@@ -37,12 +50,45 @@ pub fn run(
                     record_count: seen,
                 });
             };
-            results.push(compare(source, &mut reader, &both, level, stop, &mut progress)?);
+            results.push(compare(
+                source,
+                &mut reader,
+                &both,
+                planned.verification,
+                &mut follow,
+                stop,
+                &mut progress,
+            )?);
         }
         Ok(results)
     };
     let mut attempt = attempt;
     attempt().map_err(|failure| failure.in_phase(Phase::Verification))
+}
+
+/// The collection with fields that turned up after it was planned, and with what the sink loses of them. Records that came
+/// before such a field had a place are null in it, not absent.
+fn with_new_fields(
+    sink: &mut OpenedSink,
+    planned: &Collection,
+    fields: Vec<Field>,
+) -> Result<Collection, Failure> {
+    let mut grown = planned.clone();
+    for field in fields {
+        grown.losses.push(FieldLoss {
+            field: field.name.clone(),
+            loss: Loss::AbsentToNull,
+        });
+        grown.schema.fields.push(field);
+    }
+    let report = sink.prepare(&PrepareRequest {
+        collections: vec![grown.clone()],
+        dry: true,
+    })?;
+    for prepared in &report.collections {
+        take_losses(&mut grown, prepared);
+    }
+    Ok(grown)
 }
 
 /// Whether nothing differs.

@@ -8,14 +8,17 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use whimbrel_plugin_api::sink::LaneId;
 use whimbrel_plugin_api::source::{BatchBounds, ReadRequest};
-use whimbrel_plugin_api::{ConflictPolicy, Partition, Schema};
+use whimbrel_plugin_api::{Collection, ConflictPolicy, Partition};
 
 use super::budget::Budget;
-use super::link::link;
+use super::link::{LinkItem, link};
 use super::reader;
+use super::transformer::{Work, transform};
 use super::writer::{self, Lane, WriterContext};
+use crate::config::{NewFieldPolicy, TransformJob};
 use crate::events::{Failure, Phase};
 use crate::loader::observe::{OpenedSink, OpenedSource, OpenedStream};
+use crate::transform::Transforms;
 
 /// How often progress is announced.
 const TICK: Duration = Duration::from_millis(100);
@@ -27,10 +30,14 @@ pub struct CopyTask {
     pub collection: usize,
     /// In the source.
     pub source_name: String,
-    /// In the sink.
-    pub sink_name: String,
-    /// The schema that the sink was prepared for.
-    pub schema: Arc<Schema>,
+    /// As the sink was prepared to hold it.
+    pub into: Arc<Collection>,
+    /// As the source has it; the schema is the one that everything after was prepared for.
+    pub from: Arc<Collection>,
+    /// What changes its records on the way.
+    pub transforms: Arc<[TransformJob]>,
+    /// At most so many records.
+    pub limit: Option<u64>,
     /// The part.
     pub partition: Partition,
     /// What happens to records that the sink has already.
@@ -47,8 +54,14 @@ pub struct Settings {
     pub snapshot: Option<String>,
     /// Streams that may be read at the same time.
     pub readers: usize,
+    /// The loaded transforms.
+    pub transforms: Transforms,
+    /// What happens to a field that is new.
+    pub on_new_field: NewFieldPolicy,
     /// Octets that may wait in links.
-    pub budget_bytes: u64,
+    pub budget: Budget,
+    /// Batches that may wait in one link.
+    pub link_batches: usize,
     /// Bounds of a batch.
     pub batch: BatchBounds,
 }
@@ -62,7 +75,6 @@ pub fn copy(
     settings: &Settings,
     context: &WriterContext,
 ) {
-    let budget = Budget::new(settings.budget_bytes);
     let (finished, wait_finished) = crossbeam_channel::bounded::<()>(0);
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -71,27 +83,25 @@ pub fn copy(
                 context.counters.announce(&context.emitter);
             }
         });
-        copy_scoped(scope, source, sinks, tasks, settings, context, &budget);
+        copy_scoped(scope, source, sinks, tasks, settings, context);
         drop(finished);
     });
     context.counters.announce(&context.emitter);
 }
 
-struct ReadJob {
+struct ReadJob<'a> {
     stream: OpenedStream,
-    schema: Arc<Schema>,
-    link: Sender<super::link::LinkItem>,
-    collection: usize,
+    task: &'a CopyTask,
+    link: Sender<LinkItem>,
 }
 
 fn copy_scoped<'scope>(
     scope: &'scope std::thread::Scope<'scope, '_>,
     source: &mut OpenedSource,
     sinks: &'scope mut [OpenedSink],
-    tasks: &[CopyTask],
-    settings: &Settings,
+    tasks: &'scope [CopyTask],
+    settings: &'scope Settings,
     context: &'scope WriterContext,
-    budget: &Budget,
 ) {
     let mut lane_senders = Vec::new();
     let mut writers = Vec::new();
@@ -99,17 +109,17 @@ fn copy_scoped<'scope>(
         let (sender, receiver) = unbounded::<Lane>();
         lane_senders.push(sender);
         writers.push(scope.spawn(move || {
-            if let Err(failure) = writer::write(sink, &receiver, context) {
+            if let Err(failure) = writer::write(sink, &receiver, &settings.budget, context) {
                 context.stop.fail(failure);
             }
         }));
     }
     // A rendezvous: the next stream is opened only when a reader is free to read it.
-    let (jobs, waiting) = crossbeam_channel::bounded::<ReadJob>(0);
+    let (jobs, waiting) = crossbeam_channel::bounded::<ReadJob<'scope>>(0);
     let readers: Vec<_> = (0..settings.readers.clamp(1, tasks.len().max(1)))
         .map(|_| {
-            let (waiting, budget) = (waiting.clone(), budget.clone());
-            scope.spawn(move || read_jobs(&waiting, context, &budget))
+            let waiting = waiting.clone();
+            scope.spawn(move || read_jobs(&waiting, settings, context))
         })
         .collect();
     drop(waiting);
@@ -143,29 +153,30 @@ fn copy_scoped<'scope>(
 }
 
 /// Opens the stream of one task and hands it over; false if the run ends.
-fn start(
+fn start<'a>(
     source: &mut OpenedSource,
-    task: &CopyTask,
+    task: &'a CopyTask,
     settings: &Settings,
     context: &WriterContext,
-    jobs: &Sender<ReadJob>,
+    jobs: &Sender<ReadJob<'a>>,
     lanes: &Sender<Lane>,
 ) -> bool {
+    if context.outcomes.has_failed(task.collection) {
+        return true;
+    }
     let request = ReadRequest {
         collection: task.source_name.clone(),
         partition: Some(task.partition.clone()),
         snapshot: settings.snapshot.clone(),
+        limit: task.limit,
         batch: settings.batch,
         ..ReadRequest::default()
     };
     let stream = match source.read(&request) {
         Ok(stream) => stream,
-        Err(failure) => {
-            context.stop.fail(failure.in_phase(Phase::Extraction));
-            return false;
-        }
+        Err(failure) => return fail(task, context, failure.in_phase(Phase::Extraction)),
     };
-    let (sender, receiver) = link();
+    let (sender, receiver) = link(settings.link_batches);
     let lane = Lane {
         id: LaneId {
             job: settings.job.clone(),
@@ -175,15 +186,15 @@ fn start(
         },
         collection: task.collection,
         source_name: task.source_name.clone(),
-        sink_name: task.sink_name.clone(),
+        partition: task.partition.label.clone(),
+        into: Arc::clone(&task.into),
         policy: task.policy,
         link: receiver,
     };
     let mut job = ReadJob {
         stream,
-        schema: Arc::clone(&task.schema),
+        task,
         link: sender,
-        collection: task.collection,
     };
     if lanes.send(lane).is_err() {
         return false;
@@ -202,19 +213,23 @@ fn start(
     }
 }
 
-fn read_jobs(waiting: &Receiver<ReadJob>, context: &WriterContext, budget: &Budget) {
+/// A collection has failed before or in its reading: ends the run, or only the collection. False if the run ends.
+fn fail(task: &CopyTask, context: &WriterContext, failure: Failure) -> bool {
+    if context.continues_on_error {
+        context
+            .outcomes
+            .fail(&context.emitter, task.collection, &task.source_name, failure);
+        return true;
+    }
+    context.stop.fail(failure);
+    false
+}
+
+fn read_jobs(waiting: &Receiver<ReadJob<'_>>, settings: &Settings, context: &WriterContext) {
     for job in waiting {
-        let counters = context.counters.of(job.collection);
-        let outcome: Result<(), Failure> = reader::read(
-            job.stream,
-            &job.schema,
-            &job.link,
-            counters,
-            budget,
-            &context.stop,
-        );
-        if let Err(failure) = outcome {
-            context.stop.fail(failure);
+        let task = job.task;
+        if let Err(failure) = move_one(job, settings, context) {
+            fail(task, context, failure);
         }
         if context.stop.is_raised() {
             // Orders the flag before the closing of the link, which the writer takes for the end of its reader.
@@ -222,4 +237,68 @@ fn read_jobs(waiting: &Receiver<ReadJob>, context: &WriterContext, budget: &Budg
             return;
         }
     }
+}
+
+/// Reads one partition, through its transforms if there are any, into the link of its writer.
+fn move_one(job: ReadJob<'_>, settings: &Settings, context: &WriterContext) -> Result<(), Failure> {
+    let ReadJob {
+        stream,
+        task,
+        link: to,
+    } = job;
+    let counters = context.counters.of(task.collection);
+    let planned = &task.from.schema;
+    // The writer takes the closing of its link for an end, so a failure must be known before that.
+    let known = |outcome: Result<(), Failure>, to: Sender<LinkItem>| {
+        if let Err(failure) = &outcome {
+            fail(task, context, failure.clone());
+        }
+        drop(to);
+        outcome
+    };
+    if task.transforms.is_empty() {
+        let outcome = reader::read(
+            stream,
+            planned,
+            settings.on_new_field,
+            &to,
+            counters,
+            &settings.budget,
+            &context.stop,
+        );
+        return known(outcome, to);
+    }
+    let (between, from) = link(settings.link_batches);
+    let work = Work {
+        transforms: &settings.transforms,
+        jobs: &task.transforms,
+        collection: &task.from,
+        counters,
+        stop: &context.stop,
+    };
+    std::thread::scope(|scope| {
+        let transformer = scope.spawn(|| {
+            let outcome = transform(&work, &from, &to);
+            drop(from);
+            outcome
+        });
+        let read = reader::read(
+            stream,
+            planned,
+            settings.on_new_field,
+            &between,
+            counters,
+            &settings.budget,
+            &context.stop,
+        );
+        if let Err(failure) = &read {
+            fail(task, context, failure.clone());
+        }
+        drop(between);
+        let transformed = match transformer.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        known(read.and(transformed), to.clone())
+    })
 }

@@ -14,6 +14,12 @@ pub struct CollectionCounters {
     pub read: AtomicU64,
     /// Octets read.
     pub bytes: AtomicU64,
+    /// Records that came out of transforms.
+    pub transformed: AtomicU64,
+    /// Records that transforms left out on purpose.
+    pub filtered: AtomicU64,
+    /// Time spent in transforms, all threads together, nanoseconds.
+    pub transform_nanos: AtomicU64,
     /// Records durable in the sink.
     pub written: AtomicU64,
     /// Of these, left as they were by policy.
@@ -40,6 +46,8 @@ pub struct Counters {
     first_commit_ms: AtomicU64,
     names: Vec<String>,
     collections: Vec<CollectionCounters>,
+    /// Whether what is written goes to a stage rather than to the sink.
+    is_staging: bool,
 }
 
 /// `first_commit_ms` before the first commit.
@@ -53,7 +61,42 @@ impl Counters {
             first_commit_ms: AtomicU64::new(NEVER),
             collections: names.iter().map(|_| CollectionCounters::default()).collect(),
             names,
+            is_staging: false,
         })
+    }
+
+    /// As [`Counters::new`], for records that go to a stage: none of them is announced as written.
+    pub fn staging(names: Vec<String>, started: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            is_staging: true,
+            ..Arc::into_inner(Self::new(names, started)).expect("nobody else has it yet")
+        })
+    }
+
+    /// Takes over what an earlier phase has counted: of extraction what was read, of transformation what came out.
+    pub fn follow(&self, extraction: &Self, transformation: Option<&Self>) {
+        let set =
+            |to: &AtomicU64, from: &AtomicU64| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        let add = |to: &AtomicU64, from: &AtomicU64| {
+            to.fetch_add(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        };
+        for (index, own) in self.collections.iter().enumerate() {
+            let read = extraction.of(index);
+            set(&own.read, &read.read);
+            set(&own.bytes, &read.bytes);
+            add(&own.rejected, &read.rejected);
+            if let Some(changed) = transformation.map(|counters| counters.of(index)) {
+                set(&own.transformed, &changed.transformed);
+                set(&own.filtered, &changed.filtered);
+                set(&own.transform_nanos, &changed.transform_nanos);
+                add(&own.rejected, &changed.rejected);
+            }
+        }
+    }
+
+    /// Whether what is written goes to a stage rather than to the sink.
+    pub fn is_staging(&self) -> bool {
+        self.is_staging
     }
 
     /// The counters of collection number `index`.
@@ -63,6 +106,9 @@ impl Counters {
 
     /// Takes note of a commit; the first one is announced.
     pub fn committed(&self, emitter: &Emitter) {
+        if self.is_staging {
+            return;
+        }
         let elapsed_ms = self.started.elapsed().as_millis() as u64;
         let first =
             self.first_commit_ms
@@ -85,7 +131,11 @@ impl Counters {
                 emitter.emit(&Event::Progress {
                     collection: name.clone(),
                     read_count,
-                    written_count: counters.written.load(Ordering::Relaxed),
+                    written_count: if self.is_staging {
+                        0
+                    } else {
+                        counters.written.load(Ordering::Relaxed)
+                    },
                     rejected_count: counters.rejected.load(Ordering::Relaxed),
                     read_bytes: counters.bytes.load(Ordering::Relaxed),
                 });
@@ -95,17 +145,28 @@ impl Counters {
 
     /// Records read in all.
     pub fn read_total(&self) -> u64 {
+        self.sum(|counters| &counters.read)
+    }
+
+    /// Records that came out of transforms in all.
+    pub fn transformed_total(&self) -> u64 {
+        self.sum(|counters| &counters.transformed)
+    }
+
+    /// Time spent in transforms, seconds, all threads together.
+    pub fn transform_seconds(&self) -> f64 {
+        self.sum(|counters| &counters.transform_nanos) as f64 / 1e9
+    }
+
+    fn sum(&self, of: impl Fn(&CollectionCounters) -> &AtomicU64) -> u64 {
         self.collections
             .iter()
-            .map(|counters| counters.read.load(Ordering::Relaxed))
+            .map(|counters| of(counters).load(Ordering::Relaxed))
             .sum()
     }
 
     /// Records written in all.
     pub fn written_total(&self) -> u64 {
-        self.collections
-            .iter()
-            .map(|counters| counters.written.load(Ordering::Relaxed))
-            .sum()
+        self.sum(|counters| &counters.written)
     }
 }

@@ -1,20 +1,26 @@
-//! A link joins a reader to a writer: bounded in batches here, in bytes by the budget.
+//! A link joins two stages of the pipeline in memory: bounded in batches here, in bytes by the budget.
 //!
-//! Disk links (`staging: disk`) will be the same two ends over Arrow IPC files.
+//! With `staging: disk` files of [`super::staging`] stand between the stages instead.
 
-use crossbeam_channel::{Receiver, Sender};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender};
 use whimbrel_plugin_api::source::RejectedRecord;
-use whimbrel_plugin_api::{Batch, Cursor};
+use whimbrel_plugin_api::{Batch, Cursor, Schema};
 
 use super::budget::Share;
+use crate::control::Stop;
 
-/// Batches that may wait in one link. Small: the budget bounds octets, and a reader that is far ahead gains nothing.
-pub const LINK_BATCHES_MAX: usize = 4;
+/// How often somebody who waits for room looks whether the run ends.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What passes a link.
 pub enum LinkItem {
     /// Records, with their share of the budget.
     Batch(Batch, Share),
+    /// From now on batches follow this schema, which has all fields of the one before and more.
+    Grown(Arc<Schema>),
     /// Records that the source could not deliver.
     Rejected(Vec<RejectedRecord>),
     /// The partition is read to its end.
@@ -24,7 +30,25 @@ pub enum LinkItem {
     },
 }
 
-/// Both ends of a new link.
-pub fn link() -> (Sender<LinkItem>, Receiver<LinkItem>) {
-    crossbeam_channel::bounded(LINK_BATCHES_MAX)
+/// Both ends of a new link in which `batches` may wait. Few suffice: the budget bounds octets, and a reader that is far
+/// ahead gains nothing.
+pub fn link(batches: usize) -> (Sender<LinkItem>, Receiver<LinkItem>) {
+    crossbeam_channel::bounded(batches)
+}
+
+/// Waits for room in the link; false if the run or the other end ends first.
+pub fn push(link: &Sender<LinkItem>, item: LinkItem, stop: &Stop) -> bool {
+    let mut item = item;
+    loop {
+        match link.send_timeout(item, LOOK_INTERVAL) {
+            Ok(()) => return true,
+            Err(SendTimeoutError::Disconnected(_)) => return false,
+            Err(SendTimeoutError::Timeout(back)) => {
+                if stop.is_raised() {
+                    return false;
+                }
+                item = back;
+            }
+        }
+    }
 }

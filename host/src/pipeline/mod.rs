@@ -1,14 +1,21 @@
 //! The way of a batch from source streams to sink sessions: bounded, overlapping, counted.
 //!
-//! Readers (one thread per partition in flight) push into links; writers (one thread per sink session) take from them.
+//! Readers (one thread per partition in flight) push into links, transformers stand between two links, writers (one
+//! thread per sink session) take from them.
 //! Nothing flows back but receipts. Neighbours: [`crate::orchestrator`] starts it and decides what its end means.
 
 pub mod budget;
 pub mod copy;
 pub mod counters;
 pub mod link;
+pub mod outcomes;
 pub mod reader;
+pub mod staging;
+mod transaction;
+mod transformer;
 pub mod writer;
 
 pub use copy::{CopyTask, copy};
 pub use counters::Counters;
+pub use outcomes::Outcomes;
+pub use transaction::TransactionRules;

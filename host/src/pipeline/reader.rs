@@ -1,22 +1,20 @@
 //! Reads one stream to its end and pushes its batches into a link.
 //! It waits for the byte budget and for its writer, never for longer than the run lasts.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam_channel::{SendTimeoutError, Sender};
-use std::time::Duration;
+use crossbeam_channel::Sender;
 use whimbrel_plugin_api::source::Item;
 use whimbrel_plugin_api::{Cursor, Error, ErrorKind, Schema};
 
-use super::budget::Budget;
+use super::budget::{Budget, held_bytes};
 use super::counters::CollectionCounters;
-use super::link::LinkItem;
+use super::link::{LinkItem, push};
+use crate::config::NewFieldPolicy;
 use crate::control::Stop;
 use crate::events::{Failure, Phase};
 use crate::loader::observe::OpenedStream;
-
-/// How often a reader that waits for its writer looks whether the run ends.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Reads `stream` until it ends, fails, or the run stops.
 ///
@@ -25,21 +23,27 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 pub fn read(
     mut stream: OpenedStream,
     planned: &Schema,
+    on_new_field: NewFieldPolicy,
     link: &Sender<LinkItem>,
     counters: &CollectionCounters,
     budget: &Budget,
     stop: &Stop,
 ) -> Result<(), Failure> {
     let mut cursor = Cursor::start();
+    let mut current = Arc::new(planned.clone());
     while !stop.is_raised() {
         let item = match stream
             .next_item()
             .map_err(|failure| failure.in_phase(Phase::Extraction))?
         {
             Item::Schema(schema) => {
-                compare(planned, &schema)
+                let has_grown = compare(&current, &schema, on_new_field)
                     .map_err(|error| Failure::from(error).in_phase(Phase::Extraction))?;
-                continue;
+                if !has_grown {
+                    continue;
+                }
+                current = Arc::clone(&schema);
+                LinkItem::Grown(schema)
             }
             Item::Heartbeat { cursor: at } => {
                 cursor = at;
@@ -52,7 +56,7 @@ pub fn read(
                 counters.bytes.fetch_add(batch.facts.bytes, Ordering::Relaxed);
                 cursor = batch.facts.cursor.clone();
                 // What the maker says may be wrong; what is held in memory is counted here.
-                let held = batch.records.get_array_memory_size() as u64;
+                let held = held_bytes(&batch.records);
                 let Some(share) = budget.take(held, stop) else {
                     return Ok(());
                 };
@@ -79,8 +83,10 @@ pub fn read(
     Ok(())
 }
 
-/// Columns that the sink was not prepared for would be lost, so a schema that has changed since ends the run.
-fn compare(planned: &Schema, found: &Schema) -> Result<(), Error> {
+/// Whether `found` has fields that `planned` lacks. Columns that the sink was not prepared for would be lost, so that is an
+/// error unless `on_new_field` says what to do; any other change is one in any case.
+fn compare(planned: &Schema, found: &Schema, on_new_field: NewFieldPolicy) -> Result<bool, Error> {
+    let mut has_grown = false;
     let differs = |what: String| {
         Error::new(
             ErrorKind::InvalidData,
@@ -94,7 +100,12 @@ fn compare(planned: &Schema, found: &Schema) -> Result<(), Error> {
             .index_of(&field.name)
             .map(|index| &planned.fields[index].record_type)
         {
-            None => return Err(differs(format!("the field `{}` is new", field.name))),
+            None if on_new_field == NewFieldPolicy::Fail => {
+                return Err(differs(format!("the field `{}` is new", field.name)).with_help(
+                    "run the job again, or let `import.on_new_field` say `evolve` or `overflow`",
+                ));
+            }
+            None => has_grown = true,
             Some(of) if *of != field.record_type => {
                 let text = format!(
                     "the field `{}` was `{of}` and is `{}`",
@@ -115,24 +126,7 @@ fn compare(planned: &Schema, found: &Schema) -> Result<(), Error> {
     if found.presence && !planned.presence {
         return Err(differs("records lack fields that all of them had".to_owned()));
     }
-    Ok(())
-}
-
-/// Waits for room in the link; false if the run ends first.
-fn push(link: &Sender<LinkItem>, item: LinkItem, stop: &Stop) -> bool {
-    let mut item = item;
-    loop {
-        match link.send_timeout(item, LOOK_INTERVAL) {
-            Ok(()) => return true,
-            Err(SendTimeoutError::Disconnected(_)) => return false,
-            Err(SendTimeoutError::Timeout(back)) => {
-                if stop.is_raised() {
-                    return false;
-                }
-                item = back;
-            }
-        }
-    }
+    Ok(has_grown)
 }
 
 #[cfg(test)]
@@ -146,15 +140,16 @@ mod tests {
             Field::new("a", RecordType::Text),
             Field::new("b", RecordType::INT64),
         ]);
-        let changed =
-            |fields: Vec<Field>| compare(&planned, &Schema::new(fields)).map_err(|error| error.message);
+        let changed = |fields: Vec<Field>| {
+            compare(&planned, &Schema::new(fields), NewFieldPolicy::Fail).map_err(|error| error.message)
+        };
         let (a, b) = (
             Field::new("a", RecordType::Text),
             Field::new("b", RecordType::INT64),
         );
         assert_eq!(
             changed(vec![b.clone(), Field::required("a", RecordType::Text)]),
-            Ok(())
+            Ok(false)
         );
         assert!(
             changed(vec![a.clone(), b.clone(), Field::new("c", RecordType::Bool)])
@@ -163,14 +158,20 @@ mod tests {
         );
         assert!(changed(vec![a.clone()]).unwrap_err().contains("`b` is gone"));
         assert!(
-            changed(vec![a, Field::new("b", RecordType::Text)])
+            changed(vec![a.clone(), Field::new("b", RecordType::Text)])
                 .unwrap_err()
                 .contains("was `int64` and is `text`")
         );
+        let grown = Schema::new(vec![a.clone(), b.clone(), Field::new("c", RecordType::Bool)]);
+        for policy in [NewFieldPolicy::Evolve, NewFieldPolicy::Overflow] {
+            assert!(compare(&planned, &grown, policy).unwrap());
+        }
         let mut sparse = planned.clone();
         sparse.presence = true;
         assert_eq!(
-            compare(&planned, &sparse).unwrap_err().code,
+            compare(&planned, &sparse, NewFieldPolicy::Evolve)
+                .unwrap_err()
+                .code,
             "source.schema_changed"
         );
     }

@@ -1,30 +1,28 @@
 //! Writes the lanes of one sink session: a transaction at a time, each of one lane.
 //!
 //! A transaction is kept open until it holds enough or is old enough, so that small batches do not cost a commit each.
-//! A lane that has nothing to say lets another one go on after a moment. Order, never changed: sink commit, then the
-//! source is told.
+//! A lane that has nothing to say lets another one go on after a moment. Neighbours: `transaction` is what is open,
+//! tried again if that may help; `outcomes` keeps what all writers have met with.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
-use whimbrel_plugin_api::sink::{Checkpoint, Committed, LaneId, LaneState};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, never};
+use whimbrel_plugin_api::collection::FieldLoss;
+use whimbrel_plugin_api::sink::{AlterRequest, LaneId, LaneState};
 use whimbrel_plugin_api::source::RejectedRecord;
-use whimbrel_plugin_api::{Batch, ConflictPolicy, Cursor, Error, ErrorKind};
+use whimbrel_plugin_api::{Batch, Collection, ConflictPolicy, Cursor, Error, FindingLevel, Schema};
 
+use super::budget::{Budget, Share};
 use super::counters::Counters;
 use super::link::LinkItem;
+use super::outcomes::Outcomes;
+use super::transaction::{Failed, Transaction, TransactionRules, Written};
 use crate::control::{Cause, Stop};
 use crate::events::{Emitter, Event, Failure, Phase};
 use crate::loader::observe::OpenedSink;
 
-/// A transaction is committed once it holds so many records and is as old as `COMMIT_AGE`.
-const COMMIT_RECORDS: u64 = 1_000;
-/// See `COMMIT_RECORDS`.
-const COMMIT_AGE: Duration = Duration::from_secs(1);
-/// A transaction of so many octets is committed whatever its age, to bound what the sink must keep.
-const COMMIT_BYTES: u64 = 256 * 1024 * 1024;
 /// How long a writer waits for the lane whose transaction is open while others have work.
 const LANE_PATIENCE: Duration = Duration::from_millis(20);
 /// How long a writer without any work waits before it looks again.
@@ -38,13 +36,18 @@ pub struct Lane {
     pub collection: usize,
     /// The collection in the source, for reports.
     pub source_name: String,
-    /// The collection in the sink.
-    pub sink_name: String,
+    /// The partition, for reports.
+    pub partition: String,
+    /// The collection as the sink was prepared to hold it.
+    pub into: Arc<Collection>,
     /// What happens to records that the sink has already.
     pub policy: ConflictPolicy,
     /// Where its batches come from.
     pub link: Receiver<LinkItem>,
 }
+
+/// Opens a further session of the sink, in place of one that an error has spoilt.
+pub type Reopen = dyn Fn() -> Result<OpenedSink, Failure> + Send + Sync;
 
 /// What all writers of a run share.
 #[derive(Clone)]
@@ -55,59 +58,57 @@ pub struct WriterContext {
     pub emitter: Emitter,
     /// Ends everything.
     pub stop: Stop,
-    /// Rejected records up to this number do not end the run.
-    pub errors_max: u64,
-    /// Rejected records so far, over all collections.
-    pub rejected_total: Arc<std::sync::atomic::AtomicU64>,
-    /// Where the first rejected records are kept for the summary.
-    pub rejected_first: Arc<std::sync::Mutex<Vec<(String, RejectedRecord)>>>,
+    /// The phase that failures belong to.
+    pub phase: Phase,
+    /// Whether commits are announced.
+    pub announces_commits: bool,
+    /// When transactions end and how often they are tried.
+    pub rules: TransactionRules,
+    /// Whether new fields go where the sink keeps what has no place of its own.
+    pub overflows: bool,
+    /// Whether other collections go on when one fails.
+    pub continues_on_error: bool,
+    /// Rejected records and failed collections.
+    pub outcomes: Arc<Outcomes>,
+    /// How a spoilt session is replaced; without it nothing is tried again after such an error.
+    pub reopen: Option<Arc<Reopen>>,
 }
 
-/// Rejected records that are kept for the summary.
-pub const REJECTED_SHOWN_MAX: usize = 50;
-
-struct LaneProgress {
-    lane: Lane,
-    state: LaneState,
+/// A lane on its way.
+pub(super) struct LaneProgress {
+    pub(super) lane: Lane,
+    pub(super) state: LaneState,
     ended: bool,
-}
-
-struct Open {
-    lane: usize,
-    since: Instant,
-    records: u64,
-    skipped: u64,
-    rejected: u64,
-    bytes: u64,
-    cursor: Cursor,
 }
 
 /// Writes all lanes that arrive on `lanes` until the channel is closed and each of them has ended.
 ///
 /// # Errors
 /// What the sink brings. An open transaction is undone.
-pub fn write(sink: &mut OpenedSink, lanes: &Receiver<Lane>, context: &WriterContext) -> Result<(), Failure> {
+pub fn write(
+    sink: &mut OpenedSink,
+    lanes: &Receiver<Lane>,
+    budget: &Budget,
+    context: &WriterContext,
+) -> Result<(), Failure> {
     let mut writer = Writer {
-        sink,
+        transaction: Transaction::new(sink, context),
+        budget,
         context,
         lanes: Vec::new(),
-        open: None,
     };
     let outcome = writer
         .run(lanes)
-        .map_err(|failure| failure.in_phase(Phase::Import));
-    if writer.open.take().is_some() {
-        // The failure that led here says more than a failing abort could.
-        drop(writer.sink.abort());
-    }
+        .map_err(|failure| failure.in_phase(context.phase));
+    writer.transaction.undo();
     outcome
 }
 
 struct Writer<'a> {
-    sink: &'a mut OpenedSink,
+    transaction: Transaction<'a>,
+    budget: &'a Budget,
     context: &'a WriterContext,
     lanes: Vec<LaneProgress>,
-    open: Option<Open>,
 }
 
 impl Writer<'_> {
@@ -134,12 +135,14 @@ impl Writer<'_> {
                 }
                 continue;
             };
-            self.step(index)?;
+            if let Err(failure) = self.step(index) {
+                self.fail(index, failure)?;
+            }
         }
     }
 
     fn add(&mut self, lane: Lane) -> Result<(), Failure> {
-        let states = self.sink.take_over(std::slice::from_ref(&lane.id))?;
+        let states = self.transaction.take_over(std::slice::from_ref(&lane.id))?;
         let state = states
             .into_iter()
             .next()
@@ -154,44 +157,45 @@ impl Writer<'_> {
 
     /// The lane to go on with: the one whose transaction is open, then one that has work, then any that has not ended.
     fn pick(&self) -> Option<usize> {
-        if let Some(open) = &self.open {
-            return Some(open.lane);
+        if let Some(open) = self.transaction.lane() {
+            return Some(open);
         }
-        let living = |progress: &&LaneProgress| !progress.ended;
         self.lanes
             .iter()
             .position(|progress| !progress.ended && !progress.lane.link.is_empty())
-            .or_else(|| self.lanes.iter().position(|progress| living(&progress)))
+            .or_else(|| self.lanes.iter().position(|progress| !progress.ended))
     }
 
     fn step(&mut self, index: usize) -> Result<(), Failure> {
-        let wait = if self.open.is_some() {
+        let wait = if self.transaction.lane().is_some() {
             LANE_PATIENCE
         } else {
             IDLE_WAIT
         };
         match self.lanes[index].lane.link.recv_timeout(wait) {
-            Ok(LinkItem::Batch(batch, share)) => {
-                self.write_batch(index, &batch)?;
-                drop(share);
-                self.commit_if_due()
-            }
+            Ok(LinkItem::Batch(batch, share)) => self.write_batch(index, batch, share),
+            Ok(LinkItem::Grown(schema)) => self.grow(index, &schema),
             Ok(LinkItem::Rejected(records)) => self.reject(index, records),
             Ok(LinkItem::End { cursor }) => self.end(index, cursor),
             Err(RecvTimeoutError::Timeout) => {
                 let others = self.lanes.iter().enumerate().any(|(other, progress)| {
                     other != index && !progress.ended && !progress.lane.link.is_empty()
                 });
-                let old = self
-                    .open
-                    .as_ref()
-                    .is_some_and(|open| open.since.elapsed() >= COMMIT_AGE);
-                if others || old { self.commit(false) } else { Ok(()) }
+                if others || self.transaction.is_old() || self.budget.is_contended() {
+                    self.commit(false)
+                } else {
+                    Ok(())
+                }
             }
             Err(RecvTimeoutError::Disconnected) => {
                 // The reader is gone without an end: it failed, and has said so, or the run stops.
                 self.lanes[index].ended = true;
+                let collection = self.lanes[index].lane.collection;
                 if self.context.stop.is_raised() {
+                    return Ok(());
+                }
+                if self.context.outcomes.has_failed(collection) {
+                    self.transaction.undo();
                     return Ok(());
                 }
                 Err(Error::internal("a reader ended without saying why").into())
@@ -199,87 +203,96 @@ impl Writer<'_> {
         }
     }
 
-    fn write_batch(&mut self, index: usize, batch: &Batch) -> Result<(), Failure> {
-        let lane = &self.lanes[index].lane;
-        if self.open.is_none() {
-            self.sink.begin(&lane.id)?;
-            self.open = Some(Open {
-                lane: index,
-                since: Instant::now(),
-                records: 0,
-                skipped: 0,
-                rejected: 0,
-                bytes: 0,
-                cursor: Cursor::start(),
-            });
-        }
-        let receipt = self.sink.write(&lane.sink_name, batch, lane.policy)?;
-        if let Some(open) = &mut self.open {
-            open.records += receipt.accepted;
-            open.skipped += receipt.skipped;
-            open.rejected += receipt.rejected.len() as u64;
-            open.bytes += batch.facts.bytes;
-            open.cursor = batch.facts.cursor.clone();
-        }
-        self.reject(index, receipt.rejected)
-    }
-
-    /// Keeps rejected records; more than allowed end the run.
-    fn reject(&mut self, index: usize, records: Vec<RejectedRecord>) -> Result<(), Failure> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let lane = &self.lanes[index].lane;
-        let count = records.len() as u64;
-        self.context
-            .counters
-            .of(lane.collection)
-            .rejected
-            .fetch_add(count, Ordering::Relaxed);
-        let total = self.context.rejected_total.fetch_add(count, Ordering::SeqCst) + count;
-        for record in records {
-            let mut shown = self
-                .context
-                .rejected_first
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            if shown.len() < REJECTED_SHOWN_MAX {
-                shown.push((lane.source_name.clone(), record.clone()));
-            }
-            drop(shown);
-            self.context.emitter.emit(&Event::Rejected {
-                collection: lane.source_name.clone(),
-                record,
-            });
-        }
-        if total > self.context.errors_max {
-            let error = Error::new(
-                ErrorKind::InvalidData,
-                "run.too_many_rejected",
-                format!(
-                    "{total} records were rejected, {} are allowed",
-                    self.context.errors_max
-                ),
-            )
-            .with_help("the summary lists them; `import.max_errors` allows more");
-            return Err(error.into());
+    fn write_batch(&mut self, index: usize, batch: Batch, share: Share) -> Result<(), Failure> {
+        self.transaction.write(index, &self.lanes[index], batch, share)?;
+        self.check_rejected(self.transaction.rejected_count())?;
+        if self.transaction.is_due() || self.budget.is_contended() {
+            self.commit(false)?;
         }
         Ok(())
     }
 
-    fn commit_if_due(&mut self) -> Result<(), Failure> {
-        let due = self.open.as_ref().is_some_and(|open| {
-            (open.records + open.rejected >= COMMIT_RECORDS && open.since.elapsed() >= COMMIT_AGE)
-                || open.bytes >= COMMIT_BYTES
-        });
-        if due { self.commit(false) } else { Ok(()) }
+    /// The source has new fields: the sink makes room before the first record that may have them.
+    fn grow(&mut self, index: usize, schema: &Schema) -> Result<(), Failure> {
+        self.commit(false)?;
+        let lane = &mut self.lanes[index].lane;
+        let mut into = (*lane.into).clone();
+        let old = std::mem::replace(&mut into.schema, schema.clone());
+        for field in &mut into.schema.fields {
+            field.nullable &= !into.key.contains(&field.name);
+        }
+        // Another partition may have brought further fields, for which batches in other sessions come.
+        let mut into = self.context.outcomes.grow(lane.collection, &into)?;
+        let report = self.transaction.alter(&AlterRequest {
+            collection: into.name.clone(),
+            old,
+            new: into.schema.clone(),
+            overflow: self.context.overflows,
+        })?;
+        if let Some(blocker) = report
+            .findings
+            .iter()
+            .find(|finding| finding.level == FindingLevel::Blocker)
+        {
+            return Err(Error::config(&blocker.code, &blocker.message).into());
+        }
+        for prepared in report.collections {
+            for field in prepared.fields {
+                let losses = field.losses.into_iter().map(|loss| FieldLoss {
+                    field: field.name.clone(),
+                    loss,
+                });
+                for loss in losses {
+                    if !into.losses.contains(&loss) {
+                        into.losses.push(loss);
+                    }
+                }
+            }
+        }
+        lane.into = Arc::new(self.context.outcomes.grow(lane.collection, &into)?);
+        Ok(())
+    }
+
+    /// More rejected records than allowed end the run; `pending` are those of the open transaction.
+    fn check_rejected(&mut self, pending: u64) -> Result<(), Failure> {
+        match self.context.outcomes.too_many(pending) {
+            Some(error) => {
+                self.tell_rejected();
+                Err(error.into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Announces what the open transaction could not store.
+    fn tell_rejected(&mut self) {
+        if let Some(index) = self.transaction.lane() {
+            let records = self.transaction.take_rejected();
+            self.announce(index, records);
+        }
+    }
+
+    fn announce(&self, index: usize, records: Vec<RejectedRecord>) {
+        let lane = &self.lanes[index].lane;
+        self.context
+            .counters
+            .of(lane.collection)
+            .rejected
+            .fetch_add(records.len() as u64, Ordering::Relaxed);
+        self.context
+            .outcomes
+            .reject(&self.context.emitter, &lane.source_name, records);
+    }
+
+    /// Keeps records that did not get as far as the sink.
+    fn reject(&mut self, index: usize, records: Vec<RejectedRecord>) -> Result<(), Failure> {
+        self.announce(index, records);
+        self.check_rejected(self.transaction.rejected_count())
     }
 
     fn end(&mut self, index: usize, cursor: Cursor) -> Result<(), Failure> {
-        if let Some(open) = &mut self.open {
-            open.cursor = cursor;
-            self.commit(true)?;
-        }
+        self.transaction.move_to(index, &self.lanes[index], cursor)?;
+        self.commit(true)?;
         self.lanes[index].ended = true;
         let lane = &self.lanes[index].lane;
         self.context
@@ -291,52 +304,62 @@ impl Writer<'_> {
     }
 
     fn commit(&mut self, done: bool) -> Result<(), Failure> {
-        let Some(open) = &self.open else {
+        let Some(index) = self.transaction.lane() else {
             return Ok(());
         };
-        let progress = &mut self.lanes[open.lane];
-        let checkpoint = Checkpoint {
-            lane: progress.lane.id.clone(),
-            epoch: progress.state.epoch,
-            seq: progress.state.seq,
-            cursor: open.cursor.clone(),
-            done,
-            record_count: open.records,
-            ..Checkpoint::default()
-        };
-        let committed = self.sink.commit(&checkpoint);
-        let Some(open) = self.open.take() else {
-            return Ok(());
-        };
-        match committed? {
-            Committed::Committed { seq } => {
-                progress.state.seq = seq;
-                progress.state.record_count += open.records;
-                let counters = self.context.counters.of(progress.lane.collection);
-                counters.written.fetch_add(open.records, Ordering::Relaxed);
-                counters.skipped.fetch_add(open.skipped, Ordering::Relaxed);
-                self.context.counters.committed(&self.context.emitter);
-                Ok(())
-            }
-            Committed::Fenced => Err(Error::new(
-                ErrorKind::Integrity,
-                "run.fenced",
-                "another run has taken over; nothing of the last transaction was written",
-            )
-            .into()),
-            Committed::NotCommitted => Err(Error::new(
-                ErrorKind::Unavailable,
-                "run.not_committed",
-                "the sink did not commit the last transaction",
-            )
-            .into()),
-            Committed::Unknown => Err(Error::new(
-                ErrorKind::Unavailable,
-                "run.commit_unknown",
-                "the sink's answer to the last commit was lost; it may or may not have been written",
-            )
-            .into()),
+        // Rejected records are known before the commit that leaves them out.
+        self.tell_rejected();
+        let Written {
+            seq,
+            records,
+            skipped,
+            cursor,
+        } = self.transaction.commit(&self.lanes[index], done)?;
+        let progress = &mut self.lanes[index];
+        progress.state.seq = seq;
+        progress.state.record_count += records;
+        progress.state.cursor = cursor;
+        let counters = self.context.counters.of(progress.lane.collection);
+        counters.written.fetch_add(records, Ordering::Relaxed);
+        counters.skipped.fetch_add(skipped, Ordering::Relaxed);
+        if records > 0 {
+            self.context.counters.committed(&self.context.emitter);
         }
+        if self.context.announces_commits {
+            self.context.emitter.emit(&Event::Committed {
+                collection: progress.lane.source_name.clone(),
+                partition: progress.lane.partition.clone(),
+                seq,
+                cursor: progress.state.cursor.clone(),
+                record_count: records,
+                done,
+            });
+        }
+        Ok(())
+    }
+
+    /// A collection has failed: the run ends, or goes on with the others.
+    fn fail(&mut self, index: usize, failure: Failure) -> Result<(), Failure> {
+        let is_fatal = ["run.fenced", "run.too_many_rejected", "run.commit_unknown"]
+            .contains(&failure.error.code.as_str());
+        if !self.context.continues_on_error || is_fatal || self.context.stop.is_raised() {
+            return Err(failure);
+        }
+        self.transaction.undo();
+        self.transaction.renew_if_spoilt(&failure)?;
+        let collection = self.lanes[index].lane.collection;
+        let name = self.lanes[index].lane.source_name.clone();
+        self.context
+            .outcomes
+            .fail(&self.context.emitter, collection, &name, failure);
+        for progress in &mut self.lanes {
+            if progress.lane.collection == collection {
+                progress.ended = true;
+                // Its readers find nobody who listens, and end.
+                progress.lane.link = never();
+            }
+        }
+        Ok(())
     }
 
     /// The run ends: what is open is committed if somebody asked for the end, and undone after a failure.
@@ -346,4 +369,27 @@ impl Writer<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Turns how a commit ended into a failure, if it is one.
+pub(super) fn commit_failure(failed: Failed) -> Failure {
+    use whimbrel_plugin_api::ErrorKind;
+    let (kind, code, message) = match failed {
+        Failed::Fenced => (
+            ErrorKind::Integrity,
+            "run.fenced",
+            "another run has taken over; nothing of the last transaction was written",
+        ),
+        Failed::NotCommitted => (
+            ErrorKind::Unavailable,
+            "run.not_committed",
+            "the sink did not commit the last transaction",
+        ),
+        Failed::Unknown => (
+            ErrorKind::Unavailable,
+            "run.commit_unknown",
+            "the sink's answer to the last commit was lost; it may or may not have been written",
+        ),
+    };
+    Error::new(kind, code, message).into()
 }

@@ -3,63 +3,83 @@
 //! Pure: it asks nobody. Neighbours: [`crate::phases::pre_validation`] brings the facts and asks the sink afterwards.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use whimbrel_plugin_api::capability::SinkCapabilities;
 use whimbrel_plugin_api::check::FindingLevel;
 use whimbrel_plugin_api::sink::{PrepareReport, PreparedCollection};
 use whimbrel_plugin_api::{Collection, ConflictPolicy, Error, Finding};
 
-use crate::config::{CollectionJob, Job};
+use crate::config::{CollectionJob, Job, Mode, Patterns, TransformJob, VerificationLevel};
+use crate::events::Failure;
 
 /// One collection that is copied.
 #[derive(Debug, Clone)]
 pub struct PlannedCollection {
     /// As the source has it.
     pub source: Collection,
-    /// As the sink is to hold it: its name, the job's key, all declared losses.
+    /// What changes its records on the way, in order.
+    pub transforms: Arc<[TransformJob]>,
+    /// As the sink is to hold it: transformed, with its name there, the job's key, and all declared losses.
     pub sink: Collection,
     /// What happens to records that the sink has already.
     pub policy: ConflictPolicy,
+    /// How it is verified.
+    pub verification: VerificationLevel,
+    /// At most so many records are moved.
+    pub limit: Option<u64>,
 }
 
-/// Picks the collections and gives them their names and keys in the sink.
+/// Says what comes out of transforms for a collection.
+pub type Shape<'a> = dyn FnMut(&Collection, &[TransformJob]) -> Result<Collection, Failure> + 'a;
+
+/// Picks the collections, asks `shape` what their transforms make of them, and gives them their names and keys in the
+/// sink.
 ///
 /// # Errors
-/// `plan.collection_missing`, `plan.key_missing`, `plan.name_twice`, `plan.nothing_to_copy`; all that apply.
-pub fn plan(job: &Job, available: Vec<Collection>) -> Result<Vec<PlannedCollection>, Vec<Error>> {
-    let mut faults = Vec::new();
+/// `plan.collection_missing`, `plan.key_missing`, `plan.name_twice`, `plan.nothing_to_copy`, and what `shape` brings;
+/// all that apply.
+pub fn plan(
+    job: &Job,
+    available: Vec<Collection>,
+    shape: &mut Shape<'_>,
+) -> Result<Vec<PlannedCollection>, Vec<Failure>> {
+    let mut faults: Vec<Failure> = Vec::new();
     let mut planned = Vec::new();
+    let patterns = Patterns::new(&job.include, &job.exclude);
+    let known = known_names(&available);
     match &job.collections {
-        None => planned.extend(available.into_iter().map(|source| planned_whole(job, source))),
+        None => {
+            for source in available {
+                if patterns.matches(&source.name) {
+                    let whole = CollectionJob::whole(&source.name);
+                    match plan_one(job, source, &whole, shape) {
+                        Ok(collection) => planned.push(collection),
+                        Err(fault) => faults.push(fault),
+                    }
+                }
+            }
+        }
         Some(rules) => {
-            let known = known_names(&available);
             let mut by_name: HashMap<String, Collection> = available
                 .into_iter()
                 .map(|collection| (collection.name.clone(), collection))
                 .collect();
-            for rule in rules {
-                match by_name.remove(&rule.source) {
-                    Some(source) => match planned_by_rule(job, source, rule) {
-                        Ok(collection) => planned.push(collection),
-                        Err(fault) => faults.push(fault),
-                    },
-                    None => faults.push(
-                        Error::config(
-                            "plan.collection_missing",
-                            format!("the source has no collection `{}` (it has: {known})", rule.source),
-                        )
-                        .with_place(format!("collections: {}", rule.source)),
-                    ),
+            for rule in rules.iter().filter(|rule| patterns.matches(&rule.source)) {
+                let attempt = match by_name.remove(&rule.source) {
+                    Some(source) => plan_one(job, source, rule, shape),
+                    None => Err(missing(&rule.source, &known).into()),
+                };
+                match attempt {
+                    Ok(collection) => planned.push(collection),
+                    Err(fault) => faults.push(fault),
                 }
             }
         }
     }
-    faults.extend(names_used_twice(&planned));
+    faults.extend(names_used_twice(&planned).into_iter().map(Failure::from));
     if planned.is_empty() && faults.is_empty() {
-        faults.push(Error::config(
-            "plan.nothing_to_copy",
-            "the source has no collections",
-        ));
+        faults.push(nothing_to_copy(job, &known).into());
     }
     if faults.is_empty() {
         Ok(planned)
@@ -68,39 +88,68 @@ pub fn plan(job: &Job, available: Vec<Collection>) -> Result<Vec<PlannedCollecti
     }
 }
 
-fn planned_whole(job: &Job, source: Collection) -> PlannedCollection {
-    PlannedCollection {
-        sink: in_sink(&source, &source.name, &source.key),
-        policy: job.import.on_conflict,
-        source,
+fn missing(name: &str, known: &str) -> Error {
+    Error::config(
+        "plan.collection_missing",
+        format!("the source has no collection `{name}` (it has: {known})"),
+    )
+    .with_place(format!("collections: {name}"))
+}
+
+fn nothing_to_copy(job: &Job, known: &str) -> Error {
+    if job.include.is_empty() && job.exclude.is_empty() {
+        Error::config("plan.nothing_to_copy", "the source has no collections")
+    } else {
+        Error::config(
+            "plan.nothing_to_copy",
+            format!("`include` and `exclude` leave no collection (the source has: {known})"),
+        )
     }
 }
 
-fn planned_by_rule(job: &Job, source: Collection, rule: &CollectionJob) -> Result<PlannedCollection, Error> {
-    let key = rule.key.clone().unwrap_or_else(|| source.key.clone());
-    if let Some(missing) = key.iter().find(|name| source.schema.index_of(name).is_none()) {
-        let fields: Vec<&str> = source
-            .schema
-            .fields
-            .iter()
-            .map(|field| field.name.as_str())
-            .take(FIELDS_SHOWN_MAX)
-            .collect();
-        return Err(Error::config(
-            "plan.key_missing",
-            format!(
-                "the key field `{missing}` is not a field of `{}` (fields: {})",
-                source.name,
-                fields.join(", ")
-            ),
-        ));
+fn plan_one(
+    job: &Job,
+    source: Collection,
+    rule: &CollectionJob,
+    shape: &mut Shape<'_>,
+) -> Result<PlannedCollection, Failure> {
+    let transforms: Arc<[TransformJob]> = job.transforms.iter().chain(&rule.transforms).cloned().collect();
+    let shaped = if transforms.is_empty() {
+        source.clone()
+    } else {
+        shape(&source, &transforms)?
+    };
+    let key = rule.key.clone().unwrap_or_else(|| shaped.key.clone());
+    if let Some(field) = key.iter().find(|name| shaped.schema.index_of(name).is_none()) {
+        return Err(key_missing(field, &shaped).into());
     }
-    let name = rule.sink.clone().unwrap_or_else(|| source.name.clone());
+    let name = rule.sink.clone().unwrap_or_else(|| shaped.name.clone());
     Ok(PlannedCollection {
-        sink: in_sink(&source, &name, &key),
+        sink: in_sink(&shaped, &name, &key),
         policy: rule.on_conflict.unwrap_or(job.import.on_conflict),
+        verification: rule.verification.unwrap_or(job.verification),
+        limit: (job.mode == Mode::Test).then_some(job.sample_records),
+        transforms,
         source,
     })
+}
+
+fn key_missing(field: &str, collection: &Collection) -> Error {
+    let fields: Vec<&str> = collection
+        .schema
+        .fields
+        .iter()
+        .map(|field| field.name.as_str())
+        .take(FIELDS_SHOWN_MAX)
+        .collect();
+    Error::config(
+        "plan.key_missing",
+        format!(
+            "the key field `{field}` is not a field of `{}` (fields: {})",
+            collection.name,
+            fields.join(", ")
+        ),
+    )
 }
 
 /// Names that an error lists.
@@ -165,7 +214,7 @@ pub fn settle(
             .iter()
             .find(|prepared| prepared.name == collection.sink.name);
         if let Some(prepared) = prepared {
-            take_losses(collection, prepared);
+            take_losses(&mut collection.sink, prepared);
         }
         let held = prepared.map_or(Some(0), |prepared| {
             if prepared.existed {
@@ -220,18 +269,61 @@ pub fn policy_name(policy: ConflictPolicy) -> String {
         .unwrap_or_default()
 }
 
-fn take_losses(collection: &mut PlannedCollection, prepared: &PreparedCollection) {
+/// Takes what the sink loses of a collection's fields into the collection as the sink is to hold it.
+pub fn take_losses(collection: &mut Collection, prepared: &PreparedCollection) {
     for field in &prepared.fields {
         for loss in &field.losses {
             let loss = whimbrel_plugin_api::collection::FieldLoss {
                 field: field.name.clone(),
                 loss: *loss,
             };
-            if !collection.sink.losses.contains(&loss) {
-                collection.sink.losses.push(loss);
+            if !collection.losses.contains(&loss) {
+                collection.losses.push(loss);
             }
         }
     }
+}
+
+/// The digest of everything in `job` that decides what is read from the source, which has this name and version.
+pub fn made_from(job: &Job, source_version: &str) -> String {
+    let names: Option<Vec<&str>> = job
+        .collections
+        .as_ref()
+        .map(|rules| rules.iter().map(|rule| rule.source.as_str()).collect());
+    let limit = (job.mode == Mode::Test).then_some(job.sample_records);
+    let facts = serde_json::json!([
+        source_version,
+        job.source.config,
+        names,
+        job.include,
+        job.exclude,
+        limit
+    ]);
+    blake3::hash(facts.to_string().as_bytes()).to_hex().to_string()
+}
+
+/// The collections in the sink, those that refer to others before these; in a cycle as they come.
+pub fn clearing_order(collections: &[PlannedCollection]) -> Vec<String> {
+    let mut left: Vec<&PlannedCollection> = collections.iter().collect();
+    let mut ordered = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let is_referred_to = |candidate: &PlannedCollection| {
+            left.iter().any(|other| {
+                other.source.name != candidate.source.name
+                    && other
+                        .sink
+                        .references
+                        .iter()
+                        .any(|reference| reference.collection == candidate.source.name)
+            })
+        };
+        let next = left
+            .iter()
+            .position(|candidate| !is_referred_to(candidate))
+            .unwrap_or(0);
+        ordered.push(left.remove(next).sink.name.clone());
+    }
+    ordered
 }
 
 /// Those of `findings` that stop a run.

@@ -1,213 +1,188 @@
-//! The summary for people: tables to standard output, what went wrong in the form of every other error.
-//! Names and keys may be shown, values never.
+//! The summary for people at a terminal: what moved, what is not as it should be, the verdict, where to read on.
+//! Names and keys may be shown, values never. The tables are in `summary_tables`.
 
-use comfy_table::{CellAlignment, Table, presets};
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 
-use super::TaskReport;
-use crate::events::{Comparison, Failure, MismatchKind, Phase, VerificationResult};
+use super::figures::{bytes, count, counted, printable, rate, seconds};
+use super::next_steps::next_steps;
+use super::summary_tables::{mismatches, table};
+use super::{TaskReport, Tone, tone, verdict};
+use crate::events::Failure;
 
-/// Differences that the text lists per collection; the JSON has more.
-const MISMATCHES_SHOWN_MAX: usize = 5;
 /// Rejected records that the text lists.
 const REJECTED_SHOWN_MAX: usize = 10;
+/// Collections that a line about losses names.
+const LOSS_COLLECTIONS_MAX: usize = 3;
+
+/// What a summary may use, and what it can point to.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// Whether a person looks at it: colours are used and long names cut.
+    pub terminal: bool,
+    /// The run's report for a browser, if there is one.
+    pub html_report: Option<PathBuf>,
+    /// The run, if it is kept.
+    pub run_id: Option<String>,
+    /// The job file, as it was named.
+    pub job_file: String,
+}
+
+impl Look {
+    /// For standard output as it is: a terminal that nobody asked to be without colours, or something else.
+    pub fn of_stdout(job_file: &str) -> Self {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Self {
+            terminal: std::io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb,
+            job_file: job_file.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    fn paint(&self, codes: &str, text: &str) -> String {
+        if self.terminal {
+            format!("\u{1b}[{codes}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn heading(&self, text: &str) -> String {
+        self.paint("1", text)
+    }
+}
 
 /// The summary.
-pub fn text(report: &TaskReport) -> String {
-    let mut text = String::new();
-    for plugin in &report.plugins {
-        text.push_str(&format!(
-            "{:7} {} {}\n",
-            plugin.role.name(),
-            plugin.name,
-            plugin.version
-        ));
+pub fn text(report: &TaskReport, look: &Look) -> String {
+    let mut parts = vec![
+        plugins(report),
+        table(report, look.terminal),
+        statements(report, look),
+        losses(report, look),
+        rejected(report, look),
+        differences(report, look),
+        phases(report),
+    ];
+    parts.push(format!("{}\n", last_line(report, look)));
+    parts.push(steps(report, look));
+    parts.retain(|part| !part.is_empty());
+    let mut text = parts.join("\n");
+    if let Some(path) = &look.html_report {
+        text.push_str(&format!("report: {}\n", from_here(path).display()));
     }
-    if !report.summary.collections.is_empty() {
-        text.push_str(&collections(report));
-    }
-    if !report.summary.ddl.is_empty() && report.command == "check" {
-        text.push_str("\nthe sink would run:\n");
-        report
-            .summary
-            .ddl
-            .iter()
-            .for_each(|statement| text.push_str(&format!("  {statement}\n")));
-    }
-    text.push_str(&losses(report));
-    text.push_str(&rejected(report));
-    if !report.summary.verification.is_empty() {
-        text.push_str(&verification(report));
-    }
-    if !report.summary.phases.is_empty() {
-        text.push_str(&phases(report));
-    }
-    text.push_str(&format!("\n{}\n", verdict(report)));
     text
 }
 
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
-    table
+/// A path as a person would type it in the folder that they are in.
+fn from_here(path: &Path) -> &Path {
+    let here = std::env::current_dir();
+    here.ok()
+        .and_then(|here| path.strip_prefix(here).ok())
+        .unwrap_or(path)
 }
 
-fn align_right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
-    for index in columns {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+fn plugins(report: &TaskReport) -> String {
+    report
+        .plugins
+        .iter()
+        .map(|plugin| format!("{:9} {} {}\n", plugin.role.name(), plugin.name, plugin.version))
+        .collect()
 }
 
-fn collections(report: &TaskReport) -> String {
-    let is_run = report.command == "run";
-    let header: &[&str] = if is_run {
-        &[
-            "COLLECTION",
-            "INTO",
-            "READ",
-            "WRITTEN",
-            "SKIPPED",
-            "REJECTED",
-            "COMPLETE",
-        ]
-    } else {
-        &["COLLECTION", "INTO", "RECORDS", "KEY"]
-    };
-    let mut table = table(header);
-    for collection in &report.summary.collections {
-        let names = [printable(&collection.source), printable(&collection.sink)];
-        let rest: Vec<String> = if is_run {
-            vec![
-                collection.read_count.to_string(),
-                collection.written_count.to_string(),
-                collection.skipped_count.to_string(),
-                collection.rejected_count.to_string(),
-                if collection.complete { "yes" } else { "no" }.to_owned(),
-            ]
-        } else {
-            let records = collection
-                .estimate
-                .map_or_else(|| "?".to_owned(), |count| count.to_string());
-            vec![records, printable(&collection.key.join(", "))]
-        };
-        table.add_row(names.into_iter().chain(rest));
-    }
-    align_right(&mut table, 2..if is_run { 6 } else { 3 });
-    format!("\n{table}\n")
-}
-
-fn losses(report: &TaskReport) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for collection in &report.summary.collections {
-        let mut by_loss: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
-        for loss in &collection.losses {
-            *by_loss.entry(loss.loss.name()).or_default() += 1;
-        }
-        for (loss, fields) in by_loss {
-            lines.push(format!(
-                "  {}: {loss} ({fields} field{})\n",
-                printable(&collection.source),
-                plural(fields)
-            ));
-        }
-    }
-    if lines.is_empty() {
-        String::new()
-    } else {
-        format!("\ndeclared losses:\n{}", lines.concat())
-    }
-}
-
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
-fn rejected(report: &TaskReport) -> String {
-    if report.summary.rejected_count == 0 {
+fn statements(report: &TaskReport, look: &Look) -> String {
+    if report.summary.ddl.is_empty() || report.command != "check" {
         return String::new();
     }
-    let mut text = format!("\nrejected records ({}):\n", report.summary.rejected_count);
-    for (collection, record) in report.summary.rejected.iter().take(REJECTED_SHOWN_MAX) {
-        let (collection, id) = (printable(collection), printable(&record.record));
-        text.push_str(&format!(
-            "  {collection}, {id}: {} [{}]\n",
-            record.message, record.code
-        ));
+    let lines: String = report
+        .summary
+        .ddl
+        .iter()
+        .map(|statement| format!("  {statement}\n"))
+        .collect();
+    format!("{}\n{lines}", look.heading("the sink would run:"))
+}
+
+/// One line for each kind of loss: a job of a hundred tables has the same few everywhere.
+fn losses(report: &TaskReport, look: &Look) -> String {
+    let mut by_loss: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    for collection in &report.summary.collections {
+        for loss in &collection.losses {
+            let collections = by_loss.entry(loss.loss.name()).or_default();
+            *collections.entry(&collection.source).or_default() += 1;
+        }
     }
-    let more = (report.summary.rejected_count as usize).saturating_sub(REJECTED_SHOWN_MAX);
-    if more > 0 {
-        text.push_str(&format!("  and {more} more (`--json` lists up to 50)\n"));
+    if by_loss.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("{}\n", look.heading("declared losses:"));
+    for (loss, collections) in by_loss {
+        let names: Vec<String> = collections
+            .keys()
+            .take(LOSS_COLLECTIONS_MAX)
+            .map(|name| printable(name))
+            .collect();
+        let more = match collections.len().saturating_sub(names.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        text.push_str(&format!(
+            "  {loss}: {} of {}{more}\n",
+            counted(collections.values().sum(), "field"),
+            names.join(", ")
+        ));
     }
     text
 }
 
-fn verification(report: &TaskReport) -> String {
-    let mut table = table(&["VERIFIED", "SOURCE", "SINK", "COMPARED", "RESULT"]);
+fn rejected(report: &TaskReport, look: &Look) -> String {
+    let total = report.summary.rejected_count;
+    if total == 0 {
+        return String::new();
+    }
+    let heading = format!("rejected records ({}):", count(total));
+    let mut text = format!("{}\n", look.paint("1;33", &heading));
+    let shown = report.summary.rejected.iter().take(REJECTED_SHOWN_MAX);
+    let mut shown_count = 0;
+    for (collection, record) in shown {
+        shown_count += 1;
+        text.push_str(&format!(
+            "  {}, {}: {} [{}]\n",
+            printable(collection),
+            printable(&record.record),
+            printable(&record.message),
+            printable(&record.code)
+        ));
+    }
+    let more = total.saturating_sub(shown_count);
+    if more > 0 {
+        let how = match &look.run_id {
+            Some(run_id) => format!("`whimbrel rejected list {run_id}` lists all"),
+            None => "`--json` lists up to 50".to_owned(),
+        };
+        text.push_str(&format!("  and {} more ({how})\n", count(more)));
+    }
+    text
+}
+
+fn differences(report: &TaskReport, look: &Look) -> String {
+    let mut text = String::new();
     for result in &report.summary.verification {
-        let compared = if result.every_record {
-            "every record".to_owned()
-        } else {
-            result.compared_count.to_string()
-        };
-        let outcome = match result.comparison {
-            Comparison::Equal => "equal".to_owned(),
-            Comparison::Different => format!("{} differences", result.mismatch_count),
-        };
-        table.add_row([
-            printable(&result.source),
-            result.source_count.to_string(),
-            result.sink_count.to_string(),
-            compared,
-            outcome,
-        ]);
+        if result.mismatch_count > 0 {
+            let heading = format!("differences in {}:", printable(&result.source));
+            text.push_str(&format!("{}\n", look.paint("1;31", &heading)));
+            text.push_str(&mismatches(result));
+        }
     }
-    align_right(&mut table, 1..3);
-    let mut text = format!("\n{table}\n");
-    for result in report
-        .summary
-        .verification
-        .iter()
-        .filter(|result| result.mismatch_count > 0)
-    {
-        text.push_str(&mismatches(result));
-    }
-    for result in report
-        .summary
-        .verification
-        .iter()
-        .filter(|result| result.duplicate_key_count > 0)
-    {
-        text.push_str(&format!(
-            "{}: {} records of the source share their key with another; the last one counts\n",
-            printable(&result.source),
-            result.duplicate_key_count
-        ));
-    }
-    text
-}
-
-fn mismatches(result: &VerificationResult) -> String {
-    let mut text = format!("differences in {}:\n", printable(&result.source));
-    for mismatch in result.mismatches.iter().take(MISMATCHES_SHOWN_MAX) {
-        let kind = match mismatch.kind {
-            MismatchKind::Schema => "schema",
-            MismatchKind::Count => "count",
-            MismatchKind::Missing => "missing",
-            MismatchKind::Extra => "extra",
-            MismatchKind::Different => "different",
-            MismatchKind::Unreadable => "unreadable",
-        };
-        let fields = if mismatch.fields.is_empty() {
-            String::new()
-        } else {
-            format!(" (fields: {})", printable(&mismatch.fields.join(", ")))
-        };
-        text.push_str(&format!("  {kind}: {}{fields}\n", printable(&mismatch.record)));
-    }
-    let more = (result.mismatch_count as usize).saturating_sub(MISMATCHES_SHOWN_MAX);
-    if more > 0 {
-        text.push_str(&format!("  and {more} more (`--json` lists up to 50)\n"));
+    for result in &report.summary.verification {
+        if result.duplicate_key_count > 0 {
+            text.push_str(&format!(
+                "{}: {} of the source share their key with another; the last one counts\n",
+                printable(&result.source),
+                counted(result.duplicate_key_count, "record")
+            ));
+        }
     }
     text
 }
@@ -218,38 +193,69 @@ fn phases(report: &TaskReport) -> String {
         .phases
         .iter()
         .filter(|phase| phase.seconds > 0.0)
-        .map(|phase| format!("{} {:.2} s", phase.phase.name(), phase.seconds))
+        .map(|phase| format!("{} {}", phase.phase.name(), seconds(phase.seconds)))
         .collect();
-    let memory = report.summary.memory_peak_bytes as f64 / (1024.0 * 1024.0);
+    if parts.is_empty() {
+        return String::new();
+    }
+    let memory = match report.summary.memory_peak_bytes {
+        0 => String::new(),
+        peak => format!("; peak memory {}", bytes(peak)),
+    };
     let first = report
         .summary
         .first_commit_ms
-        .map_or_else(String::new, |ms| format!("; first commit after {ms} ms"));
-    format!("\n{}; peak memory {memory:.0} MiB{first}\n", parts.join(", "))
+        .map_or_else(String::new, |ms| format!("; first commit after {} ms", count(ms)));
+    format!("{}{memory}{first}\n", parts.join(", "))
 }
 
-fn verdict(report: &TaskReport) -> String {
-    let job = printable(&report.job);
-    match (report.outcome, report.command.as_str()) {
-        ("done", "check") => format!("{job}: nothing stands in the way"),
-        ("done", "verify") => format!("{job}: both sides are equal"),
-        ("done", _) if report.summary.verification.is_empty() => format!("{job}: done, not verified"),
-        ("done", _) => format!("{job}: done and verified"),
-        ("differences", _) => format!("{job}: the sides differ"),
-        ("unverified", _) => format!("{job}: could not be verified"),
-        ("refused", _) => format!("{job}: refused, nothing was written"),
-        ("cancelled", _) => format!("{job}: ended on request; what was committed stays"),
-        ("crashed", _) => format!("{job}: the worker was lost; what was committed stays"),
-        _ if !report
-            .summary
-            .phases
-            .iter()
-            .any(|phase| phase.phase > Phase::PreValidation) =>
-        {
-            format!("{job}: failed before anything was written")
-        }
-        _ => format!("{job}: failed; what was committed stays"),
+fn last_line(report: &TaskReport, look: &Look) -> String {
+    let codes = match tone(report) {
+        Tone::Good => "1;32",
+        Tone::Mixed => "1;33",
+        Tone::Bad => "1;31",
+    };
+    let written: u64 = report
+        .summary
+        .collections
+        .iter()
+        .map(|collection| collection.written_count)
+        .sum();
+    let copying = report
+        .summary
+        .phases
+        .iter()
+        .find(|phase| phase.phase == crate::events::Phase::Import)
+        .map(|phase| phase.seconds)
+        .filter(|seconds| *seconds > 0.0);
+    let figures = match copying {
+        Some(copying) if report.command == "run" => format!(
+            " ({} of {} written, {})",
+            counted(written, "record"),
+            counted(report.summary.collections.len() as u64, "collection"),
+            rate(written as f64 / copying)
+        ),
+        _ => String::new(),
+    };
+    format!("{}{figures}", look.paint(codes, &verdict(report)))
+}
+
+/// What to do now, unless all is well: then the report says it.
+fn steps(report: &TaskReport, look: &Look) -> String {
+    if tone(report) == Tone::Good {
+        return String::new();
     }
+    let run_id = look.run_id.as_deref().unwrap_or("RUN");
+    next_steps(report, &look.job_file, run_id)
+        .iter()
+        .map(|step| {
+            let command = step
+                .command
+                .as_ref()
+                .map_or_else(String::new, |command| format!("\n        {command}"));
+            format!("  next: {}{command}\n", step.text)
+        })
+        .collect()
 }
 
 /// What went wrong, one block each.
@@ -276,9 +282,142 @@ fn trouble(failure: &Failure) -> String {
     text
 }
 
-/// Names come from outside and may hold characters that steer a terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|char| if char.is_control() { '\u{fffd}' } else { char })
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixtures;
+    use expect_test::expect;
+
+    fn look() -> Look {
+        Look {
+            html_report: Some(PathBuf::from(".whimbrel/runs/r-1/report.html")),
+            run_id: Some("r-1".to_owned()),
+            job_file: "job.yaml".to_owned(),
+            ..Look::default()
+        }
+    }
+
+    #[test]
+    fn a_success_is_short() {
+        expect![[r#"
+            source    heron 1.2.0
+            sink      curlew 0.9.1
+
+            COLLECTION     INTO      READ  WRITTEN  VERIFIED
+            Orders         orders  12,000   12,000  equal, every record
+            users          users      340      340  equal, every record
+            2 collections          12,340   12,340  all equal
+
+            declared losses:
+              float_from_decimal: 1 field of Orders
+
+            pre_validation 0.30 s, extraction 4.00 s, import 4.00 s, verification 1.50 s; peak memory 64 MiB; first commit after 41 ms
+
+            shop: done and verified (12,340 records of 2 collections written, 3,085/s)
+            report: .whimbrel/runs/r-1/report.html
+        "#]].assert_eq(&text(&fixtures::done(), &look()));
+    }
+
+    #[test]
+    fn a_failure_says_what_to_do() {
+        expect![[r#"
+            source    heron 1.2.0
+            sink      curlew 0.9.1
+
+            COLLECTION     INTO     READ  WRITTEN  REJECTED  COMPLETE
+            Orders         orders  5,000    4,000         0  no
+            users          users      40       38         2  yes
+            2 collections          5,040    4,038         2  1 of 2
+
+            declared losses:
+              float_from_decimal: 1 field of Orders
+
+            rejected records (2):
+              users, u-7: the field `email` may not be null [sink.not_null]
+              users, u-9: the field `email` may not be null [sink.not_null]
+
+            pre_validation 0.30 s, extraction 2.00 s, import 2.00 s; peak memory 64 MiB; first commit after 41 ms
+
+            shop: failed; what was committed stays (4,038 records of 2 collections written, 2,019/s)
+
+              next: look at the rejected records, which are kept with their reasons
+                    whimbrel rejected list r-1
+              next: import: look whether the system is up, can be reached from here, and has room on its disk; then start the job again
+                    whimbrel run job.yaml
+            report: .whimbrel/runs/r-1/report.html
+        "#]].assert_eq(&text(&fixtures::failed(), &look()));
+    }
+
+    #[test]
+    fn differences_are_listed() {
+        expect![[r#"
+            source    heron 1.2.0
+            sink      curlew 0.9.1
+
+            COLLECTION     INTO      READ  WRITTEN  VERIFIED
+            Orders         orders  12,000   12,000  equal, every record
+            users          users      340      340  2 differences
+            2 collections          12,340   12,340  1 different
+
+            declared losses:
+              float_from_decimal: 1 field of Orders
+
+            differences in users:
+              missing: u-12
+              different: u-40 (fields: email, name)
+
+            pre_validation 0.30 s, extraction 4.00 s, import 4.00 s, verification 1.50 s; peak memory 64 MiB; first commit after 41 ms
+
+            shop: the sides differ (12,340 records of 2 collections written, 3,085/s)
+
+              next: verification: look at the differences listed: an application that still writes, a record changed by hand, or a lossy type; then compare again
+                    whimbrel verify job.yaml
+            report: .whimbrel/runs/r-1/report.html
+        "#]].assert_eq(&text(&fixtures::differences(), &look()));
+    }
+
+    #[test]
+    fn nothing_from_outside_steers_the_terminal() {
+        for report in [fixtures::hostile(), fixtures::crashed()] {
+            let shown = text(&report, &look()) + &troubles(&report);
+            assert!(
+                shown
+                    .chars()
+                    .all(|char| char == '\n' || (!char.is_control() && char != '\u{202e}')),
+                "{shown:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn colours_are_for_terminals() {
+        let plain = text(&fixtures::failed(), &look());
+        assert!(!plain.contains('\u{1b}'));
+        let terminal = Look {
+            terminal: true,
+            ..look()
+        };
+        let painted = text(&fixtures::failed(), &terminal);
+        assert!(painted.contains("\u{1b}[1;31mshop: failed"), "{painted}");
+    }
+
+    #[test]
+    fn many_collections_fill_no_screen() {
+        let mut report = fixtures::done();
+        let one = report.summary.collections[1].clone();
+        report.summary.verification.clear();
+        report.summary.collections = (0..5_000)
+            .map(|number| crate::events::CollectionResult {
+                source: format!("c{number}"),
+                sink: format!("c{number}"),
+                complete: number != 4_321,
+                ..one.clone()
+            })
+            .collect();
+        let shown = text(&report, &look());
+        assert!(shown.lines().count() < 70, "{}", shown.lines().count());
+        assert!(shown.contains("c4321 "), "what is not well is shown");
+        assert!(shown.contains("4,960 more"), "{shown}");
+        assert!(shown.contains("1,700,000"), "the sum is of all");
+    }
 }

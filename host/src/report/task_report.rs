@@ -2,6 +2,7 @@
 //! Its serialised form is what `--json` prints, so a member once given stays.
 
 use serde::Serialize;
+use whimbrel_plugin_api::Error;
 use whimbrel_plugin_api::manifest::Role;
 
 use crate::config::Job;
@@ -14,12 +15,14 @@ pub enum Ending<'a> {
     Outcome(&'a Outcome),
     /// The worker was lost.
     Lost(&'a Failure),
+    /// The host refused to go on, before anything was written.
+    Refused(&'a [Error]),
 }
 
 /// A task that has ended.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskReport {
-    /// `run`, `check` or `verify`.
+    /// `run`, `dry-run`, `check`, `verify` and so on.
     pub command: String,
     /// The job.
     pub job: String,
@@ -37,7 +40,7 @@ pub struct TaskReport {
 }
 
 /// A plugin that took part.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PluginUsed {
     /// As what.
     pub role: Role,
@@ -48,7 +51,7 @@ pub struct PluginUsed {
 }
 
 impl TaskReport {
-    /// Puts together what is known.
+    /// Puts together what is known. The data of rejected records stays behind: it belongs to their store.
     pub fn new(
         command: &str,
         job: &Job,
@@ -70,8 +73,13 @@ impl TaskReport {
             }
             Ending::Outcome(Outcome::Cancelled { summary }) => ("cancelled", Vec::new(), summary.clone()),
             Ending::Lost(failure) => ("crashed", vec![failure.clone()], RunSummary::default()),
+            Ending::Refused(errors) => (
+                "refused",
+                errors.iter().cloned().map(Failure::from).collect(),
+                RunSummary::default(),
+            ),
         };
-        Self {
+        let mut report = Self {
             command: command.to_owned(),
             job: job.name.clone(),
             outcome,
@@ -79,6 +87,56 @@ impl TaskReport {
             plugins,
             errors,
             summary,
+        };
+        report.leave_data_behind();
+        report
+    }
+
+    /// Whether the task moves records, or does all but write them.
+    pub fn is_run(&self) -> bool {
+        matches!(self.command.as_str(), "run" | "dry-run")
+    }
+
+    fn leave_data_behind(&mut self) {
+        for (_, record) in &mut self.summary.rejected {
+            record.data = None;
         }
+    }
+
+    /// Adds why the host itself asked the worker to end: that is a failure and no wish of a person.
+    pub fn add_fault(&mut self, failure: Failure) {
+        if self.outcome == "cancelled" {
+            self.outcome = "failed";
+        }
+        if !self.errors.contains(&failure) {
+            self.errors.insert(0, failure);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixtures;
+
+    #[test]
+    fn data_of_rejected_records_is_in_no_report() {
+        let outcome = fixtures::outcome_with_rejected_data("planted-value");
+        let report = TaskReport::new("run", &fixtures::job(), Vec::new(), Ending::Outcome(&outcome), 1);
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(text.contains("sink.not_null"), "{text}");
+        assert!(!text.contains("planted-value"), "{text}");
+    }
+
+    #[test]
+    fn an_end_that_the_host_asked_for_is_a_failure() {
+        let outcome = Outcome::Cancelled {
+            summary: RunSummary::default(),
+        };
+        let mut report = TaskReport::new("run", &fixtures::job(), Vec::new(), Ending::Outcome(&outcome), 3);
+        let fault = Failure::from(Error::config("a.b", "x"));
+        report.add_fault(fault.clone());
+        report.add_fault(fault.clone());
+        assert_eq!((report.outcome, report.errors), ("failed", vec![fault]));
     }
 }

@@ -1,6 +1,7 @@
-//! Progress on standard error: bars per collection on a terminal, at most one plain line a second otherwise.
+//! Progress on standard error: bars on a terminal, at most one plain line a second otherwise.
 //!
-//! With `--json` nothing is shown on the way. Plugins' logs and output appear between, with their origin.
+//! A bar for all, and above it one for each collection that is being copied; a finished one makes room. With `--json`
+//! nothing is shown on the way. Plugins' logs and output appear between, with their origin.
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
@@ -10,30 +11,86 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, P
 use whimbrel_plugin_api::FindingLevel;
 
 use crate::events::{Event, Phase};
+use crate::report::figures::{count, printable, rate, seconds};
 
 /// Plain lines come at most so often.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
-/// Bars that are shown at the same time; further collections are counted in the summary.
-const BARS_MAX: usize = 12;
+/// Bars of collections that are shown at the same time; a terminal has some 24 lines.
+const BARS_MAX: usize = 10;
 
 /// Shows progress.
 pub struct Progress {
     mode: Mode,
     totals: HashMap<String, Option<u64>>,
     counts: HashMap<String, (u64, u64)>,
+    compared: HashMap<String, u64>,
+    verifies: bool,
     started: Instant,
     title: String,
 }
 
 enum Mode {
-    Bars {
-        bars: MultiProgress,
-        by_collection: HashMap<String, ProgressBar>,
-    },
-    Lines {
-        last: Option<Instant>,
-    },
+    Bars(Bars),
+    Lines { last: Option<Instant> },
     Quiet,
+}
+
+/// The bars: one for all at the bottom, and those of collections that are neither waiting nor done.
+struct Bars {
+    all: MultiProgress,
+    sum: ProgressBar,
+    by_collection: HashMap<String, ProgressBar>,
+}
+
+impl Bars {
+    fn new(target: ProgressDrawTarget) -> Self {
+        let all = MultiProgress::with_draw_target(target);
+        let sum = all.add(bar("all", None));
+        Self {
+            all,
+            sum,
+            by_collection: HashMap::new(),
+        }
+    }
+
+    /// Shows a collection at `position` of `total`; one that is there makes room for another.
+    fn show(&mut self, collection: &str, position: u64, total: Option<u64>) {
+        if total.is_some_and(|total| position >= total) {
+            if let Some(bar) = self.by_collection.remove(collection) {
+                bar.finish_and_clear();
+                self.all.remove(&bar);
+            }
+            return;
+        }
+        if !self.by_collection.contains_key(collection) {
+            if self.by_collection.len() >= BARS_MAX {
+                return;
+            }
+            let bar = self.all.insert_before(&self.sum, bar(collection, total));
+            self.by_collection.insert(collection.to_owned(), bar);
+        }
+        if let Some(bar) = self.by_collection.get(collection) {
+            bar.set_position(position);
+        }
+    }
+
+    fn sum(&self, position: u64, total: Option<u64>) {
+        if let Some(total) = total
+            && self.sum.length() != Some(total)
+        {
+            self.sum.set_length(total);
+        }
+        self.sum.set_position(position);
+    }
+
+    fn clear(&mut self) {
+        for (_, bar) in self.by_collection.drain() {
+            bar.finish_and_clear();
+        }
+        self.sum.finish_and_clear();
+        // A terminal that has gone takes no bars away.
+        drop(self.all.clear());
+    }
 }
 
 impl Progress {
@@ -42,10 +99,7 @@ impl Progress {
         let mode = if quiet {
             Mode::Quiet
         } else if std::io::stderr().is_terminal() {
-            Mode::Bars {
-                bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
-                by_collection: HashMap::new(),
-            }
+            Mode::Bars(Bars::new(ProgressDrawTarget::stderr()))
         } else {
             Mode::Lines { last: None }
         };
@@ -53,6 +107,8 @@ impl Progress {
             mode,
             totals: HashMap::new(),
             counts: HashMap::new(),
+            compared: HashMap::new(),
+            verifies: false,
             started: Instant::now(),
             title: title.to_owned(),
         }
@@ -74,11 +130,21 @@ impl Progress {
             } => {
                 self.counts
                     .insert(collection.clone(), (*written_count, *rejected_count));
-                self.show(collection, *written_count);
+                self.show(collection, *written_count + *rejected_count);
+            }
+            Event::VerificationProgress {
+                collection,
+                record_count,
+            } => {
+                // Each record is looked at on both sides; counting beforehand may have looked at some once more.
+                let known = self.totals.get(collection).copied().flatten();
+                let pairs = (*record_count / 2).min(known.unwrap_or(u64::MAX));
+                self.compared.insert(collection.clone(), pairs);
+                self.show(collection, pairs);
             }
             Event::PhaseStarted {
                 phase: Phase::Verification,
-            } => self.line("verifying"),
+            } => self.begin_verification(),
             Event::Found { role, finding } if finding.level != FindingLevel::Blocker => {
                 let whom = role.map_or_else(|| "plan".to_owned(), |role| role.name().to_owned());
                 let level = if finding.level == FindingLevel::Info {
@@ -91,6 +157,15 @@ impl Progress {
                     finding.message, finding.code
                 ));
             }
+            Event::Retrying {
+                collection,
+                attempt,
+                message,
+                code,
+                ..
+            } => self.line(&format!(
+                "{collection}: try {attempt} follows, since {message} [{code}]"
+            )),
             Event::Log {
                 plugin,
                 level,
@@ -105,28 +180,35 @@ impl Progress {
         self.line(&format!("plugin output: {line}"));
     }
 
+    fn begin_verification(&mut self) {
+        self.verifies = true;
+        self.started = Instant::now();
+        match &mut self.mode {
+            Mode::Bars(bars) => {
+                bars.clear();
+                *bars = Bars::new(ProgressDrawTarget::stderr());
+                bars.sum.set_prefix("verifying");
+            }
+            Mode::Lines { .. } => self.line("verifying"),
+            Mode::Quiet => {}
+        }
+    }
+
     fn line(&self, text: &str) {
         match &self.mode {
-            Mode::Bars { bars, .. } => drop(bars.println(printable(text))),
+            Mode::Bars(bars) => drop(bars.all.println(printable(text))),
             Mode::Lines { .. } => aside(&printable(text)),
             Mode::Quiet => {}
         }
     }
 
-    fn show(&mut self, collection: &str, written: u64) {
+    fn show(&mut self, collection: &str, position: u64) {
         let total = self.totals.get(collection).copied().flatten();
+        let (done, known) = (self.done(), self.total());
         match &mut self.mode {
-            Mode::Bars { bars, by_collection } => {
-                if !by_collection.contains_key(collection) && by_collection.len() >= BARS_MAX {
-                    return;
-                }
-                let bar = by_collection
-                    .entry(collection.to_owned())
-                    .or_insert_with(|| bars.add(bar(collection, total)));
-                bar.set_position(written);
-                if total.is_some_and(|total| written >= total) {
-                    bar.finish();
-                }
+            Mode::Bars(bars) => {
+                bars.show(collection, position, total);
+                bars.sum(done, known);
             }
             Mode::Lines { last } => {
                 if last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) {
@@ -138,52 +220,64 @@ impl Progress {
         }
     }
 
-    /// `run: 12000 of 50000 records (24 %), 6000/s, 100.0 % accepted, 6 s left`.
-    fn totals_line(&self) -> String {
-        let written: u64 = self.counts.values().map(|(written, _)| written).sum();
-        let rejected: u64 = self.counts.values().map(|(_, rejected)| rejected).sum();
-        let seconds = self.started.elapsed().as_secs_f64().max(0.001);
-        let rate = written as f64 / seconds;
+    /// Records that are done with, in the phase that goes on.
+    fn done(&self) -> u64 {
+        if self.verifies {
+            return self.compared.values().sum();
+        }
+        self.counts
+            .values()
+            .map(|(written, rejected)| written + rejected)
+            .sum()
+    }
+
+    /// Records expected, if known of every collection.
+    fn total(&self) -> Option<u64> {
         let known: Option<u64> = self.totals.values().copied().sum();
-        let of = known
-            .filter(|total| *total > 0)
-            .map_or_else(String::new, |total| format!(" of {total}"));
-        let share = known
-            .filter(|total| *total > 0)
-            .map_or_else(String::new, |total| {
-                format!(" ({:.0} %)", written as f64 * 100.0 / total as f64)
-            });
-        let accepted = match written + rejected {
-            0 => String::new(),
-            seen => format!(", {:.1} % accepted", written as f64 * 100.0 / seen as f64),
+        known.filter(|total| *total > 0)
+    }
+
+    /// `run: 12,000 of 50,000 records (24 %), 6,000/s, 100.0 % accepted, 6.3 s left`.
+    fn totals_line(&self) -> String {
+        let done = self.done();
+        let written: u64 = self.counts.values().map(|(written, _)| written).sum();
+        let elapsed = self.started.elapsed().as_secs_f64().max(0.001);
+        let per_sec = done as f64 / elapsed;
+        let known = self.total();
+        let shown = if self.verifies { done } else { written };
+        let of = known.map_or_else(String::new, |total| format!(" of {}", count(total)));
+        let share = known.map_or_else(String::new, |total| {
+            format!(" ({:.0} %)", (shown as f64 * 100.0 / total as f64).floor())
+        });
+        let accepted = match (self.verifies, done) {
+            (false, 1..) => format!(", {:.1} % accepted", written as f64 * 100.0 / done as f64),
+            _ => String::new(),
         };
         let left = match known {
-            Some(total) if written > 0 => {
-                let left = total.saturating_sub(written + rejected) as f64 / rate;
-                format!(", {left:.0} s left")
+            Some(total) if done > 0 && done < total => {
+                format!(", {} left", seconds((total - done) as f64 / per_sec))
             }
             _ => String::new(),
         };
+        let title = if self.verifies { "verified" } else { &self.title };
         format!(
-            "{}: {written}{of} records{share}, {rate:.0}/s{accepted}{left}",
-            self.title
+            "{title}: {}{of} records{share}, {}{accepted}{left}",
+            count(shown),
+            rate(per_sec)
         )
     }
 
     /// Ends the display.
     pub fn end(&mut self) {
-        match &self.mode {
-            Mode::Bars { bars, by_collection } => {
-                by_collection.values().for_each(ProgressBar::abandon);
-                drop(bars.clear());
-            }
+        match &mut self.mode {
+            Mode::Bars(bars) => bars.clear(),
             Mode::Lines { last: Some(_) } => aside(&self.totals_line()),
             Mode::Lines { last: None } | Mode::Quiet => {}
         }
     }
 }
 
-fn bar(collection: &str, total: Option<u64>) -> ProgressBar {
+fn bar(name: &str, total: Option<u64>) -> ProgressBar {
     let bar = match total {
         Some(total) => ProgressBar::new(total),
         None => ProgressBar::no_length(),
@@ -191,17 +285,10 @@ fn bar(collection: &str, total: Option<u64>) -> ProgressBar {
     let template = "{prefix:24!} [{bar:30}] {human_pos}/{human_len} {rate} {eta}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let style = style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        write!(out, "{:.0}/s", state.per_sec()).unwrap_or_default();
+        write!(out, "{}", rate(state.per_sec())).unwrap_or_default();
     });
     bar.with_style(style.progress_chars("=> "))
-        .with_prefix(printable(collection))
-}
-
-/// Names and output may hold control characters, which would steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|char| if char.is_control() { '\u{fffd}' } else { char })
-        .collect()
+        .with_prefix(printable(name))
 }
 
 fn aside(text: &str) {
@@ -213,20 +300,101 @@ fn aside(text: &str) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_line_says_done_total_rate_and_time_left() {
-        let mut progress = Progress::new("run", true);
-        progress.totals.insert("a".into(), Some(100));
-        progress.counts.insert("a".into(), (25, 1));
-        let line = progress.totals_line();
-        assert!(line.starts_with("run: 25 of 100 records (25 %), "), "{line}");
-        assert!(line.contains("/s, 96.2 % accepted, "), "{line}");
-        progress.totals.insert("b".into(), None);
-        assert!(progress.totals_line().starts_with("run: 25 records, "));
+    fn planned(name: &str, record_count: Option<u64>) -> Event {
+        Event::CollectionPlanned {
+            source: name.into(),
+            sink: name.into(),
+            record_count,
+        }
+    }
+
+    fn written(name: &str, written_count: u64) -> Event {
+        Event::Progress {
+            collection: name.into(),
+            read_count: written_count + 1,
+            written_count,
+            rejected_count: 1,
+            read_bytes: 1,
+        }
     }
 
     #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2J\n"), "a\u{fffd}[2J\u{fffd}");
+    fn the_line_says_done_total_rate_and_time_left() {
+        let mut progress = Progress::new("run", true);
+        progress.observe(&planned("a", Some(1_000)));
+        progress.observe(&written("a", 250));
+        let line = progress.totals_line();
+        assert!(line.starts_with("run: 250 of 1,000 records (25 %), "), "{line}");
+        assert!(line.contains("/s, 99.6 % accepted, "), "{line}");
+        assert!(line.ends_with(" left"), "{line}");
+        progress.observe(&planned("b", None));
+        assert!(progress.totals_line().starts_with("run: 250 records, "));
+    }
+
+    #[test]
+    fn verification_is_counted_by_itself() {
+        let mut progress = Progress::new("run", true);
+        progress.observe(&planned("a", Some(400)));
+        progress.observe(&written("a", 399));
+        progress.observe(&Event::PhaseStarted {
+            phase: Phase::Verification,
+        });
+        progress.observe(&Event::VerificationProgress {
+            collection: "a".into(),
+            record_count: 200,
+        });
+        let line = progress.totals_line();
+        assert!(
+            line.starts_with("verified: 100 of 400 records (25 %), "),
+            "{line}"
+        );
+        assert!(!line.contains("accepted"), "{line}");
+    }
+
+    fn with_bars() -> Progress {
+        let mut progress = Progress::new("run", true);
+        progress.mode = Mode::Bars(Bars::new(ProgressDrawTarget::hidden()));
+        progress
+    }
+
+    fn bars(progress: &Progress) -> &Bars {
+        match &progress.mode {
+            Mode::Bars(bars) => bars,
+            Mode::Lines { .. } | Mode::Quiet => panic!("no bars"),
+        }
+    }
+
+    #[test]
+    fn a_finished_collection_makes_room_for_another() {
+        let mut progress = with_bars();
+        for number in 0..40 {
+            progress.observe(&planned(&format!("c{number}"), Some(100)));
+        }
+        for number in 0..20 {
+            progress.observe(&written(&format!("c{number}"), 50));
+        }
+        assert_eq!(bars(&progress).by_collection.len(), BARS_MAX);
+        for number in 0..35 {
+            progress.observe(&written(&format!("c{number}"), 99));
+        }
+        for number in 35..40 {
+            progress.observe(&written(&format!("c{number}"), 49));
+        }
+        let shown = bars(&progress);
+        let mut names: Vec<&str> = shown.by_collection.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["c35", "c36", "c37", "c38", "c39"]);
+        assert_eq!(shown.sum.position(), 35 * 100 + 5 * 50);
+        assert_eq!(shown.sum.length(), Some(4_000));
+        progress.end();
+        assert!(bars(&progress).by_collection.is_empty());
+    }
+
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        let mut progress = with_bars();
+        progress.observe(&written("a\u{1b}[2J", 1));
+        let shown = bars(&progress);
+        assert_eq!(shown.by_collection["a\u{1b}[2J"].prefix(), "a\u{fffd}[2J");
     }
 }

@@ -5,10 +5,15 @@
 //! worker runs.
 
 mod calls;
+mod notify_process;
+mod notify_worker;
+mod notifying;
+mod process;
 mod protocol;
 mod supervise;
 mod worker;
 
+pub use notifying::{Messenger, NOTIFICATION_DRAIN, NotifySettings};
 pub use protocol::{Command, PluginFile, Task, TaskKind};
 pub use supervise::{Ended, Observer, Supervised, supervise};
 pub use worker::worker_main;

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::manifest::Role;
+use whimbrel_plugin_api::notifier::Notification;
 
-use crate::config::Job;
+use crate::config::{Job, NotifierJob};
+use crate::orchestrator::RunOptions;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,6 +20,9 @@ pub struct Task {
     pub kind: TaskKind,
     /// A call into a plugin may take so long, in seconds.
     pub call_timeout_secs: u64,
+    /// Whether the worker waits for a second [`Command::Proceed`] between pre-validation and the first write.
+    #[serde(default)]
+    pub holds_before_writing: bool,
 }
 
 /// A library to load.
@@ -46,20 +51,57 @@ pub enum TaskKind {
     Run {
         /// The job.
         job: Box<Job>,
+        /// What else.
+        options: RunOptions,
+    },
+    /// As `Check`, and measure how fast the source is read.
+    Plan {
+        /// The job.
+        job: Box<Job>,
+    },
+    /// Count the records of both sides.
+    Stats {
+        /// The job.
+        job: Box<Job>,
+    },
+    /// Remove the records of the job's collections from the sink.
+    Clear {
+        /// The job.
+        job: Box<Job>,
     },
     /// Compare.
     Verify {
         /// The job.
         job: Box<Job>,
     },
+    /// Send the notifications that come as commands, until the commands end.
+    Notify {
+        /// Who sends them; their configs are complete.
+        notifiers: Vec<NotifierJob>,
+        /// Whether each is first asked what would stop a message. A worker that takes the place of another one does not.
+        checks: bool,
+    },
 }
 
 /// What the supervisor says later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
-    /// The plugins' configs fit their schemas; go on.
-    Proceed,
+    /// The plugins' configs fit their schemas; go on. Said again before the first write, if the task waits there.
+    Proceed {
+        /// The job, if the plugins' own variables have completed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<Box<Job>>,
+    },
+    /// Send this.
+    Notify {
+        /// The place of the notifier in the task.
+        notifier: usize,
+        /// What it is to tell.
+        notification: Box<Notification>,
+    },
+    /// The run is over: what waits for another try has little time left.
+    Hurry,
     /// Commit what is open and end.
     Cancel,
 }

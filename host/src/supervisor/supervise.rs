@@ -2,10 +2,9 @@
 //! It loads no library and trusts no exit status.
 
 use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command as Process, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,21 +12,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use whimbrel_plugin_api::{Error, ErrorKind};
 
 use super::calls::RunningCalls;
+use super::process::{self, EXIT_GRACE, OUTPUT_LINES_KEPT, SILENCE_MAX, wait_until};
 use super::protocol::{Command, Task, TaskKind};
-use crate::events::{Event, Failure, Outcome};
+use crate::config::Job;
+use crate::events::{Event, Failure, Outcome, Phase, PhaseOutcome};
 
-/// A worker that says nothing for so long is killed; it sends a heartbeat each second.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// After its last event a worker has so long to end by itself.
-const EXIT_GRACE: Duration = Duration::from_secs(2);
 /// After the first signal a worker has so long to commit what is open.
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
-/// Lines of plugin output that are kept to explain a crash.
-const OUTPUT_LINES_KEPT: usize = 20;
-/// A longer line of plugin output is cut.
-const OUTPUT_LINE_BYTES_MAX: u64 = 16 * 1024;
-/// A longer event is not one of ours.
-const EVENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Who follows the events.
 pub trait Observer {
@@ -35,10 +26,26 @@ pub trait Observer {
     ///
     /// # Errors
     /// All faults of the plugins' configs.
-    fn loaded(&mut self, events: &[Event]) -> Result<(), Vec<Error>>;
+    ///
+    /// The job is answered if the plugins' own variables have completed it.
+    fn loaded(&mut self, events: &[Event]) -> Result<Option<Box<Job>>, Vec<Error>>;
 
-    /// One event.
-    fn observe(&mut self, event: &Event);
+    /// The worker process is there.
+    fn worker_started(&mut self, _pid: u32) {}
+
+    /// The task holds before its first write, having found nothing in the way. An error ends it.
+    ///
+    /// # Errors
+    /// Why nothing may be written.
+    fn before_writing(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// One event. An error ends the task as a signal would: what is open is committed.
+    ///
+    /// # Errors
+    /// What keeps the observer from taking note of what happens.
+    fn observe(&mut self, event: &Event) -> Result<(), Error>;
 
     /// A line that a plugin printed.
     fn plugin_output(&mut self, line: &str);
@@ -62,6 +69,8 @@ pub struct Supervised {
     pub ended: Ended,
     /// The signal that a person sent, if any.
     pub signal: Option<i32>,
+    /// What kept the observer from taking note of the task, for which it was ended.
+    pub trouble: Option<Error>,
 }
 
 enum Message {
@@ -77,34 +86,24 @@ enum Message {
 /// # Errors
 /// `host.worker_start` if no process can be started.
 pub fn supervise(task: &Task, folder: &Path, observer: &mut dyn Observer) -> Result<Supervised, Error> {
-    let start = |error: std::io::Error| {
-        Error::new(
-            ErrorKind::Unavailable,
-            "host.worker_start",
-            "the worker process could not be started",
-        )
-        .with_cause(&error)
-    };
-    let program = std::env::current_exe().map_err(start)?;
-    let mut child = Process::new(program)
-        .arg("worker")
-        .current_dir(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A signal of the terminal reaches the supervisor alone, which decides.
-        .process_group(0)
-        .spawn()
-        .map_err(start)?;
+    let mut child = process::start(folder)?;
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
         return Err(Error::internal("a worker was started without its pipes"));
     };
     let (sender, messages) = crossbeam_channel::bounded(1024);
     let (events, output, signals) = (sender.clone(), sender.clone(), sender);
-    let handle = catch_signals(signals).map_err(start)?;
-    std::thread::spawn(move || read_events(stdout, &events));
-    std::thread::spawn(move || read_output(stderr, &output));
+    let handle = catch_signals(signals).map_err(|error| process::start_fault(&error))?;
+    std::thread::spawn(move || {
+        process::each_event(stdout, |event| {
+            events.send(Message::Event(Box::new(event))).is_ok()
+        });
+        drop(events.send(Message::EventsEnded));
+    });
+    std::thread::spawn(move || {
+        process::each_line(stderr, |line| output.send(Message::Output(line)).is_ok());
+        drop(output.send(Message::OutputEnded));
+    });
     let mut supervision = Supervision {
         child,
         stdin: Arc::new(Mutex::new(Some(stdin))),
@@ -112,15 +111,18 @@ pub fn supervise(task: &Task, folder: &Path, observer: &mut dyn Observer) -> Res
         last_output: VecDeque::new(),
         signal: None,
         drain_until: None,
+        trouble: None,
         task,
         observer,
     };
+    supervision.observer.worker_started(supervision.child.id());
     supervision.send_task(task)?;
     let ended = supervision.run(&messages);
     handle.close();
     Ok(Supervised {
         ended,
         signal: supervision.signal,
+        trouble: supervision.trouble,
     })
 }
 
@@ -140,45 +142,6 @@ fn catch_signals(
     Ok(handle)
 }
 
-fn read_events(stdout: impl Read, sender: &crossbeam_channel::Sender<Message>) {
-    let mut reader = BufReader::new(stdout);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = reader.by_ref().take(EVENT_BYTES_MAX).read_until(b'\n', &mut line);
-        if !matches!(read, Ok(length) if length > 0) {
-            break;
-        }
-        // A line cut by a crash is no event; what it would have said is covered by the crash itself.
-        if let Ok(event) = serde_json::from_slice(&line)
-            && sender.send(Message::Event(Box::new(event))).is_err()
-        {
-            return;
-        }
-    }
-    drop(sender.send(Message::EventsEnded));
-}
-
-fn read_output(stderr: impl Read, sender: &crossbeam_channel::Sender<Message>) {
-    let mut reader = BufReader::new(stderr);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = reader
-            .by_ref()
-            .take(OUTPUT_LINE_BYTES_MAX)
-            .read_until(b'\n', &mut line);
-        if !matches!(read, Ok(length) if length > 0) {
-            break;
-        }
-        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if sender.send(Message::Output(text)).is_err() {
-            return;
-        }
-    }
-    drop(sender.send(Message::OutputEnded));
-}
-
 struct Supervision<'a> {
     child: Child,
     stdin: Arc<Mutex<Option<ChildStdin>>>,
@@ -186,6 +149,7 @@ struct Supervision<'a> {
     last_output: VecDeque<String>,
     signal: Option<i32>,
     drain_until: Option<Instant>,
+    trouble: Option<Error>,
     task: &'a Task,
     observer: &'a mut dyn Observer,
 }
@@ -199,8 +163,8 @@ impl Supervision<'_> {
         Ok(())
     }
 
-    fn command(&self, command: Command) {
-        if let Ok(mut line) = serde_json::to_vec(&command) {
+    fn command(&self, command: &Command) {
+        if let Ok(mut line) = serde_json::to_vec(command) {
             line.push(b'\n');
             self.send(&line);
         }
@@ -232,18 +196,20 @@ impl Supervision<'_> {
                             if loaded.len() == self.task.plugins.len()
                                 && !matches!(self.task.kind, TaskKind::Describe)
                             {
-                                if let Err(faults) = self.observer.loaded(&loaded) {
-                                    self.kill();
-                                    return Ended::Config(faults);
+                                match self.observer.loaded(&loaded) {
+                                    Ok(job) => self.command(&Command::Proceed { job }),
+                                    Err(faults) => {
+                                        self.kill();
+                                        return Ended::Config(faults);
+                                    }
                                 }
-                                self.command(Command::Proceed);
                             }
                         }
                         Event::Finished { outcome: ref told } => {
                             outcome = Some(told.clone());
-                            self.observer.observe(&event);
+                            self.tell(&event);
                         }
-                        ref other => self.observer.observe(other),
+                        ref other => self.tell(other),
                     }
                     if outcome.is_some() {
                         break;
@@ -255,8 +221,7 @@ impl Supervision<'_> {
                         self.kill();
                     } else {
                         self.signal = Some(signal);
-                        self.drain_until = Some(Instant::now() + DRAIN_GRACE);
-                        self.command(Command::Cancel);
+                        self.drain();
                     }
                 }
                 Ok(Message::EventsEnded) => events_open = false,
@@ -291,6 +256,33 @@ impl Supervision<'_> {
         }
     }
 
+    /// Lets the observer see an event. What it cannot take note of must not go on.
+    fn tell(&mut self, event: &Event) {
+        let mut seen = self.observer.observe(event);
+        let is_before_writing = matches!(
+            event,
+            Event::PhaseEnded(report) if report.phase == Phase::PreValidation && report.outcome == PhaseOutcome::Done
+        );
+        if is_before_writing && self.task.holds_before_writing && seen.is_ok() && self.trouble.is_none() {
+            seen = self.observer.before_writing();
+            if seen.is_ok() {
+                self.command(&Command::Proceed { job: None });
+            }
+        }
+        if let Err(error) = seen
+            && self.trouble.is_none()
+        {
+            self.trouble = Some(error);
+            self.drain();
+        }
+    }
+
+    /// Asks the worker to commit what is open and end, within its time.
+    fn drain(&mut self) {
+        self.drain_until = Some(Instant::now() + DRAIN_GRACE);
+        self.command(&Command::Cancel);
+    }
+
     fn wait_for(&self, last_event: Instant) -> Duration {
         let silence = SILENCE_MAX.saturating_sub(last_event.elapsed());
         match self.drain_until {
@@ -316,9 +308,7 @@ impl Supervision<'_> {
     }
 
     fn kill(&mut self) {
-        // Both fail only if the process has ended already, which is what is wanted.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        process::kill(&mut self.child);
     }
 
     /// The events ended without a last one.
@@ -355,17 +345,7 @@ impl Supervision<'_> {
 
     fn crash(&self, status: Option<ExitStatus>) -> Failure {
         let running = self.calls.describe();
-        let (code, how) = match status.map(|status| (status.signal(), status.code())) {
-            Some((Some(signal), _)) => (
-                "plugin.crashed",
-                format!("was ended by signal {signal} ({})", signal_name(signal)),
-            ),
-            Some((None, Some(code))) => (
-                "plugin.exited",
-                format!("ended with exit status {code} without finishing"),
-            ),
-            _ => ("plugin.crashed", "ended without finishing".to_owned()),
-        };
+        let (code, how) = process::how_it_ended(status);
         self.failure(code, format!("the worker process {how}; running then: {running}"))
     }
 
@@ -379,21 +359,4 @@ impl Supervision<'_> {
             ),
         )
     }
-}
-
-/// How often a process is asked whether it has ended. There is no waiting with a deadline in the standard library.
-const EXIT_LOOK_INTERVAL: Duration = Duration::from_millis(5);
-
-fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < deadline => std::thread::park_timeout(EXIT_LOOK_INTERVAL),
-            Ok(None) | Err(_) => return None,
-        }
-    }
-}
-
-fn signal_name(signal: i32) -> &'static str {
-    signal_hook::low_level::signal_name(signal).unwrap_or("unknown")
 }

@@ -12,18 +12,24 @@ use crossbeam_channel::{Receiver, Sender};
 use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::{Error, ErrorKind};
 
+use super::notify_worker::{self, NotifierSending};
 use super::protocol::{Command, Task, TaskKind};
 use crate::config::Job;
 use crate::control::Stop;
 use crate::events::{Emitter, Event, Failure, Outcome, RunSummary};
 use crate::loader::library::load;
 use crate::loader::observe::{CallLog, Opener};
-use crate::orchestrator::{self, Opened, TaskContext};
+use crate::orchestrator::{self, Opened, RunOptions, TaskContext};
+use crate::pipeline::budget::Budget;
+use crate::transform::Transforms;
 
 /// How often the worker says that it is alive, and looks for calls that take too long.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// After its time a call is cancelled, and has so long to return before the task is given up.
 const CANCEL_GRACE: Duration = Duration::from_secs(3);
+
+/// Part of the memory budget that records on their way may take; the rest is for plugins and the program itself.
+const LINK_SHARE: u64 = 4;
 
 /// Runs the task that stands on standard input.
 pub fn worker_main() -> ExitCode {
@@ -95,9 +101,11 @@ fn watch(emitter: &Emitter, calls: &std::sync::Arc<CallLog>, call_timeout: Durat
     std::thread::spawn(move || {
         loop {
             std::thread::park_timeout(HEARTBEAT);
-            emitter.emit(&Event::Heartbeat);
-            for (call_id, call) in calls.longer_than(call_timeout) {
-                call.time_out();
+            emitter.emit(&Event::Heartbeat {
+                memory_bytes: crate::phases::post_migration::memory_bytes(),
+            });
+            for (call_id, call, limit) in calls.overdue(call_timeout) {
+                calls.time_out(call_id, limit);
                 let given_up = Instant::now() + CANCEL_GRACE;
                 while calls.is_running(call_id) && Instant::now() < given_up {
                     std::thread::park_timeout(Duration::from_millis(10));
@@ -108,7 +116,7 @@ fn watch(emitter: &Emitter, calls: &std::sync::Arc<CallLog>, call_timeout: Durat
                         "plugin.hang",
                         format!(
                             "the call did not return within {} s and did not heed its cancellation; the worker was killed",
-                            call_timeout.as_secs()
+                            limit.time.as_secs_f64()
                         ),
                     )
                     .with_help("`limits.call_timeout_secs` of the job allows more time");
@@ -132,7 +140,68 @@ fn run(
     stop: &Stop,
     started: Instant,
 ) -> Outcome {
-    let mut openers: Vec<(Role, Opener, whimbrel_plugin_api::export::Description)> = Vec::new();
+    let openers = match load_all(&task, emitter, calls) {
+        Ok(openers) => openers,
+        Err(failure) => return failed(*failure),
+    };
+    let (kind, job, options) = match task.kind {
+        TaskKind::Describe => {
+            return Outcome::Done {
+                summary: RunSummary::default(),
+            };
+        }
+        TaskKind::Notify { notifiers, checks } => {
+            let jobs = notifiers.into_iter().enumerate().filter_map(|(number, job)| {
+                let of_job =
+                    |(role, opener, _): &&Loaded| *role == Role::Notifier && opener.name() == job.plugin;
+                let opener = openers.iter().find(of_job)?.1.clone();
+                Some(NotifierSending::new(number, opener, job.config, emitter.clone()))
+            });
+            notify_worker::send_all(jobs.collect(), checks, commands);
+            return Outcome::Done {
+                summary: RunSummary::default(),
+            };
+        }
+        TaskKind::Check { job } => (orchestrator::check as Kind, job, RunOptions::default()),
+        TaskKind::Plan { job } => (orchestrator::plan as Kind, job, RunOptions::default()),
+        TaskKind::Run { job, options } => (orchestrator::run as Kind, job, options),
+        TaskKind::Verify { job } => (orchestrator::verify as Kind, job, RunOptions::default()),
+        TaskKind::Stats { job } => (orchestrator::stats as Kind, job, RunOptions::default()),
+        TaskKind::Clear { job } => (orchestrator::clear as Kind, job, RunOptions::default()),
+    };
+    let Ok(Command::Proceed { job: completed }) = commands.recv() else {
+        return Outcome::Cancelled {
+            summary: RunSummary::default(),
+        };
+    };
+    let job = completed.unwrap_or(job);
+    let gate = obey(commands.clone(), stop.clone(), calls);
+    let parts = Parts {
+        openers,
+        job: *job,
+        options,
+        gate: task.holds_before_writing.then_some(gate),
+    };
+    match context(parts, emitter, calls, stop, started) {
+        Ok(context) => {
+            calls.limit_transactions(Duration::from_millis(context.job.import.transaction_timeout_ms));
+            look_after(&context);
+            kind(context)
+        }
+        Err(error) => failed(error.into()),
+    }
+}
+
+/// A library that was loaded for a role, and what it says of itself.
+type Loaded = (Role, Opener, whimbrel_plugin_api::export::Description);
+
+/// Loads the libraries of the task and says what they are.
+fn load_all(
+    task: &Task,
+    emitter: &Emitter,
+    calls: &std::sync::Arc<CallLog>,
+) -> Result<Vec<Loaded>, Box<Failure>> {
+    let mut openers = Vec::new();
     for file in &task.plugins {
         let loaded = match load(&file.path) {
             Ok(loaded) => loaded,
@@ -143,15 +212,14 @@ fn run(
                     file.path.display(),
                     error.message
                 );
-                return failed(Failure::from(error).at_call(&file.name, file.role, "load"));
+                return Err(Box::new(
+                    Failure::from(error).at_call(&file.name, file.role, "load"),
+                ));
             }
         };
         let version = loaded.manifest.version.to_string();
         let opener = Opener::new(loaded, std::sync::Arc::clone(calls));
-        let description = match opener.describe(file.role) {
-            Ok(description) => description,
-            Err(failure) => return failed(failure),
-        };
+        let description = opener.describe(file.role).map_err(Box::new)?;
         emitter.emit(&Event::PluginLoaded {
             role: file.role,
             name: opener.name().to_owned(),
@@ -160,35 +228,21 @@ fn run(
         });
         openers.push((file.role, opener, description));
     }
-    let (kind, job) = match task.kind {
-        TaskKind::Describe => {
-            return Outcome::Done {
-                summary: RunSummary::default(),
-            };
-        }
-        TaskKind::Check { job } => (orchestrator::check as fn(TaskContext) -> Outcome, job),
-        TaskKind::Run { job } => (orchestrator::run as fn(TaskContext) -> Outcome, job),
-        TaskKind::Verify { job } => (orchestrator::verify as fn(TaskContext) -> Outcome, job),
-    };
-    if commands.recv() != Ok(Command::Proceed) {
-        return Outcome::Cancelled {
-            summary: RunSummary::default(),
-        };
-    }
-    obey(commands.clone(), stop.clone(), calls);
-    match context(openers, *job, emitter, stop, started) {
-        Ok(context) => kind(context),
-        Err(error) => failed(error.into()),
-    }
+    Ok(openers)
 }
 
-/// Ends the task when the supervisor says so, or is gone.
-fn obey(commands: Receiver<Command>, stop: Stop, calls: &std::sync::Arc<CallLog>) {
+type Kind = fn(TaskContext) -> Outcome;
+
+/// Ends the task when the supervisor says so, or is gone. What it answers opens at the next `Proceed`.
+fn obey(commands: Receiver<Command>, stop: Stop, calls: &std::sync::Arc<CallLog>) -> Receiver<()> {
     let calls = std::sync::Arc::clone(calls);
+    let (open, gate) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || {
         loop {
             match commands.recv() {
-                Ok(Command::Proceed) => {}
+                Ok(Command::Notify { .. } | Command::Hurry) => {}
+                // One that nobody waits for finds the channel full, which is as well.
+                Ok(Command::Proceed { .. }) => drop(open.try_send(())),
                 Ok(Command::Cancel) | Err(_) => {
                     stop.ask();
                     // Whoever waits in a plugin for something that may never come is woken; writers go on, to commit.
@@ -204,15 +258,45 @@ fn obey(commands: Receiver<Command>, stop: Stop, calls: &std::sync::Arc<CallLog>
             }
         }
     });
+    gate
+}
+
+/// Says now and then what the worker takes up, for as long as the process lives.
+fn look_after(context: &TaskContext) {
+    let (emitter, budget) = (context.emitter.clone(), context.budget.clone());
+    let interval = Duration::from_millis(context.job.limits.health_check_interval_ms);
+    std::thread::spawn(move || {
+        let never = Stop::default();
+        loop {
+            emitter.emit(&Event::Health {
+                memory_bytes: crate::phases::post_migration::memory_bytes(),
+                waiting_bytes: budget.spent_bytes(),
+            });
+            never.wait(interval);
+        }
+    });
+}
+
+struct Parts {
+    openers: Vec<Loaded>,
+    job: Job,
+    options: RunOptions,
+    gate: Option<Receiver<()>>,
 }
 
 fn context(
-    openers: Vec<(Role, Opener, whimbrel_plugin_api::export::Description)>,
-    job: Job,
+    parts: Parts,
     emitter: &Emitter,
+    calls: &std::sync::Arc<CallLog>,
     stop: &Stop,
     started: Instant,
 ) -> Result<TaskContext, Error> {
+    let Parts {
+        openers,
+        job,
+        options,
+        gate,
+    } = parts;
     let of = |role: Role| {
         openers
             .iter()
@@ -222,13 +306,24 @@ fn context(
     };
     let (source, source_says) = of(Role::Source)?;
     let (sink, sink_says) = of(Role::Sink)?;
+    let transforms = openers
+        .iter()
+        .filter(|(role, _, _)| *role == Role::Transform)
+        .map(|(_, opener, _)| (opener.name().to_owned(), opener.clone()));
+    let source_version = format!("{} {}", source.name(), source.version());
     Ok(TaskContext {
+        budget: Budget::new(u64::from(job.limits.memory_mb) * 1024 * 1024 / LINK_SHARE),
         job,
+        options,
+        gate,
+        calls: std::sync::Arc::clone(calls),
         plugins: Opened {
             source,
             source_capabilities: source_says.source.unwrap_or_default(),
             sink,
             sink_capabilities: sink_says.sink.unwrap_or_default(),
+            transforms: Transforms::new(transforms),
+            source_version,
         },
         emitter: emitter.clone(),
         stop: stop.clone(),

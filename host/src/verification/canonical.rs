@@ -70,6 +70,15 @@ impl ColumnEncoder {
         }
     }
 
+    /// Appends the canonical form of a field that a batch does not have at all: absent, or null if that is a declared loss.
+    pub fn encode_missing(losses: FieldLosses, out: &mut Vec<u8>) {
+        out.push(if losses.absent_to_null {
+            TAG_NULL
+        } else {
+            TAG_ABSENT
+        });
+    }
+
     /// Appends the canonical form of the value in `row`; `present` is false if the record does not have the field.
     ///
     /// # Errors

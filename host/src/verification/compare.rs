@@ -5,13 +5,15 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use whimbrel_plugin_api::source::{CountRequest, ReadRequest};
-use whimbrel_plugin_api::{Collection, ErrorKind};
+use whimbrel_plugin_api::{Collection, ErrorKind, Field};
 
 use super::side::{self, Digest, Method, RecordDigest, Side};
-use crate::config::VerificationLevel;
+use crate::config::{TransformJob, VerificationLevel};
 use crate::control::Stop;
 use crate::events::{Comparison, Failure, Mismatch, MismatchKind, VerificationResult};
 use crate::loader::observe::OpenedSource;
+use crate::transform::Chain;
+use crate::transform::Transforms;
 
 /// Collections up to this size are compared record by record; above, so many records are sampled.
 pub const EVERY_RECORD_MAX: u64 = 10_000;
@@ -24,9 +26,31 @@ pub struct Comparable<'a> {
     pub source: &'a Collection,
     /// As the sink was asked to hold it: its name, key, and all declared losses.
     pub sink: &'a Collection,
+    /// The loaded transforms.
+    pub transforms: &'a Transforms,
+    /// What changes the source's records before they are compared.
+    pub jobs: &'a [TransformJob],
+    /// Only so many records of the source were moved.
+    pub sample: Option<u64>,
 }
 
-/// Compares a collection at `level`, which is not `none`.
+impl Comparable<'_> {
+    /// What the source's records are sent through; none if they are compared as they are.
+    fn chain(&self) -> Result<Option<Chain>, Failure> {
+        if self.jobs.is_empty() {
+            return Ok(None);
+        }
+        let mut chain = Chain::open(self.transforms, self.jobs)?;
+        chain.plan(self.source)?;
+        Ok(Some(chain))
+    }
+}
+
+/// Says how the sink holds a collection that has these fields as well, which turned up after it was planned.
+pub type Follow<'a> = dyn FnMut(Vec<Field>) -> Result<Collection, Failure> + 'a;
+
+/// Compares a collection at `level`, which is not `none`. `follow` is asked if the source has fields that are not in the
+/// plan: they are compared as well.
 ///
 /// # Errors
 /// What either side brings: then it could not be compared. A collection that the sink lacks is a difference.
@@ -35,6 +59,7 @@ pub fn compare(
     sink: &mut OpenedSource,
     both: &Comparable<'_>,
     level: VerificationLevel,
+    follow: &mut Follow<'_>,
     stop: &Stop,
     progress: &mut dyn FnMut(u64),
 ) -> Result<VerificationResult, Failure> {
@@ -54,7 +79,7 @@ pub fn compare(
     };
     let outcome = match level {
         VerificationLevel::Basic => count_both(source, sink, both, &mut result, stop, progress),
-        _ => records_of_both(source, sink, both, &mut result, stop, progress),
+        _ => records_of_both(source, sink, both, follow, &mut result, stop, progress),
     };
     match outcome {
         Ok(()) => {}
@@ -91,28 +116,34 @@ fn note(result: &mut VerificationResult, kind: MismatchKind, record: String, fie
 fn count(
     side: &mut OpenedSource,
     request: &ReadRequest,
+    chain: Option<Chain>,
     method: &Method,
     stop: &Stop,
     progress: &mut dyn FnMut(u64),
 ) -> Result<u64, Failure> {
+    let none = Method {
+        one_in: u64::MAX,
+        ..method.clone()
+    };
+    if chain.is_some() || request.limit.is_some() {
+        // Transforms may leave records out, and of a sample only reading tells how large it is.
+        return Ok(side::read(side, request, chain, &none, stop, progress)?.record_count);
+    }
     let asked = CountRequest {
         collection: request.collection.clone(),
         snapshot: None,
     };
     match side.count(&asked)? {
         Some(count) => Ok(count),
-        None => {
-            let none = Method {
-                one_in: u64::MAX,
-                ..method.clone()
-            };
-            Ok(side::read(side, request, &none, stop, progress)?.record_count)
-        }
+        None => Ok(side::read(side, request, None, &none, stop, progress)?.record_count),
     }
 }
 
 fn requests(both: &Comparable<'_>) -> (ReadRequest, ReadRequest) {
-    let source = ReadRequest::all(&both.source.name);
+    let source = ReadRequest {
+        limit: both.sample,
+        ..ReadRequest::all(&both.source.name)
+    };
     let sink = ReadRequest {
         expected: Some(both.sink.schema.clone()),
         ..ReadRequest::all(&both.sink.name)
@@ -139,9 +170,14 @@ fn count_both(
 ) -> Result<(), Failure> {
     let (source_request, sink_request) = requests(both);
     let method = method(both, 1);
-    result.source_count = count(source, &source_request, &method, stop, progress)?;
-    result.sink_count = count(sink, &sink_request, &method, stop, progress)?;
-    if result.source_count != result.sink_count {
+    result.source_count = count(source, &source_request, both.chain()?, &method, stop, progress)?;
+    result.sink_count = count(sink, &sink_request, None, &method, stop, progress)?;
+    let fits = match both.sample {
+        // The sink may hold more than the sample.
+        Some(_) => result.sink_count >= result.source_count,
+        None => result.source_count == result.sink_count,
+    };
+    if !fits {
         let text = format!(
             "{} records in the source, {} in the sink",
             result.source_count, result.sink_count
@@ -155,24 +191,37 @@ fn records_of_both(
     source: &mut OpenedSource,
     sink: &mut OpenedSource,
     both: &Comparable<'_>,
+    follow: &mut Follow<'_>,
     result: &mut VerificationResult,
     stop: &Stop,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), Failure> {
-    let (source_request, sink_request) = requests(both);
-    let expected = match both.source.estimate.record_count {
-        Some(count) if both.source.estimate.exact => count,
-        _ => count(source, &source_request, &method(both, 1), stop, progress)?,
+    let (source_request, mut sink_request) = requests(both);
+    let expected = match (both.sample, both.source.estimate.record_count) {
+        (Some(sample), _) => sample,
+        (None, Some(count)) if both.source.estimate.exact => count,
+        _ => count(source, &source_request, None, &method(both, 1), stop, progress)?,
     };
     let one_in = if expected > EVERY_RECORD_MAX {
         expected.div_ceil(EVERY_RECORD_MAX)
     } else {
         1
     };
-    let method = method(both, one_in);
-    let theirs = side::read(source, &source_request, &method, stop, progress)?;
+    let mut method = method(both, one_in);
+    let mut theirs = side::read(source, &source_request, both.chain()?, &method, stop, progress)?;
+    if !theirs.new_fields.is_empty() {
+        let grown = follow(std::mem::take(&mut theirs.new_fields))?;
+        method.schema = grown.schema.clone();
+        method.losses = grown.losses;
+        sink_request.expected = Some(grown.schema);
+        theirs = side::read(source, &source_request, both.chain()?, &method, stop, progress)?;
+    }
     result.source_count = theirs.record_count;
-    let ours = side::read(sink, &sink_request, &method, stop, progress)?;
+    let mut ours = side::read(sink, &sink_request, None, &method, stop, progress)?;
+    if both.sample.is_some() {
+        // What was there before, or came from elsewhere, is not part of the sample.
+        ours.keep_only(&theirs);
+    }
     result.sink_count = ours.record_count;
     result.every_record = one_in == 1;
     result.duplicate_key_count = theirs.duplicate_key_count;

@@ -7,13 +7,14 @@ use arrow_array::Array as _;
 use arrow_array::cast::AsArray as _;
 use whimbrel_plugin_api::collection::FieldLoss;
 use whimbrel_plugin_api::source::{Item, ReadRequest};
-use whimbrel_plugin_api::{Batch, Error, Schema};
+use whimbrel_plugin_api::{Batch, Error, Field, Schema};
 
 use super::canonical::ColumnEncoder;
 use super::losses::FieldLosses;
 use crate::control::Stop;
 use crate::events::Failure;
 use crate::loader::observe::OpenedSource;
+use crate::transform::Chain;
 
 /// 128 bits of a keyed hash; the chance that two of 10^9 differing records share one is below 10^-20.
 pub type Digest = [u8; 16];
@@ -58,15 +59,37 @@ pub struct Side {
     pub unreadable: Vec<String>,
     /// Fields of the method's schema that this side lacks.
     pub missing_fields: Vec<String>,
+    /// Fields of this side that the method's schema lacks, so that nothing of them was looked at.
+    pub new_fields: Vec<Field>,
 }
 
-/// Reads all of `request` from `source`; `progress` is told of each batch.
+impl Side {
+    /// Notes what the method does not know of.
+    fn meet(&mut self, schema: &Schema, method: &Method) {
+        for field in &schema.fields {
+            let is_known = method.schema.index_of(&field.name).is_some();
+            if !is_known && self.new_fields.iter().all(|known| known.name != field.name) {
+                self.new_fields.push(field.clone());
+            }
+        }
+    }
+
+    /// Forgets the records that `other` does not have.
+    pub fn keep_only(&mut self, other: &Self) {
+        self.records.retain(|key, _| other.records.contains_key(key));
+        self.record_count = self.records.values().map(|record| record.copies).sum();
+        self.unreadable.clear();
+    }
+}
+
+/// Reads all of `request` from `source`, through `chain` if there is one; `progress` is told of each batch.
 ///
 /// # Errors
 /// What the source brings.
 pub fn read(
     source: &mut OpenedSource,
     request: &ReadRequest,
+    mut chain: Option<Chain>,
     method: &Method,
     stop: &Stop,
     progress: &mut dyn FnMut(u64),
@@ -80,6 +103,12 @@ pub fn read(
         }
         match stream.next_item()? {
             Item::Schema(schema) => {
+                if let Some(chain) = &mut chain {
+                    // What transforms make of it was planned, unless it has grown since.
+                    side.meet(&chain.grow(&schema)?.schema, method);
+                    continue;
+                }
+                side.meet(&schema, method);
                 side.missing_fields = method
                     .schema
                     .fields
@@ -89,8 +118,16 @@ pub fn read(
                     .collect();
             }
             Item::Batch(batch) => {
-                add(&mut side, &mut keys_seen, &batch, method)?;
                 progress(batch.record_count() as u64);
+                match &mut chain {
+                    None => add(&mut side, &mut keys_seen, &batch, method)?,
+                    // Records that a transform rejects are not in the sink, and the run has listed them.
+                    Some(chain) => {
+                        for batch in chain.apply(batch)?.batches {
+                            add(&mut side, &mut keys_seen, &batch, method)?;
+                        }
+                    }
+                }
             }
             Item::Rejected(records) => {
                 side.unreadable
@@ -108,15 +145,15 @@ fn add(
     batch: &Batch,
     method: &Method,
 ) -> Result<(), Failure> {
-    let columns: Vec<Option<(usize, ColumnEncoder)>> = method
+    let columns: Vec<Result<(usize, ColumnEncoder), FieldLosses>> = method
         .schema
         .fields
         .iter()
         .map(|field| {
-            let index = batch.schema.index_of(&field.name)?;
             let losses = FieldLosses::of(&field.name, &method.losses);
+            let index = batch.schema.index_of(&field.name).ok_or(losses)?;
             let theirs = &batch.schema.fields[index].record_type;
-            Some((
+            Ok((
                 index,
                 ColumnEncoder::new(theirs, batch.records.column(index), losses),
             ))
@@ -143,8 +180,9 @@ fn add(
         let mut fields = Vec::with_capacity(columns.len());
         for column in &columns {
             encoded.clear();
-            if let Some((index, encoder)) = column {
-                encoder.encode(row, is_present(*index), &mut encoded)?;
+            match column {
+                Ok((index, encoder)) => encoder.encode(row, is_present(*index), &mut encoded)?,
+                Err(losses) => ColumnEncoder::encode_missing(*losses, &mut encoded),
             }
             fields.push(digest(&encoded));
         }

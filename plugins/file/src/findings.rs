@@ -57,12 +57,7 @@ pub(crate) fn findings(config: &NotifierConfig) -> Vec<Finding> {
 }
 
 fn blocker(doing: &str, path: &Path, error: &io::Error) -> Finding {
-    let error = io_error(doing, path, error);
-    let finding = Finding::blocker(error.code, error.message);
-    Finding {
-        help: error.help,
-        ..finding
-    }
+    Finding::of_error(&io_error(doing, path, error))
 }
 
 fn may(path: &Path, access: Access) -> io::Result<()> {

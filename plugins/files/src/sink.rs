@@ -190,9 +190,7 @@ impl Sink for FilesSink {
         let rights = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
         if let Err(error) = rustix::fs::access(nearest, rights) {
             let error = io_error("write into", nearest, &error.into());
-            return Ok(vec![
-                Finding::blocker(error.code, error.message).with_help(error.help.unwrap_or_default()),
-            ]);
+            return Ok(vec![Finding::of_error(&error)]);
         }
         Ok(Vec::new())
     }

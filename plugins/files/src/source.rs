@@ -156,11 +156,7 @@ impl Source for FilesSource {
         let listing = match self.listing() {
             Ok(listing) => listing,
             // What a person can repair is an answer, not a failure of the check.
-            Err(error) => {
-                let mut finding = Finding::blocker(error.code, error.message);
-                finding.help = error.help;
-                return Ok(vec![finding]);
-            }
+            Err(error) => return Ok(vec![Finding::of_error(&error)]),
         };
         let mut findings = listing.findings;
         if listing.files.is_empty() {

@@ -136,16 +136,7 @@ impl LocalStorage {
 }
 
 fn blocker(error: &Error) -> Finding {
-    let place = error
-        .place
-        .as_ref()
-        .map(|place| format!(" ({place})"))
-        .unwrap_or_default();
-    let finding = Finding::blocker(error.code.clone(), format!("{}{place}", error.message));
-    match &error.help {
-        Some(help) => finding.with_help(help.clone()),
-        None => finding,
-    }
+    Finding::of_error(error)
 }
 
 impl Loaded {

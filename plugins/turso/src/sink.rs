@@ -285,9 +285,5 @@ fn no_transaction() -> Error {
 
 /// An error that stops a run, as a finding.
 pub(crate) fn finding(error: Error) -> Finding {
-    let finding = Finding::blocker(error.code, error.message);
-    match error.help {
-        Some(help) => finding.with_help(help),
-        None => finding,
-    }
+    Finding::of_error(&error)
 }

@@ -197,6 +197,7 @@ impl Http {
         let unreachable = |what: &str| {
             make(ErrorKind::Unavailable, "turso.unreachable", what)
                 .with_help("correct `url`, or start the server")
+                .with_place("config.url")
         };
         let tls = || {
             make(

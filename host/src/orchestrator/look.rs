@@ -1,0 +1,219 @@
+//! The tasks that copy nothing: check, plan, verify, stats, clear. Straight lines over what `run` has in common with them.
+//! Only `clear` changes anything, and only in the sink.
+
+use std::time::Instant;
+
+use whimbrel_plugin_api::sink::ClearRequest;
+use whimbrel_plugin_api::source::{CountRequest, Item, ReadRequest};
+use whimbrel_plugin_api::{Error, ErrorKind};
+
+use super::context::TaskContext;
+use super::run::{
+    Ready, failed, list_planned, validate, validate_for_verification, verify_phase, with_memory,
+};
+use crate::config::VerificationLevel;
+use crate::events::{ClearedCollection, CollectionStats, Failure, MeasuredRate, Outcome};
+use crate::loader::observe::OpenedSource;
+use crate::plan::{PlannedCollection, clearing_order};
+use crate::transform::Chain;
+
+/// Records that a trial reads at most.
+const TRIAL_RECORDS_MAX: u64 = 5_000;
+/// Seconds that a trial lasts at most.
+const TRIAL_SECONDS_MAX: f64 = 1.0;
+
+/// Only looks: both plugins, both systems, the plan.
+pub fn check(mut context: TaskContext) -> Outcome {
+    let outcome = match validate(&mut context, None) {
+        Ok(Ready { collections, .. }) => {
+            list_planned(&mut context.summary, &collections);
+            done(context)
+        }
+        Err(outcome) => *outcome,
+    };
+    with_memory(outcome)
+}
+
+/// As [`check`], and reads a little of the largest collection to measure how fast that is.
+pub fn plan(mut context: TaskContext) -> Outcome {
+    let attempt = validate(&mut context, None).and_then(|ready| {
+        let Ready {
+            mut source,
+            collections,
+            ..
+        } = ready;
+        list_planned(&mut context.summary, &collections);
+        let largest = collections
+            .iter()
+            .max_by_key(|planned| planned.source.estimate.record_count.unwrap_or(0));
+        match largest.map(|planned| try_out(&context, &mut source, planned)) {
+            None => Ok(()),
+            Some(Ok(rate)) => {
+                context.summary.rate = Some(rate);
+                Ok(())
+            }
+            Some(Err(failure)) => Err(failed(&mut context, failure)),
+        }
+    });
+    with_memory(match attempt {
+        Ok(()) => done(context),
+        Err(outcome) => *outcome,
+    })
+}
+
+/// Only compares, at the job's level or `standard` if the job says `none`.
+pub fn verify(mut context: TaskContext) -> Outcome {
+    if context.job.verification == VerificationLevel::None {
+        context.job.verification = VerificationLevel::Standard;
+    }
+    let attempt = validate_for_verification(&mut context).and_then(|(mut source, collections)| {
+        list_planned(&mut context.summary, &collections);
+        verify_phase(&mut context, &mut source, &collections)
+    });
+    match attempt {
+        Ok(outcome) | Err(outcome) => with_memory(*outcome),
+    }
+}
+
+/// Counts the records of both sides.
+pub fn stats(mut context: TaskContext) -> Outcome {
+    let attempt = validate_for_verification(&mut context).and_then(|(mut source, collections)| {
+        list_planned(&mut context.summary, &collections);
+        match count_both(&context, &mut source, &collections) {
+            Ok(stats) => {
+                context.summary.stats = stats;
+                Ok(())
+            }
+            Err(failure) => Err(failed(&mut context, failure)),
+        }
+    });
+    with_memory(match attempt {
+        Ok(()) => done(context),
+        Err(outcome) => *outcome,
+    })
+}
+
+/// Removes the records of the planned collections from the sink, those that refer to others first.
+pub fn clear(mut context: TaskContext) -> Outcome {
+    let attempt = validate_for_verification(&mut context).and_then(|(_, collections)| {
+        match clear_all(&context, &collections) {
+            Ok(cleared) => {
+                context.summary.cleared = cleared;
+                Ok(())
+            }
+            Err(failure) => Err(failed(&mut context, failure)),
+        }
+    });
+    with_memory(match attempt {
+        Ok(()) => done(context),
+        Err(outcome) => *outcome,
+    })
+}
+
+fn done(context: TaskContext) -> Outcome {
+    Outcome::Done {
+        summary: context.summary,
+    }
+}
+
+/// Reads and transforms the beginning of a collection, with a clock.
+fn try_out(
+    context: &TaskContext,
+    source: &mut OpenedSource,
+    planned: &PlannedCollection,
+) -> Result<MeasuredRate, Failure> {
+    let mut chain = Chain::open(&context.plugins.transforms, &planned.transforms)?;
+    chain.plan(&planned.source)?;
+    let mut stream = source.read(&ReadRequest {
+        limit: Some(TRIAL_RECORDS_MAX),
+        ..ReadRequest::all(&planned.source.name)
+    })?;
+    let begun = Instant::now();
+    let mut rate = MeasuredRate {
+        collection: planned.source.name.clone(),
+        record_count: 0,
+        size_bytes: 0,
+        seconds: 0.0,
+    };
+    while begun.elapsed().as_secs_f64() < TRIAL_SECONDS_MAX && !context.stop.is_raised() {
+        match stream.next_item()? {
+            Item::Batch(batch) => {
+                rate.record_count += batch.record_count() as u64;
+                rate.size_bytes += batch.facts.bytes;
+                chain.apply(batch)?;
+            }
+            Item::End => break,
+            _ => {}
+        }
+    }
+    rate.seconds = begun.elapsed().as_secs_f64();
+    Ok(rate)
+}
+
+fn count_both(
+    context: &TaskContext,
+    source: &mut OpenedSource,
+    collections: &[PlannedCollection],
+) -> Result<Vec<CollectionStats>, Failure> {
+    let mut sink = context.plugins.sink.open_sink(&context.job.sink.config)?;
+    let mut reader = sink.reader()?;
+    let mut stats = Vec::with_capacity(collections.len());
+    for planned in collections {
+        let source_count = count(context, source, &planned.source.name)?;
+        let sink_count = match count(context, &mut reader, &planned.sink.name) {
+            Ok(count) => Some(count),
+            Err(failure) if failure.error.kind == ErrorKind::NotFound => None,
+            Err(failure) => return Err(failure),
+        };
+        stats.push(CollectionStats {
+            source: planned.source.name.clone(),
+            sink: planned.sink.name.clone(),
+            source_count: Some(source_count),
+            sink_count,
+            in_step: sink_count == Some(source_count),
+        });
+    }
+    Ok(stats)
+}
+
+/// The number of records, counted by the system if it can, else by reading.
+fn count(context: &TaskContext, side: &mut OpenedSource, collection: &str) -> Result<u64, Failure> {
+    let asked = CountRequest {
+        collection: collection.to_owned(),
+        snapshot: None,
+    };
+    if let Some(count) = side.count(&asked)? {
+        return Ok(count);
+    }
+    let mut stream = side.read(&ReadRequest::all(collection))?;
+    let mut count = 0;
+    loop {
+        if context.stop.is_raised() {
+            return Err(Error::cancelled().into());
+        }
+        match stream.next_item()? {
+            Item::Batch(batch) => count += batch.record_count() as u64,
+            Item::End => return Ok(count),
+            _ => {}
+        }
+    }
+}
+
+fn clear_all(
+    context: &TaskContext,
+    collections: &[PlannedCollection],
+) -> Result<Vec<ClearedCollection>, Failure> {
+    let mut sink = context.plugins.sink.open_sink(&context.job.sink.config)?;
+    let names = clearing_order(collections);
+    let report = sink.clear(&ClearRequest {
+        collections: names.clone(),
+    })?;
+    let mut removed = report.removed.into_iter();
+    Ok(names
+        .into_iter()
+        .map(|collection| ClearedCollection {
+            collection,
+            removed_count: removed.next().flatten(),
+        })
+        .collect())
+}

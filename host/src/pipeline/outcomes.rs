@@ -1,0 +1,234 @@
+//! What all writers of a run have met with: rejected records and failed collections.
+//! It counts and keeps the first ones; what follows from them is decided by writers and orchestrator.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use whimbrel_plugin_api::source::RejectedRecord;
+use whimbrel_plugin_api::{Collection, Error, ErrorKind, Field};
+
+use crate::events::{Emitter, Event, Failure};
+
+/// Rejected records that are kept for the summary.
+pub const REJECTED_SHOWN_MAX: usize = 50;
+
+/// Shared by all writers of a run.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    errors_max: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rejected_count: u64,
+    rejected: Vec<(String, RejectedRecord)>,
+    failed: BTreeMap<usize, (String, Failure)>,
+    grown: BTreeMap<usize, Collection>,
+}
+
+impl Outcomes {
+    /// Up to `errors_max` rejected records do not end the run.
+    pub fn new(errors_max: u64) -> Self {
+        Self {
+            errors_max,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Announces records of `collection` that were rejected.
+    pub fn reject(&self, emitter: &Emitter, collection: &str, records: Vec<RejectedRecord>) {
+        for record in records {
+            emitter.emit(&Event::Rejected {
+                collection: collection.to_owned(),
+                record: record.clone(),
+            });
+            let mut state = self.state();
+            state.rejected_count += 1;
+            if state.rejected.len() < REJECTED_SHOWN_MAX {
+                let record = RejectedRecord { data: None, ..record };
+                state.rejected.push((collection.to_owned(), record));
+            }
+        }
+    }
+
+    /// Takes over what an earlier run has counted of the same records, without announcing it again.
+    pub fn restore(&self, count: u64, shown: &[(String, RejectedRecord)]) {
+        let mut state = self.state();
+        state.rejected_count += count;
+        state.rejected.extend(shown.iter().cloned());
+    }
+
+    /// The error that ends the run, if with `pending` further ones too many records are rejected.
+    pub fn too_many(&self, pending: u64) -> Option<Error> {
+        let total = self.state().rejected_count + pending;
+        (total > self.errors_max).then(|| {
+            Error::new(
+                ErrorKind::InvalidData,
+                "run.too_many_rejected",
+                format!("{total} records were rejected, {} are allowed", self.errors_max),
+            )
+            .with_help("the summary lists them; `import.max_errors` allows more")
+        })
+    }
+
+    /// Rejected records in all, and the first of them.
+    pub fn rejected(&self) -> (u64, Vec<(String, RejectedRecord)>) {
+        let state = self.state();
+        (state.rejected_count, state.rejected.clone())
+    }
+
+    /// Announces that collection number `index` has failed; only its first failure counts.
+    pub fn fail(&self, emitter: &Emitter, index: usize, name: &str, failure: Failure) {
+        let mut state = self.state();
+        if state.failed.contains_key(&index) {
+            return;
+        }
+        emitter.emit(&Event::CollectionFailed {
+            collection: name.to_owned(),
+            failure: Box::new(failure.clone()),
+        });
+        state.failed.insert(index, (name.to_owned(), failure));
+    }
+
+    /// Collection number `index` has new fields: the sink holds it like this from now on. Answers that with what other
+    /// partitions have brought.
+    ///
+    /// # Errors
+    /// `source.schema_changed` if two partitions have a field with two types.
+    pub fn grow(&self, index: usize, collection: &Collection) -> Result<Collection, Error> {
+        let mut state = self.state();
+        let grown = state.grown.entry(index).or_insert_with(|| collection.clone());
+        for field in &collection.schema.fields {
+            let known = grown
+                .schema
+                .index_of(&field.name)
+                .map(|at| &grown.schema.fields[at]);
+            match known {
+                None => grown.schema.fields.push(field.clone()),
+                Some(known) if known.record_type != field.record_type => {
+                    return Err(two_types(&collection.name, known, field));
+                }
+                Some(_) => {}
+            }
+        }
+        grown.schema.version = grown.schema.version.max(collection.schema.version);
+        for loss in &collection.losses {
+            if !grown.losses.contains(loss) {
+                grown.losses.push(loss.clone());
+            }
+        }
+        Ok(grown.clone())
+    }
+
+    /// The collections that have new fields, as the sink holds them now.
+    pub fn grown(&self) -> BTreeMap<usize, Collection> {
+        self.state().grown.clone()
+    }
+
+    /// Whether collection number `index` has failed.
+    pub fn has_failed(&self, index: usize) -> bool {
+        self.state().failed.contains_key(&index)
+    }
+
+    /// The failure of the run as a whole, if collections have failed: the first one's, naming all.
+    pub fn failure(&self) -> Option<Failure> {
+        let state = self.state();
+        let (_, (_, first)) = state.failed.first_key_value()?;
+        let names: Vec<&str> = state.failed.values().map(|(name, _)| name.as_str()).collect();
+        let mut failure = first.clone();
+        failure.error.message = format!(
+            "{} of the collections failed (`{}`); the first error was: {}",
+            names.len(),
+            names.join("`, `"),
+            failure.error.message
+        );
+        Some(failure)
+    }
+}
+
+fn two_types(collection: &str, one: &Field, other: &Field) -> Error {
+    Error::new(
+        ErrorKind::InvalidData,
+        "source.schema_changed",
+        format!(
+            "the new field `{}` of `{collection}` is `{}` in one partition and `{}` in another",
+            one.name, one.record_type, other.record_type
+        ),
+    )
+    .with_help("have the source look at all records beforehand, or read with one partition")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn emitter() -> Emitter {
+        Emitter::new(Box::new(std::io::sink()))
+    }
+
+    #[test]
+    fn data_of_rejected_records_is_announced_and_not_kept_in_the_summary() {
+        let outcomes = Outcomes::new(1);
+        let record = RejectedRecord {
+            record: "1".into(),
+            row: None,
+            code: "a.b".into(),
+            message: "m".into(),
+            data: Some("secret".into()),
+        };
+        outcomes.reject(&emitter(), "c", vec![record]);
+        let (count, shown) = outcomes.rejected();
+        assert_eq!((count, shown[0].1.data.clone()), (1, None));
+        assert!(outcomes.too_many(0).is_none());
+        assert!(outcomes.too_many(1).is_some());
+    }
+
+    #[test]
+    fn partitions_that_grow_apart_are_joined_and_one_field_has_one_type() {
+        use whimbrel_plugin_api::{RecordType, Schema};
+        let outcomes = Outcomes::new(0);
+        let with = |name: &str, record_type| {
+            let fields = vec![Field::new("id", RecordType::INT64), Field::new(name, record_type)];
+            Collection::new("c", Schema::new(fields))
+        };
+        outcomes.grow(0, &with("a", RecordType::Text)).unwrap();
+        let both = outcomes.grow(0, &with("b", RecordType::Bool)).unwrap();
+        let names: Vec<&str> = both
+            .schema
+            .fields
+            .iter()
+            .map(|field| field.name.as_str())
+            .collect();
+        assert_eq!(names, ["id", "a", "b"]);
+        assert_eq!(outcomes.grown()[&0], both);
+        let error = outcomes.grow(0, &with("a", RecordType::Bool)).unwrap_err();
+        assert_eq!(error.code, "source.schema_changed");
+        assert!(
+            error
+                .message
+                .contains("`a` of `c` is `text` in one partition and `bool`"),
+            "{}",
+            error.message
+        );
+    }
+
+    #[test]
+    fn the_run_fails_with_the_first_failure_and_all_names() {
+        let outcomes = Outcomes::new(0);
+        assert!(outcomes.failure().is_none());
+        let failure = |message: &str| Failure::from(Error::new(ErrorKind::Unavailable, "x.y", message));
+        outcomes.fail(&emitter(), 2, "b", failure("second"));
+        outcomes.fail(&emitter(), 1, "a", failure("first"));
+        outcomes.fail(&emitter(), 1, "a", failure("later"));
+        let message = outcomes.failure().unwrap().error.message;
+        assert_eq!(
+            message,
+            "2 of the collections failed (`a`, `b`); the first error was: first"
+        );
+    }
+}

@@ -1,0 +1,498 @@
+//! One page for those who decide: the verdict first, then figures, what was lost or refused, the proof, what to do.
+//!
+//! Markdown in which nothing from outside can become mark-up. Lists are short; the final report has them whole.
+
+use super::figures::{bytes, count, counted, printable, rate, seconds, sentence};
+use super::summary_tables::comparison;
+use super::{FinalReport, Tone, tone};
+use crate::events::{Comparison, Phase};
+
+/// Lines of a list; a page has no more room.
+const LINES_MAX: usize = 10;
+
+/// The page.
+pub fn executive_summary(report: &FinalReport) -> String {
+    let mut sections = vec![opening(report), figures(report), not_carried_over(report)];
+    sections.push(proof(report));
+    sections.push(failures(report));
+    sections.push(steps(report));
+    sections.retain(|section| !section.is_empty());
+    sections.join("\n")
+}
+
+fn opening(report: &FinalReport) -> String {
+    let sign = match tone(&report.task) {
+        Tone::Good => "✅",
+        Tone::Mixed => "⚠️",
+        Tone::Bad => "❌",
+    };
+    let facts = &report.facts;
+    let plugins: Vec<String> = report
+        .task
+        .plugins
+        .iter()
+        .map(|plugin| format!("{} {}", code(&plugin.name), plain(&plugin.version)))
+        .collect();
+    format!(
+        "# Migration {job}\n\n{sign} **{verdict}**\n\nRun {run} of {file}, {from} to {to} ({took}), started by {by}, {plugins}.\n",
+        job = plain(&report.task.job),
+        verdict = plain(&report.verdict),
+        run = code(&facts.run_id),
+        file = code(&facts.job_file),
+        from = facts.started_at.format("%Y-%m-%d %H:%M:%S"),
+        to = facts.ended_at.format("%Y-%m-%d %H:%M:%S UTC"),
+        took = seconds(facts.elapsed_secs),
+        by = code(&facts.started_by),
+        plugins = plugins.join(" to "),
+    )
+}
+
+fn figures(report: &FinalReport) -> String {
+    let summary = &report.task.summary;
+    if summary.collections.is_empty() {
+        return String::new();
+    }
+    let sum = |number: fn(&crate::events::CollectionResult) -> u64| -> u64 {
+        summary.collections.iter().map(number).sum()
+    };
+    let read = sum(|collection| collection.read_count);
+    let written = sum(|collection| collection.written_count);
+    let complete = summary
+        .collections
+        .iter()
+        .filter(|collection| collection.complete)
+        .count();
+    let import = summary.phases.iter().find(|phase| phase.phase == Phase::Import);
+    let mut rows = vec![(
+        "collections",
+        if report.task.is_run() {
+            format!(
+                "{} of {} complete",
+                count(complete as u64),
+                count(summary.collections.len() as u64)
+            )
+        } else {
+            count(summary.collections.len() as u64)
+        },
+    )];
+    if report.task.is_run() {
+        rows.push(("records read", count(read)));
+        rows.push(("records written", count(written)));
+        rows.push(("data read", bytes(sum(|collection| collection.read_bytes))));
+        if let Some(import) = import.filter(|import| import.seconds > 0.0) {
+            rows.push(("records written a second", rate(written as f64 / import.seconds)));
+        }
+        rows.push(("records rejected", count(summary.rejected_count)));
+        rows.push(("transactions tried again", count(report.facts.retry_count)));
+    }
+    let rows: String = rows
+        .iter()
+        .map(|(name, value)| format!("| {name} | {value} |\n"))
+        .collect();
+    format!("## Figures\n\n| | |\n|---|---:|\n{rows}")
+}
+
+fn not_carried_over(report: &FinalReport) -> String {
+    let summary = &report.task.summary;
+    let mut lines = Vec::new();
+    if summary.rejected_count > 0 {
+        lines.push(format!(
+            "- {} rejected; they are kept with their reasons.",
+            counted(summary.rejected_count, "record")
+        ));
+    }
+    let filtered: u64 = summary
+        .collections
+        .iter()
+        .map(|collection| collection.filtered_count)
+        .sum();
+    if filtered > 0 {
+        lines.push(format!(
+            "- {} left out by transforms, as the job asks.",
+            counted(filtered, "record")
+        ));
+    }
+    for collection in summary.collections.iter().filter(|_| report.task.is_run()) {
+        if !collection.complete {
+            lines.push(format!(
+                "- {} is not complete: {} written{}.",
+                code(&collection.source),
+                counted(collection.written_count, "record"),
+                collection
+                    .estimate
+                    .map_or_else(String::new, |total| format!(" of {}", count(total)))
+            ));
+        }
+    }
+    for collection in &summary.collections {
+        if !collection.losses.is_empty() {
+            let mut kinds: Vec<&str> = collection.losses.iter().map(|loss| loss.loss.name()).collect();
+            kinds.sort_unstable();
+            kinds.dedup();
+            let kinds: Vec<String> = kinds.into_iter().map(code).collect();
+            lines.push(format!(
+                "- {}: {} with a declared loss ({}).",
+                code(&collection.source),
+                counted(collection.losses.len() as u64, "field"),
+                kinds.join(", ")
+            ));
+        }
+    }
+    if lines.is_empty() {
+        return if report.task.outcome == "done" && report.task.command == "run" {
+            "## Not carried over\n\nNothing: no record was rejected and no field declares a loss.\n"
+                .to_owned()
+        } else {
+            String::new()
+        };
+    }
+    format!("## Not carried over\n\n{}", shortened(lines))
+}
+
+fn proof(report: &FinalReport) -> String {
+    let results = &report.task.summary.verification;
+    if results.is_empty() {
+        return match report.task.command.as_str() {
+            "check" => String::new(),
+            _ => "## Verification\n\nBoth sides were **not compared**.\n".to_owned(),
+        };
+    }
+    let different: Vec<String> = results
+        .iter()
+        .filter(|result| result.comparison == Comparison::Different)
+        .map(|result| {
+            format!(
+                "- {}: {} in the source, {} in the sink, {}.",
+                code(&result.source),
+                count(result.source_count),
+                count(result.sink_count),
+                comparison(result)
+            )
+        })
+        .collect();
+    let compared: u64 = results.iter().map(|result| result.compared_count).sum();
+    let equal = results.len() - different.len();
+    let every = if results.iter().all(|result| result.every_record) {
+        "every record, every field"
+    } else {
+        "a part of the records"
+    };
+    let mut text = format!(
+        "## Verification\n\n{} of {} are equal; {} compared ({every}).\n",
+        count(equal as u64),
+        counted(results.len() as u64, "collection"),
+        counted(compared, "record"),
+    );
+    if !different.is_empty() {
+        text.push('\n');
+        text.push_str(&shortened(different));
+    }
+    text
+}
+
+fn failures(report: &FinalReport) -> String {
+    if report.failed_phases.is_empty() {
+        return String::new();
+    }
+    let mut text = "## What failed\n".to_owned();
+    if !report.task.errors.is_empty() {
+        text.push('\n');
+    }
+    for failure in report.task.errors.iter().take(LINES_MAX) {
+        let who = match (&failure.plugin, failure.role) {
+            (Some(plugin), Some(role)) => format!(" ({role} {})", code(plugin)),
+            _ => String::new(),
+        };
+        text.push_str(&format!(
+            "- {}{who}, {}\n",
+            message(&failure.error.message),
+            code(&failure.error.code)
+        ));
+    }
+    text.push_str("\n| phase | what to do | then |\n|---|---|---|\n");
+    for failed in report.failed_phases.iter().take(LINES_MAX) {
+        text.push_str(&format!(
+            "| {} | {} | {} |\n",
+            failed.phase.name(),
+            failed.remedy,
+            failed.then
+        ));
+    }
+    text
+}
+
+fn steps(report: &FinalReport) -> String {
+    if report.next_steps.is_empty() {
+        return String::new();
+    }
+    let lines: String = report
+        .next_steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| {
+            let command = step
+                .command
+                .as_ref()
+                .map_or_else(String::new, |command| format!(": {}", code(command)));
+            format!("{}. {}{command}\n", index + 1, sentence(&step.text))
+        })
+        .collect();
+    format!(
+        "## Next steps\n\n{lines}\nMore: `report.html` and `final-migration-report.json` in this folder.\n"
+    )
+}
+
+fn shortened(mut lines: Vec<String>) -> String {
+    let more = lines.len().saturating_sub(LINES_MAX);
+    lines.truncate(LINES_MAX);
+    if more > 0 {
+        lines.push(format!("- and {} more.", count(more as u64)));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Text from outside as a code span: the fence is longer than any in the text, and a table's `|` cannot end a cell.
+fn code(text: &str) -> String {
+    let text = printable(text).replace('|', "\\|");
+    let mut longest = 0;
+    let mut current = 0;
+    for char in text.chars() {
+        current = if char == '`' { current + 1 } else { 0 };
+        longest = longest.max(current);
+    }
+    let fence = "`".repeat(longest + 1);
+    let blank = if text.is_empty() || text.starts_with('`') || text.ends_with('`') {
+        " "
+    } else {
+        ""
+    };
+    format!("{fence}{blank}{text}{blank}{fence}")
+}
+
+/// Text from outside as text.
+fn plain(text: &str) -> String {
+    let mut escaped = String::new();
+    for char in printable(text).chars() {
+        match char {
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '!' | '~' | '(' | ')' => {
+                escaped.push('\\');
+                escaped.push(char);
+            }
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// A message names objects in backticks; those stay code, the rest is text.
+fn message(text: &str) -> String {
+    let parts: Vec<&str> = text.split('`').collect();
+    if parts.len().is_multiple_of(2) {
+        return plain(text);
+    }
+    parts
+        .iter()
+        .enumerate()
+        .map(|(index, part)| {
+            if index.is_multiple_of(2) {
+                plain(part)
+            } else {
+                code(part)
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{TaskReport, fixtures};
+    use expect_test::expect;
+
+    fn page(report: &TaskReport) -> String {
+        executive_summary(&FinalReport::new(fixtures::facts(report, 5.8), report))
+    }
+
+    #[test]
+    fn a_success_in_words() {
+        expect![[r#"
+            # Migration shop
+
+            ✅ **shop: done and verified**
+
+            Run `20261121T080000Z-k3` of `jobs/shop.yaml`, 2026-11-21 08:00:00 to 2026-11-21 08:00:05 UTC (5.80 s), started by `ada@ferry`, `heron` 1.2.0 to `curlew` 0.9.1.
+
+            ## Figures
+
+            | | |
+            |---|---:|
+            | collections | 2 of 2 complete |
+            | records read | 12,340 |
+            | records written | 12,340 |
+            | data read | 7.1 MiB |
+            | records written a second | 3,085/s |
+            | records rejected | 0 |
+            | transactions tried again | 4 |
+
+            ## Not carried over
+
+            - `Orders`: 1 field with a declared loss (`float_from_decimal`).
+
+            ## Verification
+
+            2 of 2 collections are equal; 12,340 records compared (every record, every field).
+
+            ## Next steps
+
+            1. Read the declared losses and agree that the application can live with them
+            2. Keep this report with the papers of the change
+            3. Verify once more before the switch, if the source was written to since: `whimbrel verify jobs/shop.yaml`
+            4. Point the application to the new system and watch it
+            5. Keep the old data, read only, for the time that your rules ask for; then remove it
+
+            More: `report.html` and `final-migration-report.json` in this folder.
+        "#]].assert_eq(&page(&fixtures::done()));
+    }
+
+    #[test]
+    fn a_failure_in_words() {
+        expect![[r#"
+            # Migration shop
+
+            ❌ **shop: failed; what was committed stays**
+
+            Run `20261121T080000Z-k3` of `jobs/shop.yaml`, 2026-11-21 08:00:00 to 2026-11-21 08:00:05 UTC (5.80 s), started by `ada@ferry`, `heron` 1.2.0 to `curlew` 0.9.1.
+
+            ## Figures
+
+            | | |
+            |---|---:|
+            | collections | 1 of 2 complete |
+            | records read | 5,040 |
+            | records written | 4,038 |
+            | data read | 6.9 MiB |
+            | records written a second | 2,019/s |
+            | records rejected | 2 |
+            | transactions tried again | 4 |
+
+            ## Not carried over
+
+            - 2 records rejected; they are kept with their reasons.
+            - `Orders` is not complete: 4,000 records written of 12,000.
+            - `Orders`: 1 field with a declared loss (`float_from_decimal`).
+
+            ## Verification
+
+            Both sides were **not compared**.
+
+            ## What failed
+
+            - the connection to `db.example.org:5432` was lost (sink `curlew`), `curlew.connection_lost`
+
+            | phase | what to do | then |
+            |---|---|---|
+            | import | look whether the system is up, can be reached from here, and has room on its disk | what was committed stays in the sink, whole transactions only; start the job again after the repair |
+
+            ## Next steps
+
+            1. Look at the rejected records, which are kept with their reasons: `whimbrel rejected list 20261121T080000Z-k3`
+            2. Import: look whether the system is up, can be reached from here, and has room on its disk; then start the job again: `whimbrel run jobs/shop.yaml`
+
+            More: `report.html` and `final-migration-report.json` in this folder.
+        "#]].assert_eq(&page(&fixtures::failed()));
+    }
+
+    #[test]
+    fn differences_in_words() {
+        expect![[r#"
+            # Migration shop
+
+            ❌ **shop: the sides differ**
+
+            Run `20261121T080000Z-k3` of `jobs/shop.yaml`, 2026-11-21 08:00:00 to 2026-11-21 08:00:05 UTC (5.80 s), started by `ada@ferry`, `heron` 1.2.0 to `curlew` 0.9.1.
+
+            ## Figures
+
+            | | |
+            |---|---:|
+            | collections | 2 of 2 complete |
+            | records read | 12,340 |
+            | records written | 12,340 |
+            | data read | 7.1 MiB |
+            | records written a second | 3,085/s |
+            | records rejected | 0 |
+            | transactions tried again | 4 |
+
+            ## Not carried over
+
+            - `Orders`: 1 field with a declared loss (`float_from_decimal`).
+
+            ## Verification
+
+            1 of 2 collections are equal; 12,340 records compared (every record, every field).
+
+            - `users`: 340 in the source, 339 in the sink, 2 differences.
+
+            ## What failed
+
+            | phase | what to do | then |
+            |---|---|---|
+            | verification | look at the differences listed: an application that still writes, a record changed by hand, or a lossy type | the records are in the sink; compare again, nothing need be copied |
+
+            ## Next steps
+
+            1. Verification: look at the differences listed: an application that still writes, a record changed by hand, or a lossy type; then compare again: `whimbrel verify jobs/shop.yaml`
+
+            More: `report.html` and `final-migration-report.json` in this folder.
+        "#]].assert_eq(&page(&fixtures::differences()));
+    }
+
+    #[test]
+    fn every_end_has_a_page_with_a_verdict_and_steps() {
+        for report in fixtures::every_end() {
+            let page = page(&report);
+            assert!(page.contains("**"), "{page}");
+            assert!(page.contains("## Next steps"), "{page}");
+            assert!(page.lines().count() < 60, "one page: {page}");
+        }
+    }
+
+    #[test]
+    fn nothing_from_outside_becomes_markup() {
+        let page = page(&fixtures::hostile());
+        // Outside code spans no tag, no link; inside them no end of the span or of a table's cell.
+        let mut outside = String::new();
+        let mut rest = page.as_str();
+        while let Some(start) = rest.find('`') {
+            outside.push_str(&rest[..start]);
+            let fence_length = rest[start..].chars().take_while(|char| *char == '`').count();
+            if rest[..start].ends_with('\\') {
+                rest = &rest[start + fence_length..];
+                continue;
+            }
+            let after = &rest[start + fence_length..];
+            let fence = "`".repeat(fence_length);
+            let end = after
+                .match_indices(&fence)
+                .find(|(at, _)| !after[at + fence_length..].starts_with('`') && !after[..*at].ends_with('`'))
+                .map(|(at, _)| at)
+                .unwrap_or_else(|| panic!("an open code span: {after}"));
+            rest = &after[end + fence_length..];
+        }
+        outside.push_str(rest);
+        assert!(!outside.contains("<script"), "{outside}");
+        assert!(!outside.contains("](javascript"), "{outside}");
+        assert!(!page.contains('\u{202e}') && !page.contains('\u{7}'));
+    }
+
+    #[test]
+    fn a_long_list_is_cut() {
+        let mut report = fixtures::hostile();
+        let one = report.summary.collections[0].clone();
+        report.summary.collections = vec![one; 10_000];
+        assert!(page(&report).len() < 20_000);
+    }
+}

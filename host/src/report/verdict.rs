@@ -1,0 +1,68 @@
+//! How a task ended, in one sentence and in one of three tones.
+//! Every report begins with it, so that none says more than another.
+
+use super::TaskReport;
+use super::figures::printable;
+use crate::events::Phase;
+
+/// How good the end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// Done, and what was to be compared is equal.
+    Good,
+    /// Done or ended in good order, but somebody should look.
+    Mixed,
+    /// Not done.
+    Bad,
+}
+
+impl Tone {
+    /// Its name in pages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Mixed => "mixed",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+/// The tone of a report.
+pub fn tone(report: &TaskReport) -> Tone {
+    match report.outcome {
+        "done" if report.command == "run" && report.summary.verification.is_empty() => Tone::Mixed,
+        "done" if report.summary.rejected_count > 0 => Tone::Mixed,
+        "done" => Tone::Good,
+        "cancelled" | "unverified" => Tone::Mixed,
+        _ => Tone::Bad,
+    }
+}
+
+/// How it ended, with the job's name.
+pub fn verdict(report: &TaskReport) -> String {
+    let job = printable(&report.job);
+    match (report.outcome, report.command.as_str()) {
+        ("done", "check") => format!("{job}: nothing stands in the way"),
+        ("done", "dry-run") => format!("{job}: the dry run went through, nothing was written"),
+        ("failed" | "crashed" | "cancelled", "dry-run") => {
+            format!("{job}: the dry run did not go through, nothing was written")
+        }
+        ("done", "verify") => format!("{job}: both sides are equal"),
+        ("done", _) if report.summary.verification.is_empty() => format!("{job}: done, not verified"),
+        ("done", _) => format!("{job}: done and verified"),
+        ("differences", _) => format!("{job}: the sides differ"),
+        ("unverified", _) => format!("{job}: could not be verified"),
+        ("refused", _) => format!("{job}: refused, nothing was written"),
+        ("cancelled", _) => format!("{job}: ended on request; what was committed stays"),
+        ("crashed", _) => format!("{job}: the worker was lost; what was committed stays"),
+        _ if !report
+            .summary
+            .phases
+            .iter()
+            .any(|phase| phase.phase > Phase::PreValidation) =>
+        {
+            format!("{job}: failed before anything was written")
+        }
+        _ => format!("{job}: failed; what was committed stays"),
+    }
+}

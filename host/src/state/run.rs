@@ -1,0 +1,356 @@
+//! A run as it is remembered, from its beginning to its end.
+//! What happened in it on the way is in its events.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use whimbrel_plugin_api::Error;
+use whimbrel_plugin_api::manifest::Role;
+
+use super::moment::now;
+use super::process::{Liveness, Process, started_by};
+use super::run_id::RunId;
+use crate::events::{Failure, Outcome, RunSummary};
+
+/// A run whose process cannot be looked at counts as lost so long after its last sign of life.
+pub const HEARTBEAT_LOST: TimeDelta = TimeDelta::seconds(60);
+
+/// How a run is or ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// It goes on.
+    Running,
+    /// All was done, and what was compared is equal.
+    Done,
+    /// Both sides differ.
+    Differences,
+    /// The comparison could not be made.
+    Unverified,
+    /// It was not begun, since something stands in the way.
+    Refused,
+    /// It failed.
+    Failed,
+    /// Somebody asked it to end.
+    Cancelled,
+    /// Its process ended without a word, or the worker did.
+    Crashed,
+}
+
+impl RunState {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Running,
+        Self::Done,
+        Self::Differences,
+        Self::Unverified,
+        Self::Refused,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Crashed,
+    ];
+
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Differences => "differences",
+            Self::Unverified => "unverified",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Crashed => "crashed",
+        }
+    }
+
+    /// The one called `name`.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// A job file as it was when a run began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSeen {
+    /// The job's name.
+    pub name: String,
+    /// Where its file was.
+    pub path: PathBuf,
+    /// The digest of its file, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// A run that is about to begin.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// Its name.
+    pub id: RunId,
+    /// Its job.
+    pub job: JobSeen,
+    /// `run`, `check` and so on.
+    pub command: String,
+    /// `full` or `test`.
+    pub mode: String,
+    /// When.
+    pub started_at: DateTime<Utc>,
+    /// The user and the host.
+    pub started_by: String,
+    /// Who runs it.
+    pub holder: Process,
+    /// The folder with its files.
+    pub folder: PathBuf,
+    /// Whether it writes, so that no other one of its job may at the same time.
+    pub is_exclusive: bool,
+}
+
+impl NewRun {
+    /// A run that this process begins now.
+    pub fn of_this_process(
+        id: RunId,
+        job: JobSeen,
+        command: &str,
+        mode: &str,
+        folder: PathBuf,
+        is_exclusive: bool,
+    ) -> Self {
+        Self {
+            id,
+            job,
+            command: command.to_owned(),
+            mode: mode.to_owned(),
+            started_at: now(),
+            started_by: started_by(),
+            holder: Process::this(),
+            folder,
+            is_exclusive,
+        }
+    }
+}
+
+/// Records of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Read from the source.
+    pub read_count: u64,
+    /// Durable in the sink.
+    pub written_count: u64,
+    /// Of these, left as they were by policy.
+    pub skipped_count: u64,
+    /// Refused by either side.
+    pub rejected_count: u64,
+}
+
+impl Counts {
+    /// Those of a run that has ended.
+    pub fn of_summary(summary: &RunSummary) -> Self {
+        let mut counts = Self::default();
+        for collection in &summary.collections {
+            counts.read_count += collection.read_count;
+            counts.written_count += collection.written_count;
+            counts.skipped_count += collection.skipped_count;
+            counts.rejected_count += collection.rejected_count;
+        }
+        // What was refused before it belonged to a collection of the plan is in the sum alone.
+        counts.rejected_count = counts.rejected_count.max(summary.rejected_count);
+        counts
+    }
+}
+
+/// The first failure of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstFailure {
+    /// Its stable name.
+    pub code: String,
+    /// What went wrong.
+    pub message: String,
+}
+
+impl From<&Error> for FirstFailure {
+    fn from(error: &Error) -> Self {
+        Self {
+            code: error.code.clone(),
+            message: error.message.clone(),
+        }
+    }
+}
+
+/// A plugin that took part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginVersion {
+    /// As what.
+    pub role: Role,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunEnd {
+    /// As what.
+    pub state: RunState,
+    /// The exit code of the program.
+    pub exit_code: u8,
+    /// When.
+    pub ended_at: DateTime<Utc>,
+    /// Why, if something failed.
+    pub failure: Option<FirstFailure>,
+}
+
+impl RunEnd {
+    /// An end now.
+    pub fn new(state: RunState, exit_code: u8, failure: Option<&Error>) -> Self {
+        Self {
+            state,
+            exit_code,
+            ended_at: now(),
+            failure: failure.map(FirstFailure::from),
+        }
+    }
+
+    /// The end that a worker told.
+    pub fn of_outcome(outcome: &Outcome, exit_code: u8) -> Self {
+        let (state, failure) = match outcome {
+            Outcome::Done { .. } => (RunState::Done, None),
+            Outcome::Differences { .. } => (RunState::Differences, None),
+            Outcome::Unverified { failure, .. } => (RunState::Unverified, Some(failure)),
+            Outcome::Refused { failures, .. } => (RunState::Refused, failures.first()),
+            Outcome::Failed { failure, .. } => (RunState::Failed, Some(failure)),
+            Outcome::Cancelled { .. } => (RunState::Cancelled, None),
+        };
+        Self::new(state, exit_code, failure.map(|failure| &failure.error))
+    }
+
+    /// The end of a run whose worker was lost.
+    pub fn of_lost(failure: &Failure, exit_code: u8) -> Self {
+        Self::new(RunState::Crashed, exit_code, Some(&failure.error))
+    }
+}
+
+/// A run as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunRecord {
+    /// Its name.
+    pub id: RunId,
+    /// Its job.
+    pub job: JobSeen,
+    /// `run`, `check` and so on.
+    pub command: String,
+    /// `full` or `test`.
+    pub mode: String,
+    /// How it ended, or that it goes on, as far as was written down.
+    pub state: RunState,
+    /// The exit code of the program; none if it is not known.
+    pub exit_code: Option<u8>,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended; none if it goes on or that is not known.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Its last sign of life.
+    pub heartbeat_at: DateTime<Utc>,
+    /// The user and the host.
+    pub started_by: String,
+    /// Who runs it.
+    pub holder: Process,
+    /// The process that works for the holder, once it is known.
+    pub worker: Option<Process>,
+    /// The folder with its files.
+    pub folder: PathBuf,
+    /// Whether it keeps other runs of its job out.
+    pub is_exclusive: bool,
+    /// Records.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// The first failure.
+    pub failure: Option<FirstFailure>,
+    /// The plugins that took part.
+    pub plugins: Vec<PluginVersion>,
+}
+
+impl RunRecord {
+    /// Whether a process may still be at work on it.
+    pub fn is_held(&self, now: DateTime<Utc>) -> bool {
+        if self.state != RunState::Running {
+            return false;
+        }
+        let lives = |process: &Process| match process.liveness() {
+            Liveness::Alive => true,
+            Liveness::Dead => false,
+            Liveness::Unknown => now - self.heartbeat_at <= HEARTBEAT_LOST,
+        };
+        // A worker outlives its supervisor for as long as it takes to commit what is open.
+        lives(&self.holder) || self.worker.as_ref().is_some_and(lives)
+    }
+
+    /// How it is: one that nobody holds any more has crashed, though nobody could write that down.
+    pub fn state_now(&self) -> RunState {
+        match self.state {
+            RunState::Running if !self.is_held(Utc::now()) => RunState::Crashed,
+            state => state,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::CollectionResult;
+
+    #[test]
+    fn each_state_has_its_own_name() {
+        for state in RunState::ALL {
+            assert_eq!(RunState::of_name(state.name()), Some(state));
+            assert_eq!(serde_json::to_value(state).unwrap(), state.name());
+        }
+        assert_eq!(RunState::of_name("lost"), None);
+    }
+
+    #[test]
+    fn counts_are_the_sums_of_the_collections() {
+        let collection = CollectionResult {
+            read_count: 5,
+            written_count: 3,
+            skipped_count: 1,
+            rejected_count: 2,
+            ..CollectionResult::default()
+        };
+        let summary = RunSummary {
+            collections: vec![collection.clone(), collection],
+            rejected_count: 5,
+            ..RunSummary::default()
+        };
+        let counts = Counts::of_summary(&summary);
+        assert_eq!(
+            (
+                counts.read_count,
+                counts.written_count,
+                counts.skipped_count,
+                counts.rejected_count
+            ),
+            (10, 6, 2, 5)
+        );
+    }
+
+    #[test]
+    fn the_end_keeps_state_and_first_failure_of_the_outcome() {
+        let failure = |code: &str| Failure::from(Error::config(code, "x"));
+        let refused = Outcome::Refused {
+            summary: RunSummary::default(),
+            failures: vec![failure("a.first"), failure("a.second")],
+        };
+        let end = RunEnd::of_outcome(&refused, 2);
+        assert_eq!((end.state, end.exit_code), (RunState::Refused, 2));
+        assert_eq!(end.failure.unwrap().code, "a.first");
+        let done = Outcome::Done {
+            summary: RunSummary::default(),
+        };
+        assert_eq!(RunEnd::of_outcome(&done, 0).failure, None);
+        assert_eq!(
+            RunEnd::of_lost(&failure("plugin.crashed"), 1).state,
+            RunState::Crashed
+        );
+    }
+}

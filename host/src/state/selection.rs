@@ -1,0 +1,294 @@
+//! Which events are kept, and in what form.
+//!
+//! Calls and heartbeats are for the supervisor alone; progress is thinned; a rejected record goes where its data may
+//! be; after very many events of one run only the rare kinds are kept.
+
+use std::collections::HashMap;
+use std::mem::Discriminant;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::run::{Counts, PluginVersion};
+use crate::events::Event;
+
+/// Progress of one collection is kept at most so often.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// Of kinds that repeat, so many events of a run are kept: some 40 MB.
+const REPEATED_EVENTS_MAX: u64 = 200_000;
+/// How a serialised event begins.
+const TAG: &str = "{\"event\":\"";
+
+/// What is kept of an event.
+#[derive(Debug, PartialEq)]
+pub(super) enum Kept {
+    /// Nothing.
+    Nothing,
+    /// The event.
+    Event {
+        /// The name of its kind.
+        kind: String,
+        /// As JSON.
+        body: String,
+    },
+    /// A rejected record.
+    Rejected {
+        /// The collection.
+        collection: String,
+        /// Which one and why.
+        record: Box<whimbrel_plugin_api::source::RejectedRecord>,
+    },
+}
+
+/// Follows the events of one run.
+pub(super) struct Selection {
+    shown: HashMap<(Discriminant<Event>, String), Instant>,
+    collections: HashMap<String, Counts>,
+    ended: Option<Counts>,
+    repeated_count: u64,
+    repeated_max: u64,
+    plugins: Vec<PluginVersion>,
+}
+
+impl Selection {
+    pub(super) fn new() -> Self {
+        Self {
+            shown: HashMap::new(),
+            collections: HashMap::new(),
+            ended: None,
+            repeated_count: 0,
+            repeated_max: REPEATED_EVENTS_MAX,
+            plugins: Vec::new(),
+        }
+    }
+
+    /// Records until now.
+    pub(super) fn counts(&self) -> Counts {
+        self.ended.unwrap_or_else(|| {
+            let mut sum = Counts::default();
+            for counts in self.collections.values() {
+                sum.read_count += counts.read_count;
+                sum.written_count += counts.written_count;
+                sum.rejected_count += counts.rejected_count;
+            }
+            sum
+        })
+    }
+
+    /// The plugins until now.
+    pub(super) fn plugins(&self) -> &[PluginVersion] {
+        &self.plugins
+    }
+
+    /// What is kept of `event`, which came at `now`.
+    pub(super) fn keep(&mut self, event: &Event, now: Instant) -> Kept {
+        match event {
+            Event::CallStarted { .. } | Event::CallEnded { .. } | Event::Heartbeat { .. } => {
+                return Kept::Nothing;
+            }
+            Event::Rejected { collection, record } => {
+                return Kept::Rejected {
+                    collection: collection.clone(),
+                    record: Box::new(record.clone()),
+                };
+            }
+            Event::PluginLoaded {
+                role, name, version, ..
+            } => {
+                self.plugins.push(PluginVersion {
+                    role: *role,
+                    name: name.clone(),
+                    version: version.clone(),
+                });
+                // Its description is as long as a manual.
+                let body = json!({"event": "plugin_loaded", "role": role, "name": name, "version": version});
+                return Kept::Event {
+                    kind: "plugin_loaded".to_owned(),
+                    body: body.to_string(),
+                };
+            }
+            Event::Log { level, .. } if level == "debug" => return Kept::Nothing,
+            Event::Progress { collection, .. } => {
+                self.count(event);
+                if !self.is_due(event, collection, now) {
+                    return Kept::Nothing;
+                }
+            }
+            Event::VerificationProgress { collection, .. } if !self.is_due(event, collection, now) => {
+                return Kept::Nothing;
+            }
+            Event::Health { .. } if !self.is_due(event, "", now) => return Kept::Nothing,
+            Event::Finished { outcome } => self.ended = Some(Counts::of_summary(outcome.summary())),
+            _ => {}
+        }
+        self.keep_rare(event)
+    }
+
+    fn keep_rare(&mut self, event: &Event) -> Kept {
+        if is_repeated(event) {
+            self.repeated_count += 1;
+            if self.repeated_count == self.repeated_max + 1 {
+                return Kept::Event {
+                    kind: "events_left_out".to_owned(),
+                    body: json!({"event": "events_left_out", "after": self.repeated_max}).to_string(),
+                };
+            }
+            if self.repeated_count > self.repeated_max {
+                return Kept::Nothing;
+            }
+        }
+        let Ok(body) = serde_json::to_string(event) else {
+            return Kept::Nothing;
+        };
+        let kind = body.strip_prefix(TAG).and_then(|rest| rest.split('"').next());
+        Kept::Event {
+            kind: kind.unwrap_or_default().to_owned(),
+            body,
+        }
+    }
+
+    fn count(&mut self, event: &Event) {
+        if let Event::Progress {
+            collection,
+            read_count,
+            written_count,
+            rejected_count,
+            ..
+        } = event
+        {
+            let counts = Counts {
+                read_count: *read_count,
+                written_count: *written_count,
+                skipped_count: 0,
+                rejected_count: *rejected_count,
+            };
+            self.collections.insert(collection.clone(), counts);
+        }
+    }
+
+    fn is_due(&mut self, event: &Event, collection: &str, now: Instant) -> bool {
+        let key = (std::mem::discriminant(event), collection.to_owned());
+        let last = self.shown.get(&key);
+        let is_due = last.is_none_or(|last| now.duration_since(*last) >= PROGRESS_INTERVAL);
+        if is_due {
+            self.shown.insert(key, now);
+        }
+        is_due
+    }
+}
+
+/// Whether a run may have any number of these.
+fn is_repeated(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Progress { .. }
+            | Event::VerificationProgress { .. }
+            | Event::Committed { .. }
+            | Event::Retrying { .. }
+            | Event::Health { .. }
+            | Event::Delivered { .. }
+            | Event::NotDelivered { .. }
+            | Event::Log { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Phase;
+    use whimbrel_plugin_api::source::RejectedRecord;
+
+    fn progress(collection: &str, read_count: u64) -> Event {
+        Event::Progress {
+            collection: collection.to_owned(),
+            read_count,
+            written_count: read_count / 2,
+            rejected_count: 1,
+            read_bytes: 0,
+        }
+    }
+
+    fn kind(kept: Kept) -> Option<String> {
+        match kept {
+            Kept::Event { kind, .. } => Some(kind),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn progress_is_kept_once_a_second_and_counted_always() {
+        let mut selection = Selection::new();
+        let start = Instant::now();
+        assert_eq!(
+            kind(selection.keep(&progress("a", 10), start)).unwrap(),
+            "progress"
+        );
+        assert_eq!(
+            kind(selection.keep(&progress("b", 100), start)).unwrap(),
+            "progress"
+        );
+        assert_eq!(selection.keep(&progress("a", 20), start), Kept::Nothing);
+        let later = start + PROGRESS_INTERVAL;
+        assert_eq!(
+            kind(selection.keep(&progress("a", 30), later)).unwrap(),
+            "progress"
+        );
+        assert_eq!(selection.keep(&progress("a", 40), later), Kept::Nothing);
+        let counts = selection.counts();
+        assert_eq!(
+            (counts.read_count, counts.written_count, counts.rejected_count),
+            (140, 70, 2)
+        );
+    }
+
+    #[test]
+    fn calls_heartbeats_and_debug_lines_are_not_kept_and_rejected_records_go_elsewhere() {
+        let mut selection = Selection::new();
+        let now = Instant::now();
+        let debug = Event::Log {
+            plugin: "p".into(),
+            level: "debug".into(),
+            message: "m".into(),
+        };
+        for event in [
+            Event::Heartbeat { memory_bytes: 0 },
+            Event::CallEnded { call_id: 1 },
+            debug,
+        ] {
+            assert_eq!(selection.keep(&event, now), Kept::Nothing);
+        }
+        let record = RejectedRecord {
+            record: "1".into(),
+            row: None,
+            code: "a.b".into(),
+            message: "m".into(),
+            data: Some("{}".into()),
+        };
+        let rejected = Event::Rejected {
+            collection: "c".into(),
+            record: record.clone(),
+        };
+        let kept = Kept::Rejected {
+            collection: "c".into(),
+            record: Box::new(record),
+        };
+        assert_eq!(selection.keep(&rejected, now), kept);
+    }
+
+    #[test]
+    fn after_very_many_repeated_events_only_rare_ones_are_kept() {
+        let mut selection = Selection::new();
+        selection.repeated_max = 2;
+        let now = Instant::now();
+        let log = Event::Log {
+            plugin: "p".into(),
+            level: "info".into(),
+            message: "m".into(),
+        };
+        let phase = Event::PhaseStarted { phase: Phase::Import };
+        let kinds: Vec<_> = [&log, &log, &log, &log, &phase]
+            .map(|event| kind(selection.keep(event, now)).unwrap_or_default())
+            .into();
+        assert_eq!(kinds, ["log", "log", "events_left_out", "", "phase_started"]);
+    }
+}

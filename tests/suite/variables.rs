@@ -1,0 +1,404 @@
+//! The variables of ledger row R4.9: each has an effect that a run shows, or, where the part of the program that heeds it
+//! is not there yet, one that `config show` shows. Also which of file, variable and flag wins.
+//!
+//! The names are compared with the table in `host/src/config/variables.rs`: one without a test fails.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::program::{Stage, repository};
+use crate::running::{End, Running, latest_run};
+use crate::scripted_job::{SINK_CALLS, SOURCE_CALLS, ScriptedJob, calls, committed, misbehave};
+
+/// One test for each line, which is given each name of the variable in turn; the names are what is tested.
+macro_rules! effects {
+    ($($test:ident($($name:literal),+) = $effect:expr;)+) => {
+        $(
+            #[test]
+            fn $test() {
+                for name in [$($name),+] {
+                    let effect: fn(&str) = $effect;
+                    effect(name);
+                }
+            }
+        )+
+        const TESTED: &[&str] = &[$($($name),+),+];
+    };
+}
+
+effects! {
+    the_settings_file_is_named("WHIMBREL_SETTINGS") = settings_file;
+    the_working_folder_is_elsewhere("MIGRATION_WORKING_DIR") = working_folder;
+    a_write_has_so_many_records("MIGRATION_BATCH_SIZE") = batch_size;
+    a_transaction_is_tried_so_often("MIGRATION_MAX_RETRIES") = max_retries;
+    a_try_waits_so_long("MIGRATION_RETRY_DELAY", "MIGRATION_RETRY_DELAY_BASE") = retry_delay;
+    both_sides_are_compared_or_not("MIGRATION_VALIDATION_ENABLED") = verification;
+    a_transaction_stays_open_so_long("MIGRATION_TRANSACTION_TIMEOUT") = transaction_timeout;
+    so_many_batches_wait("MIGRATION_CONCURRENT_BATCHES") = concurrent_batches;
+    a_commit_comes_after_so_many_records("MIGRATION_CHECKPOINT_INTERVAL") = checkpoint_interval;
+    a_run_is_looked_at_so_often("MIGRATION_HEALTH_CHECK_INTERVAL") = health_interval;
+    records_on_their_way_take_so_much("MIGRATION_MEMORY_THRESHOLD", "MIGRATION_MEMORY_THRESHOLD_MB") = memory;
+    so_many_sessions_are_open("MIGRATION_CONNECTION_POOL_SIZE") = sessions;
+    a_part_of_the_quota_is_used("MIGRATION_QUOTA_SAFETY", "MIGRATION_FIRESTORE_QUOTA_SAFETY_FACTOR") =
+        |name| shown(name, "0.25", "limits.quota_safety", json!(0.25));
+    rollback_is_enabled("MIGRATION_ROLLBACK_ENABLED") =
+        |name| shown(name, "false", "rollback.enabled", json!(false));
+    rollback_has_a_batch_size("ROLLBACK_BATCH_SIZE") = |name| shown(name, "7", "rollback.batch_size", json!(7));
+    rollback_has_retries("ROLLBACK_MAX_RETRIES") = |name| shown(name, "9", "rollback.max_retries", json!(9));
+    rollback_has_a_timeout("ROLLBACK_TIMEOUT") = |name| shown(name, "1234", "rollback.timeout_ms", json!(1234));
+    rollback_looks_so_often("ROLLBACK_SAFETY_INTERVAL") =
+        |name| shown(name, "1234", "rollback.safety_interval_ms", json!(1234));
+    rollback_looks_at_so_many("ROLLBACK_VALIDATION_SAMPLE") =
+        |name| shown(name, "12", "rollback.validation_sample", json!(12));
+    rollback_comes_by_itself("ROLLBACK_EMERGENCY_THRESHOLD") =
+        |name| shown(name, "0.5", "rollback.emergency_threshold", json!(0.5));
+    rollback_checks_its_backup("ROLLBACK_BACKUP_VALIDATION") =
+        |name| shown(name, "0", "rollback.backup_validation", json!(false));
+    rollback_asks("ROLLBACK_REQUIRE_CONFIRMATION") =
+        |name| shown(name, "false", "rollback.require_confirmation", json!(false));
+    rollback_is_agreed_to("ROLLBACK_CONFIRMED") = |name| shown(name, "1", "rollback.confirmed", json!(true));
+    monitor_looks_at_so_many("MONITOR_SAMPLE_SIZE") = |name| shown(name, "5", "monitor.sample_size", json!(5));
+    monitor_looks_so_often("MONITOR_HEALTH_INTERVAL") =
+        |name| shown(name, "1234", "monitor.health_interval_ms", json!(1234));
+    monitor_warns_above("MONITOR_ALERT_THRESHOLDS") =
+        |name| shown(name, r#"{"error_rate": [0.25, 0.5]}"#, "monitor.alert_thresholds.error_rate", json!([0.25, 0.5]));
+}
+
+#[test]
+fn every_variable_of_the_table_has_a_test_and_no_test_is_of_another() {
+    let path = repository().join("host/src/config/variables.rs");
+    let text = std::fs::read_to_string(path).unwrap();
+    let table = text.split_once("pub const VARIABLES").unwrap().1;
+    let table = table.split_once("\n];").unwrap().0;
+    let is_name =
+        |text: &&str| text.contains('_') && text.chars().all(|char| char.is_ascii_uppercase() || char == '_');
+    // Every second part between quotes is a literal.
+    let named: BTreeSet<&str> = table.split('"').skip(1).step_by(2).filter(is_name).collect();
+    assert!(named.len() >= 29, "{named:?}");
+    assert_eq!(named, TESTED.iter().copied().collect());
+}
+
+/// The row of `config show` for `key`.
+fn show(stage: &Stage, arguments: &[&str], variables: &[(&str, &str)], key: &str) -> Value {
+    let all = [&["config", "show", "job.yaml", "--json"], arguments].concat();
+    let shown = stage.run_with(&all, variables).expect(0).json();
+    let values = shown["values"].as_array().unwrap();
+    let row = values.iter().find(|row| row["key"] == key);
+    row.unwrap_or_else(|| panic!("{key}: {shown}")).clone()
+}
+
+fn shown(name: &str, text: &str, key: &str, value: Value) {
+    let stage = ScriptedJob::new().stage();
+    let before = show(&stage, &[], &[], key);
+    assert_ne!(before["value"], value, "{name}: the default would not show it");
+    let row = show(&stage, &[], &[(name, text)], key);
+    assert_eq!(row["value"], value, "{name}");
+    assert!(row["origin"].to_string().contains(name), "{name}: {row}");
+}
+
+#[test]
+fn the_flag_wins_over_the_variable_and_the_variable_over_the_file() {
+    let key = "import.batch_size";
+    let stage = ScriptedJob::new().stage();
+    stage.write("whimbrel.yaml", "defaults: { import: { batch_size: 11 } }\n");
+    let wide = [("MIGRATION_BATCH_SIZE", "33")];
+    let size = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let row = show(&stage, arguments, variables, key);
+        std::fs::remove_file(stage.path(SINK_CALLS)).unwrap_or_default();
+        let all = [
+            &["run", "job.yaml", "--json", "--no-auto-verification"],
+            arguments,
+        ]
+        .concat();
+        stage.run_with(&all, variables).expect(0);
+        // Two partitions of fifty records each.
+        assert_eq!(
+            largest_write(&stage),
+            row["value"],
+            "the run does as `config show` says"
+        );
+        (row["value"].as_u64().unwrap(), row["origin"].to_string())
+    };
+    let (value, origin) = size(&[], &[]);
+    assert!(
+        value == 11 && origin.contains("whimbrel.yaml"),
+        "{value} {origin}"
+    );
+    ScriptedJob::new()
+        .set("/import/batch_size", json!(22))
+        .write(&stage);
+    let (value, origin) = size(&[], &[]);
+    assert!(value == 22 && origin.contains("job.yaml"), "{value} {origin}");
+    let (value, origin) = size(&[], &wide);
+    assert!(
+        value == 33 && origin.contains("MIGRATION_BATCH_SIZE"),
+        "{value} {origin}"
+    );
+    let (value, origin) = size(&["--batch-size", "44"], &wide);
+    assert!(value == 44 && origin.contains("--batch-size"), "{value} {origin}");
+}
+
+fn largest_write(stage: &Stage) -> u64 {
+    let writes = calls(stage, SINK_CALLS, "write");
+    writes
+        .iter()
+        .map(|about| about["record_count"].as_u64().unwrap())
+        .max()
+        .unwrap()
+}
+
+fn settings_file(name: &str) {
+    let stage = ScriptedJob::new()
+        .set("/source", json!({ "environment": "elsewhere" }))
+        .stage();
+    stage.write(
+        "other.yaml",
+        "environments: { elsewhere: { plugin: scripted, config: { records: 3 } } }\n",
+    );
+    let refused = stage.run(&["run", "job.yaml", "--json"]).expect(2);
+    assert_eq!(refused.error()["code"], "config.unknown_environment");
+    stage
+        .run_with(&["run", "job.yaml", "--json"], &[(name, "other.yaml")])
+        .expect(0);
+    assert_eq!(committed(&stage)["records"], 3);
+}
+
+fn working_folder(name: &str) {
+    let stage = ScriptedJob::new().stage();
+    stage
+        .run_with(&["run", "job.yaml"], &[(name, "kept/here")])
+        .expect(0);
+    assert!(
+        latest_run(&stage, "kept/here")
+            .join("migration-status.json")
+            .exists()
+    );
+    assert!(stage.path("kept/here/state.db").exists());
+    assert!(!stage.path(".whimbrel").exists());
+}
+
+fn batch_size(name: &str) {
+    let job = ScriptedJob::new().source("records", json!(1_000));
+    for (text, size) in [(None, 100), (Some("7"), 7), (Some("1000"), 500)] {
+        let stage = job.stage();
+        let variables: Vec<_> = text.map(|text| (name, text)).into_iter().collect();
+        stage.run_with(&["run", "job.yaml"], &variables).expect(0);
+        assert_eq!(largest_write(&stage), size, "{text:?}");
+        assert_eq!(committed(&stage)["records"], 1_000);
+    }
+}
+
+/// A run whose only transaction is not committed, ever.
+fn never_committed(variables: &[(&str, &str)]) -> End {
+    let stage = ScriptedJob::new()
+        .set("/limits/partitions_parallel", json!(1))
+        .sink("misbehave", misbehave("commit", 1, 0, "not_committed"))
+        .stage();
+    let end = Running::start_with(&stage, &[], variables).finish().expect(3);
+    let tries = calls(&stage, SINK_CALLS, "commit").len();
+    assert_eq!(tries, end.named("retrying").len() + 1, "each try is announced");
+    assert!(committed(&stage).is_empty());
+    end
+}
+
+fn max_retries(name: &str) {
+    for count in [0, 3] {
+        let text = count.to_string();
+        let end = never_committed(&[(name, &text), ("MIGRATION_RETRY_DELAY", "0")]);
+        let attempts: Vec<&Value> = end
+            .named("retrying")
+            .iter()
+            .map(|event| &event["attempt"])
+            .collect();
+        assert_eq!(
+            attempts,
+            (1..=count)
+                .map(Value::from)
+                .collect::<Vec<_>>()
+                .iter()
+                .collect::<Vec<_>>()
+        );
+    }
+    // One that passes is overcome.
+    let stage = ScriptedJob::new()
+        .sink("misbehave", misbehave("write", 2, 2, "transient_error"))
+        .stage();
+    stage
+        .run_with(
+            &["run", "job.yaml"],
+            &[(name, "2"), ("MIGRATION_RETRY_DELAY", "0")],
+        )
+        .expect(0);
+    assert_eq!(committed(&stage)["records"], 100);
+}
+
+fn retry_delay(name: &str) {
+    let delays = |text: &str| -> Vec<u64> {
+        let end = never_committed(&[(name, text), ("MIGRATION_MAX_RETRIES", "3")]);
+        let delays = end
+            .named("retrying")
+            .into_iter()
+            .map(|event| event["delay_ms"].as_u64().unwrap());
+        delays.collect()
+    };
+    assert_eq!(delays("0"), [0, 0, 0]);
+    let jittered = delays("200");
+    let ceilings = [200, 400, 800];
+    assert!(
+        jittered
+            .iter()
+            .zip(ceilings)
+            .all(|(delay, ceiling)| *delay <= ceiling),
+        "{jittered:?}"
+    );
+    // Each is a random part of its ceiling: that all three are next to nothing happens once in ten million times.
+    assert!(jittered.iter().any(|delay| *delay > 2), "{jittered:?}");
+}
+
+fn verification(name: &str) {
+    let compared = |job: &ScriptedJob, text: &str| {
+        let stage = job.stage();
+        let report = stage
+            .run_with(&["run", "job.yaml", "--json"], &[(name, text)])
+            .expect(0)
+            .json();
+        report["verification"].as_array().unwrap().len()
+    };
+    let job = ScriptedJob::new();
+    assert_eq!((compared(&job, "true"), compared(&job, "false")), (1, 0));
+    let job = job.set("/verification", json!("none"));
+    assert_eq!((compared(&job, "1"), compared(&job, "")), (1, 0));
+}
+
+/// Slow writes of ten records each, in one partition: the records of each commit.
+fn commits_of_slow_writes(
+    slow_ms: u64,
+    writes: u64,
+    more: &[(&str, Value)],
+    variable: (&str, &str),
+) -> Vec<u64> {
+    let job = ScriptedJob::new()
+        .set("/limits/partitions_parallel", json!(1))
+        .set("/limits/batch_records", json!(10))
+        .set("/verification", json!("none"))
+        .source("records", json!(writes * 10))
+        .sink("slow_ms", json!(slow_ms))
+        .sink("misbehave", misbehave("write", 1, 0, "slow"));
+    let job = more
+        .iter()
+        .fold(job, |job, (pointer, value)| job.set(pointer, value.clone()));
+    let stage = job.stage();
+    stage.run_with(&["run", "job.yaml"], &[variable]).expect(0);
+    assert_eq!(committed(&stage)["records"] as u64, writes * 10);
+    let commits = calls(&stage, SINK_CALLS, "commit");
+    commits
+        .iter()
+        .map(|about| about["record_count"].as_u64().unwrap())
+        .collect()
+}
+
+fn transaction_timeout(name: &str) {
+    let more = [("/import/checkpoint_interval", json!(1_000_000))];
+    // After half of its time a transaction is committed, whatever it holds.
+    let hasty = commits_of_slow_writes(150, 10, &more, (name, "1000"));
+    assert!(hasty.len() >= 2, "{hasty:?}");
+    assert_eq!(commits_of_slow_writes(150, 10, &more, (name, "600000")), [100]);
+}
+
+#[test]
+fn a_write_that_takes_longer_than_a_transaction_may_is_cancelled_and_tried_again() {
+    let stage = ScriptedJob::new()
+        .sink("misbehave", misbehave("write", 1, 1, "hang"))
+        .stage();
+    let variables = [
+        ("MIGRATION_TRANSACTION_TIMEOUT", "300"),
+        ("MIGRATION_RETRY_DELAY", "0"),
+    ];
+    let end = Running::start_with(&stage, &[], &variables).finish().expect(0);
+    let codes: Vec<&Value> = end.named("retrying").iter().map(|event| &event["code"]).collect();
+    assert_eq!(codes, ["run.transaction_timeout"]);
+    assert_eq!(committed(&stage)["records"], 100);
+}
+
+fn checkpoint_interval(name: &str) {
+    let (often, seldom) = std::thread::scope(|scope| {
+        let often = scope.spawn(|| commits_of_slow_writes(350, 7, &[], (name, "10")));
+        let seldom = scope.spawn(|| commits_of_slow_writes(350, 7, &[], (name, "1000000")));
+        (often.join().unwrap(), seldom.join().unwrap())
+    });
+    // Not before a transaction is a second old.
+    assert!(often.len() >= 2 && often[0] >= 30, "{often:?}");
+    assert_eq!(seldom, [70]);
+}
+
+/// A job whose sink never returns from its first write, and whose health is told ten times a second.
+fn stuck_in_the_sink() -> ScriptedJob {
+    ScriptedJob::new()
+        .set("/limits/partitions_parallel", json!(1))
+        .set("/limits/batch_records", json!(10))
+        .set("/limits/health_check_interval_ms", json!(100))
+        .sink("misbehave", misbehave("write", 1, 0, "hang"))
+}
+
+/// Runs until the sink hangs and the source has had time to run ahead; answers the last look at the worker.
+fn run_ahead(stage: &Stage, variable: (&str, &str)) -> Value {
+    let mut running = Running::start_with(stage, &[], &[variable]);
+    running.until(|_| !calls(stage, SINK_CALLS, "write").is_empty());
+    for _ in 0..4 {
+        running.until_named("health");
+    }
+    running.events.pop().unwrap()
+}
+
+fn concurrent_batches(name: &str) {
+    for waiting in [1, 2, 9] {
+        let stage = stuck_in_the_sink().source("records", json!(1_000)).stage();
+        run_ahead(&stage, (name, &waiting.to_string()));
+        // The first call answers the schema; one batch is with the sink, and one is in the reader's hand.
+        let read = calls(&stage, SOURCE_CALLS, "next").len();
+        assert_eq!(read, 1 + 1 + waiting + 1);
+    }
+}
+
+fn memory(name: &str) {
+    let waiting = |text: &str| {
+        let stage = stuck_in_the_sink()
+            .set("/import/concurrent_batches", json!(64))
+            .source("records", json!(400))
+            .source("text_bytes", json!(50_000))
+            .stage();
+        run_ahead(&stage, (name, text))["waiting_bytes"].as_u64().unwrap() >> 20
+    };
+    // A quarter of it is for records on their way; the rest is for plugins and the program itself.
+    let (little, enough) = (waiting("16"), waiting("512"));
+    assert!((1..=4).contains(&little), "{little} MiB");
+    assert!(enough >= 16, "{enough} MiB");
+}
+
+fn health_interval(name: &str) {
+    let looks = |text: &str| {
+        let hook = json!([{ "command": { "run": ["sleep", "0.7"] } }]);
+        let stage = ScriptedJob::new().set("/hooks/before", hook).stage();
+        let end = Running::start_with(&stage, &[], &[(name, text)])
+            .finish()
+            .expect(0);
+        end.named("health").len()
+    };
+    assert_eq!(looks("86400000"), 1);
+    let often = looks("100");
+    assert!(often >= 5, "{often}");
+}
+
+fn sessions(name: &str) {
+    let job = ScriptedJob::new()
+        .source("collections", json!(["a", "b"]))
+        .set("/verification", json!("none"));
+    for count in [1, 3] {
+        let stage = job.stage();
+        stage
+            .run_with(&["run", "job.yaml"], &[(name, &count.to_string())])
+            .expect(0);
+        assert_eq!(calls(&stage, SINK_CALLS, "open").len(), count);
+    }
+}
