@@ -8,9 +8,9 @@ use whimbrel_plugin_api::source::{CountRequest, Item, ReadRequest};
 use whimbrel_plugin_api::{Error, ErrorKind};
 
 use super::context::TaskContext;
-use super::run::{
-    Ready, failed, list_planned, validate, validate_for_verification, verify_phase, with_memory,
-};
+use super::ending::{failed, list_planned, with_memory};
+use super::run::verify_phase;
+use super::validation::{Ready, validate, validate_for_verification};
 use crate::config::VerificationLevel;
 use crate::events::{ClearedCollection, CollectionStats, Failure, MeasuredRate, Outcome};
 use crate::loader::observe::OpenedSource;

@@ -1,0 +1,133 @@
+//! Opens both sides and validates, before a run and before the tasks that only look.
+//! Also decides whether records that an earlier run has staged stand in for the source.
+
+use std::sync::Arc;
+
+use whimbrel_plugin_api::Error;
+
+use super::context::TaskContext;
+use super::ending::{Ended, failed, list_planned, unverified};
+use crate::config::Staging;
+use crate::events::{Failure, Outcome, Phase, PhaseOutcome};
+use crate::loader::observe::{OpenedSink, OpenedSource};
+use crate::phases::pre_validation::{self, Look, Validated};
+use crate::phases::staged::{self, Stages};
+use crate::pipeline::staging::StageManifest;
+use crate::plan::{PlannedCollection, made_from};
+
+/// What validation hands on: both sides, opened, and the plan.
+pub(super) struct Ready {
+    pub(super) source: OpenedSource,
+    pub(super) sink: OpenedSink,
+    pub(super) collections: Vec<PlannedCollection>,
+}
+
+/// A stage that an earlier run of the job has left and that holds what this one would read.
+pub(super) fn reusable_stage(context: &mut TaskContext) -> Result<Option<Arc<StageManifest>>, Ended> {
+    let found = if context.job.staging == Staging::Disk {
+        let folder = Stages::of(&context.options.staging_folder).extracted;
+        let wanted = made_from(&context.job, &context.plugins.source_version);
+        StageManifest::read(&folder)
+            .filter(|manifest| manifest.made_from == wanted && !context.options.reads_anew)
+    } else {
+        None
+    };
+    if found.is_none() && context.skips(Phase::Extraction) && !context.skips(Phase::Import) {
+        let error = Error::config(
+            "run.nothing_staged",
+            "extraction is skipped, and no earlier run has left what it would have read",
+        )
+        .with_help("run once with `--staging disk` and without `--skip-phases extraction`");
+        return Err(Box::new(Outcome::Refused {
+            summary: std::mem::take(&mut context.summary),
+            failures: vec![error.into()],
+        }));
+    }
+    Ok(found.map(Arc::new))
+}
+
+/// Opens both sides and finds out what can be found without writing.
+fn look(
+    context: &TaskContext,
+    staged: Option<&Arc<StageManifest>>,
+) -> Result<(OpenedSource, OpenedSink, Validated), Failure> {
+    let mut source = match staged {
+        // The source itself is not even opened: reading it may cost money.
+        Some(manifest) => staged::open(
+            &Stages::of(&context.options.staging_folder).extracted,
+            manifest,
+            &context.calls,
+        ),
+        None => context.plugins.source.open_source(&context.job.source.config)?,
+    };
+    let mut sink = context.plugins.sink.open_sink(&context.job.sink.config)?;
+    let look = Look {
+        job: &context.job,
+        sink_capabilities: &context.plugins.sink_capabilities,
+        transforms: &context.plugins.transforms,
+        emitter: &context.emitter,
+        checks: !context.skips(Phase::PreValidation),
+        staging_folder: &context.options.staging_folder,
+    };
+    let validated = pre_validation::run(&look, &mut source, &mut sink)?;
+    Ok((source, sink, validated))
+}
+
+pub(super) fn validate(
+    context: &mut TaskContext,
+    staged: Option<&Arc<StageManifest>>,
+) -> Result<Ready, Ended> {
+    let clock = context.begin(Phase::PreValidation);
+    let attempt = look(context, staged);
+    let seconds = clock.elapsed().as_secs_f64();
+    match attempt {
+        Err(failure) => {
+            context.end(Phase::PreValidation, PhaseOutcome::Failed, seconds, 0);
+            Err(failed(context, failure.in_phase(Phase::PreValidation)))
+        }
+        Ok((source, sink, validated)) => {
+            context.summary.ddl = validated.ddl;
+            context.summary.findings = validated.findings;
+            if validated.blockers.is_empty() {
+                context.end(Phase::PreValidation, PhaseOutcome::Done, seconds, 0);
+                return Ok(Ready {
+                    source,
+                    sink,
+                    collections: validated.collections,
+                });
+            }
+            list_planned(&mut context.summary, &validated.collections);
+            context.end(Phase::PreValidation, PhaseOutcome::Failed, seconds, 0);
+            Err(Box::new(Outcome::Refused {
+                summary: std::mem::take(&mut context.summary),
+                failures: validated.blockers,
+            }))
+        }
+    }
+}
+
+/// As [`validate`], but what stands in the way of writing does not matter.
+pub(super) fn validate_for_verification(
+    context: &mut TaskContext,
+) -> Result<(OpenedSource, Vec<PlannedCollection>), Ended> {
+    let clock = context.begin(Phase::PreValidation);
+    let attempt = look(context, None);
+    let seconds = clock.elapsed().as_secs_f64();
+    match attempt {
+        Err(failure) => {
+            context.end(Phase::PreValidation, PhaseOutcome::Failed, seconds, 0);
+            Err(unverified(context, failure.in_phase(Phase::PreValidation)))
+        }
+        Ok((_, _, validated)) if validated.collections.is_empty() => {
+            context.end(Phase::PreValidation, PhaseOutcome::Failed, seconds, 0);
+            Err(Box::new(Outcome::Refused {
+                summary: std::mem::take(&mut context.summary),
+                failures: validated.blockers,
+            }))
+        }
+        Ok((source, _, validated)) => {
+            context.end(Phase::PreValidation, PhaseOutcome::Done, seconds, 0);
+            Ok((source, validated.collections))
+        }
+    }
+}
