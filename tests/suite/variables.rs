@@ -79,6 +79,37 @@ fn every_variable_of_the_table_has_a_test_and_no_test_is_of_another() {
     assert_eq!(named, TESTED.iter().copied().collect());
 }
 
+/// These belong to plugins, which name them in the schemas of their configs.
+#[test]
+fn a_variable_that_a_plugin_names_stands_in_for_a_field_that_is_left_out() {
+    for (name, field) in [
+        ("SUPABASE_URL", "address"),
+        ("SUPABASE_SERVICE_ROLE_KEY", "service_key"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "credentials_path"),
+    ] {
+        let stage = ScriptedJob::new().stage();
+        let given = |variables: &[(&str, &str)]| {
+            let answer = stage
+                .run_with(&["check", "job.yaml", "--json"], variables)
+                .expect(0);
+            assert!(!answer.out.contains("a-planted-value"), "{}", answer.out);
+            let findings = answer.json()["findings"].clone();
+            let said = findings
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|found| found["code"] == "scripted.given");
+            said.map(|found| found["message"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(given(&[]), None, "{name}");
+        assert_eq!(
+            given(&[(name, "a-planted-value")]),
+            Some(format!("given: {field}")),
+            "{name}"
+        );
+    }
+}
+
 /// The row of `config show` for `key`.
 fn show(stage: &Stage, arguments: &[&str], variables: &[(&str, &str)], key: &str) -> Value {
     let all = [&["config", "show", "job.yaml", "--json"], arguments].concat();

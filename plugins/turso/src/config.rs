@@ -24,10 +24,12 @@ const REQUEST_TIMEOUT_MS: u32 = 60_000;
 pub struct TursoConfig {
     /// The database. A file: `file:` and a path, or a plain path; in a `file:` URL `%20` and the like are decoded, and
     /// the sink creates a file that does not exist. A server: `libsql://host`, `https://host`, or `http://host` (see
-    /// `allow_plain_http`), with a port or a path if need be.
+    /// `allow_plain_http`), with a port or a path if need be. Left out: what `TURSO_DATABASE_URL` says.
+    #[schemars(extend("x-whimbrel-env" = "TURSO_DATABASE_URL"))]
     pub url: String,
-    /// The token for a server, a JWT. Leave it out for a server that asks for none.
+    /// The token for a server, a JWT. Left out: what `TURSO_AUTH_TOKEN` says; a server may ask for none.
     #[serde(default)]
+    #[schemars(extend("x-whimbrel-env" = "TURSO_AUTH_TOKEN", "writeOnly" = true))]
     pub auth_token: Option<AuthToken>,
     /// How the server proves who it is.
     #[serde(default)]

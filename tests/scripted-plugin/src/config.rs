@@ -33,6 +33,15 @@ pub struct ScriptedConfig {
     /// What they say besides that; a text that nobody may see.
     #[schemars(extend("writeOnly" = true))]
     pub secret: Option<String>,
+    /// Where a system would be; what `check` says names it if it is given.
+    #[schemars(extend("x-whimbrel-env" = "SUPABASE_URL"))]
+    pub address: Option<String>,
+    /// What a system would ask for; as `address`.
+    #[schemars(extend("x-whimbrel-env" = "SUPABASE_SERVICE_ROLE_KEY", "writeOnly" = true))]
+    pub service_key: Option<String>,
+    /// A file that a system would ask for; as `address`.
+    #[schemars(extend("x-whimbrel-env" = "GOOGLE_APPLICATION_CREDENTIALS", "x-whimbrel-path" = true))]
+    pub credentials_path: Option<PathBuf>,
     /// What goes wrong, and when.
     pub misbehave: Vec<Misbehaviour>,
     /// Whether a hanging call hangs on after it was cancelled.
@@ -54,6 +63,9 @@ impl Default for ScriptedConfig {
             calls_path: None,
             says: None,
             secret: None,
+            address: None,
+            service_key: None,
+            credentials_path: None,
             misbehave: Vec::new(),
             hang_ignores_cancel: false,
             slow_ms: 100,

@@ -122,7 +122,22 @@ impl Drop for ScriptedSource {
 impl Source for ScriptedSource {
     fn check(&mut self) -> Result<Vec<Finding>> {
         self.script.play(Call::Check)?;
-        Ok(Vec::new())
+        let config = &self.script.config;
+        let given: Vec<&str> = [
+            ("address", config.address.is_some()),
+            ("service_key", config.service_key.is_some()),
+            ("credentials_path", config.credentials_path.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_given)| is_given.then_some(name))
+        .collect();
+        if given.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Finding::info(
+            "scripted.given",
+            format!("given: {}", given.join(", ")),
+        )])
     }
 
     fn collections(&mut self, request: &CollectionsRequest) -> Result<Vec<Collection>> {

@@ -60,7 +60,9 @@ fn what_is_wrong_with_a_file_is_told_with_its_place() {
             (findings[0].level, &findings[0].code),
             (FindingLevel::Blocker, &error.code)
         );
-        assert!(findings[0].message.contains(place), "{}", findings[0].message);
+        let found_at = findings[0].place.as_deref().unwrap_or_default();
+        assert!(found_at.ends_with(&format!("/export.json:{place}")), "{found_at}");
+        assert_eq!(findings[0].message, error.message, "{content}");
     }
     let error = export(b"{\"a\":\n\"\xff\"}", json!({})).error();
     assert_eq!(
