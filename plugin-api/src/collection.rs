@@ -61,7 +61,7 @@ impl Collection {
 }
 
 /// A field, or several together, whose values are keys of another collection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference {
     /// The fields that point.
     pub fields: Vec<String>,
@@ -70,6 +70,10 @@ pub struct Reference {
     /// Its fields, in the order of `fields`; empty means its key.
     #[serde(default)]
     pub to_fields: Vec<String>,
+    /// The source itself sees to it that every record pointed to is there, as a database does with a foreign key that it has
+    /// checked. Of other references the host looks for records that point to nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_enforced: bool,
 }
 
 /// How much a collection holds; every number may be unknown.
@@ -133,4 +137,8 @@ impl Default for CollectionsRequest {
 
 const fn yes() -> bool {
     true
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }

@@ -134,6 +134,10 @@ pub struct Error {
     /// How long to wait before trying again, in milliseconds, if the system said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// Whether the system waits for somebody's repair (its disk is full, it takes no writes, it has no connection left) after
+    /// which the same call may succeed: the host pauses and probes in place of spending its tries.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pauses: bool,
     /// Row indexes of the batch at fault; empty if unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<u64>,
@@ -155,6 +159,7 @@ impl Error {
             help: None,
             scope: ErrorScope::Session,
             retry_after_ms: None,
+            pauses: false,
             rows: Vec::new(),
             place: None,
             causes: Vec::new(),
@@ -216,6 +221,13 @@ impl Error {
     #[must_use]
     pub fn with_scope(mut self, scope: ErrorScope) -> Self {
         self.scope = scope;
+        self
+    }
+
+    /// Says that the system waits for somebody's repair; see [`Error::pauses`].
+    #[must_use]
+    pub fn with_pause(mut self) -> Self {
+        self.pauses = true;
         self
     }
 
@@ -287,6 +299,7 @@ mod tests {
             .with_rows(vec![1, 9])
             .with_place("config.x")
             .with_retry_after_ms(5)
+            .with_pause()
             .with_cause(&std::io::Error::other("disk"));
         let text = serde_json::to_string(&error).unwrap();
         assert_eq!(serde_json::from_str::<Error>(&text).unwrap(), error);

@@ -42,6 +42,14 @@ impl Runtime {
         Ok(RUNTIME.get_or_init(|| Self(made)))
     }
 
+    /// Runs `future` beside the calling thread. It ends by itself: the host does not know of it.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.0.spawn(future)
+    }
+
     /// Runs `future` to its end on the calling thread, or until the host cancels.
     ///
     /// # Errors

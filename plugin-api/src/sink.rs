@@ -2,14 +2,14 @@
 //!
 //! `write` returning means accepted, `commit` returning means durable. A session has one thread of the host; several
 //! sessions may be open at once if the capabilities allow it. The order of calls is: `check`, `prepare`, `take_over`,
-//! then (`begin`, `write`.., `commit` or `abort`)*, `add_constraints`, `finalize`. Neighbour: [`crate::source`].
+//! then (`begin`, `write`.., `flush`, `commit` or `abort`)*, `add_constraints`, `finalize`. Neighbour: [`crate::source`].
 
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
 use crate::capability::{Loss, SinkCapabilities, TypeMapping};
 use crate::check::Finding;
-use crate::collection::Collection;
+use crate::collection::{Collection, Reference};
 use crate::config::Config;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
@@ -40,8 +40,8 @@ pub trait Sink: Send {
     }
 
     /// Makes room for the collections: creates what is missing and compares what is there. With `dry` nothing is
-    /// changed and the answer says what would be done. Called once per run by one session; running it again
-    /// changes nothing.
+    /// changed and the answer says what would be done. Called without `dry` by every session before it writes, by the
+    /// first one before the others are opened; running it again changes nothing.
     fn prepare(&mut self, request: &PrepareRequest) -> Result<PrepareReport>;
 
     /// Follows a change of schema in mid-run, outside of `begin` and `commit`. Nothing is changed if the report has a
@@ -64,6 +64,15 @@ pub trait Sink: Send {
     /// arrive again after a failure. Records that cannot be stored come back in the receipt and leave no trace;
     /// an error with [`crate::error::ErrorScope::Write`] leaves the transaction as it was before.
     fn write(&mut self, collection: &str, batch: &Batch, policy: ConflictPolicy) -> Result<Receipt>;
+
+    /// Judges the records that `write` has deferred since `begin`, in order that the checkpoint is known before
+    /// [`Sink::commit`]. Called before a commit if a receipt since `begin` had deferred records; after `Ok` none is left.
+    /// The receipt counts these records alone; the `row` of a rejected one counts all records written since `begin`,
+    /// over all calls of `write`, from 0. Rejected records leave no trace, the others stay in the open transaction.
+    /// A sink that defers nothing needs none.
+    fn flush(&mut self) -> Result<Receipt> {
+        Ok(Receipt::default())
+    }
 
     /// Makes everything since `begin` durable, together with the checkpoint. [`Committed::Unknown`] if the answer was
     /// lost: the host takes over again instead of repeating.
@@ -168,6 +177,14 @@ pub struct PreparedCollection {
     pub record_count: Option<u64>,
     /// How each field is stored, in the order of the schema.
     pub fields: Vec<PreparedField>,
+    /// References that the sink holds every write to, from the first one on, because they were there before; with the names
+    /// of this request's collections. Those of one's own making come with `add_constraints`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub enforced: Vec<Reference>,
+    /// Fields that may not be null there, because the collection was there before; those that the schema requires need not be
+    /// named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub required: Vec<String>,
 }
 
 /// How one field is stored.
@@ -291,7 +308,7 @@ pub enum Committed {
     Unknown,
 }
 
-/// The answer to `write`.
+/// The answer to `write`, and to `flush`. Each record of the write is accepted, rejected or deferred.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Receipt {
@@ -301,9 +318,17 @@ pub struct Receipt {
     pub skipped: u64,
     /// Records that cannot be stored.
     pub rejected: Vec<RejectedRecord>,
+    /// Records taken into the transaction that are not judged yet: [`Sink::flush`] says which of them are accepted. A sink
+    /// that defers wants large writes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub deferred: u64,
     /// Whether the sink would rather commit now than take another batch: the transaction is as large or as old as its
     /// system bears well. More may still come.
     pub commit_due: bool,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Receipt {

@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::program::{Answer, Stage, program};
-use crate::running::json_file;
+use crate::running::{Running, json_file};
 use crate::scripted_job::{COMMITTED, ScriptedJob, lines, misbehave};
 
 /// How a command comes to have a small file system of its own.
@@ -179,6 +179,39 @@ fn staged_records_that_fill_the_disk_end_the_run_before_the_sink_is_touched() {
     assert_eq!(report["phases"][1]["outcome"], "failed");
     assert!(!stage.path(COMMITTED).exists());
     assert!(!stage.path("kept/staging/scripted/extracted/stage.json").exists());
+}
+
+#[test]
+fn s4_a_database_on_a_full_disk_pauses_the_run_until_there_is_room() {
+    if SmallDisk::find().is_none() {
+        return;
+    }
+    let stage = ScriptedJob::new()
+        .source("records", json!(60_000))
+        .source("text_bytes", json!(200))
+        .source("calls_path", Value::Null)
+        .into_database("small/app.db")
+        .stage();
+    let small = stage.path("small");
+    std::fs::create_dir(&small).unwrap();
+    let script = "head -c 37000000 /dev/zero > \"$0/else\"; exec \"$PROGRAM\" run job.yaml --events json";
+    let mut command = SmallDisk::command(&small, 40 * 1024, script);
+    command.env("PROGRAM", program()).current_dir(stage.path(""));
+    let mut running = Running::spawn(command, stage.path("stderr.txt"));
+    let paused = running.until_named("paused");
+    assert_eq!(paused["code"], "turso.disk_full");
+    // The disk is there for the run alone.
+    let root = format!("/proc/{}/root", running.pid().as_raw_nonzero());
+    let there = Path::new(&root).join(small.strip_prefix("/").unwrap());
+    std::fs::remove_file(there.join("else")).unwrap();
+    let end = running.finish().expect(0);
+    let count = |name: &str| end.named(name).len();
+    assert_eq!((count("paused"), count("resumed"), count("retrying")), (1, 1, 0));
+    let compared = &end.report()["verification"][0];
+    assert_eq!(
+        (&compared["comparison"], &compared["sink_count"]),
+        (&json!("equal"), &json!(60_000))
+    );
 }
 
 #[test]

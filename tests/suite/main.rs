@@ -18,7 +18,9 @@ mod boundary;
 mod browser;
 mod browsers;
 mod config;
+mod deferring;
 mod disk_full;
+mod flights;
 mod kills;
 mod layout;
 mod limits;
@@ -27,6 +29,15 @@ mod minimal_source;
 mod new_fields;
 mod notifications;
 mod operator;
+mod pausing;
+#[path = "../harness/postgres.rs"]
+mod postgres;
+mod postgres_faults;
+mod postgres_job;
+mod postgres_references;
+mod postgres_refusals;
+mod postgres_repair;
+mod postgres_values;
 mod program;
 #[path = "../../plugins/turso/tests/remote/proxy.rs"]
 #[expect(
@@ -35,6 +46,7 @@ mod program;
 )]
 mod proxy;
 mod record_types;
+mod references;
 mod remote;
 mod running;
 mod scripted_job;
@@ -43,6 +55,8 @@ mod secrets;
 #[path = "../harness/sqld.rs"]
 mod sqld;
 mod staging;
+#[path = "../harness/proxy.rs"]
+mod tcp_proxy;
 mod unchanged;
 mod variables;
 mod zoo;

@@ -75,7 +75,8 @@ impl Running {
         Self::spawn(command, stage.path("stderr.txt"))
     }
 
-    fn spawn(mut command: Command, errors: PathBuf) -> Self {
+    /// Starts `command`, which prints events; its standard error goes to the file `errors`.
+    pub fn spawn(mut command: Command, errors: PathBuf) -> Self {
         let file = std::fs::File::create(&errors).expect("a file in a temporary folder");
         let mut child = command
             .stdout(Stdio::piped())

@@ -159,6 +159,7 @@ fn the_sink_gets_no_call_that_writes() {
         "take_over",
         "begin",
         "write",
+        "flush",
         "commit",
         "abort",
         "add_constraints",

@@ -163,6 +163,24 @@ fn plugins_of_other_minors_profiles_and_arrows_work_together() {
     }
 }
 
+/// An older API has no `flush`. A plugin of it that defers nevertheless is told apart from one that judges at once.
+#[test]
+fn nothing_is_committed_that_an_older_plugin_has_not_judged() {
+    let stage = stage_with(["debug", "older"]);
+    let deferring = |sink: &str| {
+        let job = job("scripted-debug", sink);
+        job.replace("committed_path:", "defers: true, committed_path:")
+    };
+    stage.write("job.yaml", deferring("scripted-older"));
+    let answer = stage.run(&["run", "job.yaml", "--json"]).expect(1);
+    assert_eq!(answer.error()["code"], "plugin.wrong_receipt");
+    assert!(!stage.path("committed.ndjson").exists());
+    stage.write("job.yaml", deferring("scripted-debug"));
+    stage.run(&["run", "job.yaml", "--json"]).expect(0);
+    let lines = std::fs::read_to_string(stage.path("committed.ndjson")).expect("the sink's file");
+    assert_eq!(lines.lines().count(), 2_000);
+}
+
 #[test]
 fn a_plugin_that_aborts_on_panic_does_not_compile() {
     let said =

@@ -50,6 +50,9 @@ pub struct JobFlags {
     /// `keep-oldest` or `fail`.
     #[arg(long, value_name = "POLICY")]
     pub on_conflict: Option<String>,
+    /// Do not look for records that point to others that the source does not have.
+    #[arg(long)]
+    pub skip_orphan_check: bool,
     /// Where records wait between the phases: `memory` or `disk`.
     #[arg(long, value_name = "PLACE")]
     pub staging: Option<String>,
@@ -106,6 +109,12 @@ impl JobFlags {
             "--continue-on-error",
             "/import/continue_on_error",
             true.into(),
+        );
+        add(
+            self.skip_orphan_check,
+            "--skip-orphan-check",
+            "/import/on_orphan",
+            "skip".into(),
         );
         add(
             self.no_auto_verification,
@@ -172,6 +181,7 @@ mod tests {
             ("--memory-mb 64", "/limits/memory_mb", 64.into()),
             ("--max-errors 3", "/import/max_errors", 3.into()),
             ("--continue-on-error", "/import/continue_on_error", true.into()),
+            ("--skip-orphan-check", "/import/on_orphan", "skip".into()),
             (
                 "--on-conflict keep-newest",
                 "/import/on_conflict",

@@ -129,6 +129,7 @@ pub fn describe_files(plugins: Vec<PluginFile>) -> Result<Described, Failure> {
         kind: TaskKind::Describe,
         call_timeout_secs: DESCRIBE_TIMEOUT_SECS,
         holds_before_writing: false,
+        call_board: None,
     };
     let mut collector = Collector(Vec::new());
     let supervised = supervise(&task, Path::new("/"), &mut collector).map_err(Failure::from)?;

@@ -10,6 +10,7 @@ use super::notifying::{self, Notifying};
 use super::run_record::RunRecord;
 use super::tasks::{Follower, Prepared, execute, look, prepare, refuse, report_of, run_task, say};
 use super::{Exit, Global, JobArgs};
+use crate::config::Origin;
 use crate::events::{Event, Phase};
 use crate::orchestrator::RunOptions;
 use crate::supervisor::TaskKind;
@@ -109,7 +110,9 @@ pub fn run_prepared(
     let notifies = !options.dry_run;
     let holds = !prepared.loaded.job.hooks.before.is_empty() && !options.dry_run;
     options.run_id = record.run_id().to_owned();
+    options.sizes_writes = prepared.loaded.origin("/import/batch_size") != Origin::Default;
     options.staging_folder = record.staging_folder();
+    options.orphans_file = Some(record.orphans_file());
     let kind = TaskKind::Run {
         job: Box::new(prepared.loaded.job.clone()),
         options,

@@ -103,6 +103,12 @@ impl RunRecord {
         self.staging_folder.clone()
     }
 
+    /// Where records are listed that point to nothing. Absolute, since the worker is at home in another folder.
+    pub fn orphans_file(&self) -> PathBuf {
+        let path = self.run_folder.orphans();
+        std::path::absolute(&path).unwrap_or(path)
+    }
+
     /// Its folder.
     pub fn folder(&self) -> &RunFolder {
         &self.run_folder

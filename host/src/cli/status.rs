@@ -18,7 +18,7 @@ use super::{Exit, Global};
 use crate::report::PlainTable;
 use crate::report::figures::{count, printable, rate, seconds};
 use crate::state::{RunRecord, RunState};
-use crate::status::{CollectionState, RunStatus, Totals};
+use crate::status::{CollectionState, PausedStatus, RunStatus, Totals};
 
 /// How often a watched run is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -114,6 +114,10 @@ fn line(seen: &Seen, now: DateTime<Utc>) -> String {
     let run = &seen.run;
     let phase = seen.status.as_ref().and_then(|status| status.phase);
     let phase = phase.map_or_else(|| run.state.name().to_owned(), |phase| phase.name().to_owned());
+    let phase = match paused(seen) {
+        Some(paused) => format!("{phase}, paused: {}", printable(&paused.message)),
+        None => phase,
+    };
     let how_far = match &seen.status {
         Some(status) => progress(&status.totals),
         None => format!("{} records", count(run.counts.written_count)),
@@ -124,6 +128,15 @@ fn line(seen: &Seen, now: DateTime<Utc>) -> String {
         run.id,
         printable(&run.job.name)
     )
+}
+
+/// What a run that goes on waits for.
+fn paused(seen: &Seen) -> Option<&PausedStatus> {
+    let status = seen.status.as_ref()?;
+    status
+        .paused
+        .as_ref()
+        .filter(|_| seen.run.state == RunState::Running)
 }
 
 fn progress(totals: &Totals) -> String {
@@ -186,6 +199,20 @@ fn text(seen: &Seen, now: DateTime<Utc>) -> String {
     }
     if let Some(phase) = seen.status.as_ref().and_then(|status| status.phase) {
         say("phase", phase.name().to_owned());
+    }
+    if let Some(paused) = paused(seen) {
+        say(
+            "paused",
+            format!(
+                "since {}: {} [{}]",
+                printable(&paused.since),
+                printable(&paused.message),
+                printable(&paused.code)
+            ),
+        );
+        if let Some(help) = &paused.help {
+            say("help", printable(help));
+        }
     }
     say("records", records(seen));
     let plugins = run.plugins.iter().map(|plugin| {

@@ -186,6 +186,7 @@ pub fn execute(
         kind,
         call_timeout_secs: loaded.job.limits.call_timeout_secs.into(),
         holds_before_writing,
+        call_board: None,
     };
     let folder = loaded.folder.clone();
     let mut observer = TaskObserver {

@@ -1,4 +1,4 @@
-//! The parts of a job that say how a run is conducted: writing, limits, hooks, notifiers, rollback, monitoring.
+//! The parts of a job that say how a run is conducted: limits, hooks, notifiers, rollback, monitoring.
 //!
 //! As in `job.rs`, the doc comments here are the reference and become the JSON Schema. Nothing here says what is
 //! moved. Each default stands in a `Default` with its unit in its name.
@@ -10,73 +10,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use whimbrel_plugin_api::ConflictPolicy;
 use whimbrel_plugin_api::notifier::Severity;
 
 use super::job::KeysOnly;
-
-/// How records are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Import {
-    /// What happens to a record whose key the sink already has.
-    pub on_conflict: ConflictPolicy,
-    /// What happens to a field that turns up after the collection was planned.
-    pub on_new_field: NewFieldPolicy,
-    /// Rejected records that a run bears; with one more it fails.
-    #[schemars(range(min = 0, max = 1_000_000_000_000_u64))]
-    pub max_errors: u64,
-    /// Whether the other collections go on when one fails; the run fails at its end.
-    pub continue_on_error: bool,
-    /// Records per write to the sink.
-    #[schemars(range(min = 1, max = 65_536))]
-    pub batch_size: u32,
-    /// Batches of one partition that may wait for the sink.
-    #[schemars(range(min = 1, max = 64))]
-    pub concurrent_batches: u32,
-    /// Records after which a transaction is committed, once it is a second old.
-    #[schemars(range(min = 1, max = 1_000_000_000))]
-    pub checkpoint_interval: u64,
-    /// Times that a transaction is tried again after an error that may pass.
-    #[schemars(range(min = 0, max = 100))]
-    pub max_retries: u32,
-    /// Milliseconds before the first of these tries; doubled for each further one, up to a minute.
-    #[schemars(range(min = 0, max = 60_000))]
-    pub retry_delay_ms: u64,
-    /// Milliseconds that a transaction may stay open; a call that takes longer is cancelled.
-    #[schemars(range(min = 100, max = 86_400_000))]
-    pub transaction_timeout_ms: u64,
-}
-
-impl Default for Import {
-    fn default() -> Self {
-        Self {
-            on_conflict: ConflictPolicy::default(),
-            on_new_field: NewFieldPolicy::default(),
-            max_errors: 0,
-            continue_on_error: false,
-            batch_size: 100,
-            concurrent_batches: 3,
-            checkpoint_interval: 1_000,
-            max_retries: 5,
-            retry_delay_ms: 1_000,
-            transaction_timeout_ms: 30_000,
-        }
-    }
-}
-
-/// What happens to a field that turns up after the collection was planned.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NewFieldPolicy {
-    /// The run fails and names it.
-    #[default]
-    Fail,
-    /// The sink gets a column for it.
-    Evolve,
-    /// It is kept in the sink's column for what columns cannot hold.
-    Overflow,
-}
 
 /// What a run may take up.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -212,7 +148,7 @@ pub struct NotifierJob {
     /// The plugin's own settings. Relative paths start at the folder of the job file.
     #[serde(default)]
     pub config: Map<String, Value>,
-    /// The events that are told. Left out: `started`, `completed` and `failed`.
+    /// The events that are told. Left out: `started`, `paused`, `resumed`, `completed` and `failed`.
     #[serde(default = "told_events")]
     pub events: Vec<ToldEvent>,
     /// The least severity that is told.
@@ -233,7 +169,13 @@ impl fmt::Debug for NotifierJob {
 }
 
 fn told_events() -> Vec<ToldEvent> {
-    vec![ToldEvent::Started, ToldEvent::Completed, ToldEvent::Failed]
+    vec![
+        ToldEvent::Started,
+        ToldEvent::Paused,
+        ToldEvent::Resumed,
+        ToldEvent::Completed,
+        ToldEvent::Failed,
+    ]
 }
 
 fn severity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -252,6 +194,10 @@ pub enum ToldEvent {
     PhaseChanged,
     /// A record was rejected, or something else went wrong.
     ErrorAdded,
+    /// A run waits for somebody's repair.
+    Paused,
+    /// The repair has come, and the run goes on.
+    Resumed,
     /// A run is complete.
     Completed,
     /// A run has failed.
@@ -270,6 +216,8 @@ impl ToldEvent {
             Self::Progress => "progress",
             Self::PhaseChanged => "phase_changed",
             Self::ErrorAdded => "error_added",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::RollbackStarted => "rollback_started",

@@ -70,6 +70,7 @@ fn the_tables_of_the_configuration_page_are_true() {
     for (name, definition) in [
         ("parameter", "Parameter"),
         ("collection", "CollectionJob"),
+        ("reference", "ReferenceJob"),
         ("transform", "TransformJob"),
         ("command_hook", "CommandHook"),
         ("env_file_hook", "EnvFileHook"),

@@ -128,9 +128,10 @@ fn a_minimal_job_has_the_documented_defaults() {
             "verification": "standard",
             "staging": "memory",
             "import": {
-                "on_conflict": "overwrite", "on_new_field": "fail", "max_errors": 0, "continue_on_error": false,
+                "on_conflict": "overwrite", "on_new_field": "fail", "on_orphan": "report", "max_errors": 0,
+                "continue_on_error": false,
                 "batch_size": 100, "concurrent_batches": 3, "checkpoint_interval": 1000, "max_retries": 5,
-                "retry_delay_ms": 1000, "transaction_timeout_ms": 30000,
+                "retry_delay_ms": 1000, "transaction_timeout_ms": 30000, "pause_max_ms": 1800000,
             },
             "limits": {
                 "memory_mb": 512, "collections_parallel": 3, "partitions_parallel": 2, "connection_pool_size": 10,

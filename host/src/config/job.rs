@@ -12,13 +12,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use whimbrel_plugin_api::ConflictPolicy;
 
-use super::conduct::{Hooks, Import, Limits, Monitor, NotifierJob, Rollback};
+use super::conduct::{Hooks, Limits, Monitor, NotifierJob, Rollback};
+use super::import::Import;
 
 /// Collections that one job may name.
 const COLLECTIONS_MAX: usize = 10_000;
 
 /// Fields of one key; databases stop at 16 to 32.
 const KEY_FIELDS_MAX: usize = 32;
+
+/// References of one collection.
+const REFERENCES_MAX: usize = 1_000;
 
 /// Characters of a collection's or a field's name; a path of the deepest Firestore collection has room.
 const NAME_CHARS_MAX: usize = 6_144;
@@ -174,6 +178,15 @@ pub struct CollectionJob {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ConflictPolicy")]
     pub on_conflict: Option<ConflictPolicy>,
+    /// Its fields that point to records of other collections, besides those that the source knows of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = REFERENCES_MAX))]
+    pub references: Vec<ReferenceJob>,
+    /// The field whose higher value is newer, for `keep-newest` and `keep-oldest`; as it is called after the transforms.
+    /// Left out: the one that the source announces, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = NAME_CHARS_MAX))]
+    pub version: Option<String>,
     /// What changes its records on their way, after the transforms of the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = PLUGINS_MAX))]
@@ -192,6 +205,8 @@ impl CollectionJob {
             sink: None,
             key: None,
             on_conflict: None,
+            references: Vec::new(),
+            version: None,
             transforms: Vec::new(),
             verification: None,
         }
@@ -206,6 +221,22 @@ impl CollectionJob {
     pub fn conflict_policy(&self, import: &Import) -> ConflictPolicy {
         self.on_conflict.unwrap_or(import.on_conflict)
     }
+}
+
+/// Fields that point to records of another collection; all names as the source spells them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceJob {
+    /// The fields that point.
+    #[schemars(schema_with = "key_schema")]
+    pub fields: Vec<String>,
+    /// The collection pointed to.
+    #[schemars(length(min = 1, max = NAME_CHARS_MAX))]
+    pub collection: String,
+    /// Its fields, in the order of `fields`. Left out: its key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "key_schema")]
+    pub to_fields: Vec<String>,
 }
 
 /// A plugin that changes records, and its settings.

@@ -13,6 +13,7 @@ mod environments;
 mod fault;
 #[cfg(test)]
 mod fixtures;
+mod import;
 mod job;
 mod layers;
 mod load;
@@ -43,11 +44,13 @@ mod variables;
 mod yaml;
 
 pub use conduct::{
-    AlertThresholds, CommandHook, EnvFileHook, Hook, Hooks, Import, Limits, Monitor, NewFieldPolicy,
-    NotifierJob, Rollback, ToldEvent,
+    AlertThresholds, CommandHook, EnvFileHook, Hook, Hooks, Limits, Monitor, NotifierJob, Rollback, ToldEvent,
 };
 pub use editor_schema::{job_file_schema, settings_file_schema};
-pub use job::{CollectionJob, Connector, Job, Mode, Parameter, Staging, TransformJob, VerificationLevel};
+pub use import::{Import, NewFieldPolicy, OrphanPolicy};
+pub use job::{
+    CollectionJob, Connector, Job, Mode, Parameter, ReferenceJob, Staging, TransformJob, VerificationLevel,
+};
 pub use load::{FILE_BYTES_MAX, LoadedJob, check_job, load_job};
 pub use origin::Origin;
 pub use overrides::{KeyFlag, Overrides, Said};

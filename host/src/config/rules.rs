@@ -33,6 +33,7 @@ pub(crate) fn apply(document: &Value, spans: &Spans, faults: &mut Vec<Fault>) {
     improve_all(document, faults);
     let mut found = Vec::new();
     duplicate_collections(document, spans, &mut found);
+    references(document, spans, &mut found);
     patterns(document, spans, &mut found);
     hooks(document, spans, &mut found);
     notifiers(document, spans, &mut found);
@@ -267,6 +268,39 @@ fn thresholds(document: &Value, spans: &Spans, faults: &mut Vec<Fault>) {
             );
             faults
                 .push(at(spans, pointer, "config.bad_value", message).with_help("write `[warning, error]`"));
+        }
+    }
+}
+
+/// References that stand twice, or point with another number of fields than they point to.
+fn references(document: &Value, spans: &Spans, faults: &mut Vec<Fault>) {
+    let entries = document.get("collections").and_then(Value::as_array);
+    for (number, entry) in entries.into_iter().flatten().enumerate() {
+        let Some(list) = entry.get("references").and_then(Value::as_array) else {
+            continue;
+        };
+        for (index, reference) in list.iter().enumerate() {
+            let pointer = format!("/collections/{number}/references/{index}");
+            let path = format!("collections[{number}].references[{index}]");
+            let fields = |key: &str| reference.get(key).and_then(Value::as_array);
+            if let (Some(from), Some(to)) = (fields("fields"), fields("to_fields"))
+                && from.len() != to.len()
+                && !to.is_empty()
+            {
+                let message = format!(
+                    "`{path}.to_fields` must have as many fields as `{path}.fields`: {}",
+                    from.len()
+                );
+                let fault = at(spans, format!("{pointer}/to_fields"), "config.bad_value", message);
+                faults.push(
+                    fault.with_help("name them in the order of `fields`, or leave them out for the key"),
+                );
+            }
+            if let Some(first) = list[..index].iter().position(|earlier| earlier == reference) {
+                let message =
+                    format!("`{path}` is the same reference as `collections[{number}].references[{first}]`");
+                faults.push(at(spans, pointer, "config.duplicate_reference", message).with_help("remove it"));
+            }
         }
     }
 }

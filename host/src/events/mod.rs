@@ -10,7 +10,8 @@ mod outcome;
 pub use emitter::Emitter;
 pub use outcome::{
     ClearedCollection, CollectionResult, CollectionStats, Comparison, FoundBy, MeasuredRate, Mismatch,
-    MismatchKind, Outcome, RunSummary, StagedFacts, VerificationResult,
+    MismatchKind, Orphan, Outcome, ReferenceResult, ReferenceState, RunSummary, StagedFacts,
+    VerificationResult,
 };
 
 use serde::{Deserialize, Serialize};
@@ -168,6 +169,25 @@ pub enum Event {
         /// The error.
         message: String,
     },
+    /// Somebody has to repair a system; the run waits for that and probes now and then.
+    Paused {
+        /// The role that needs it, or none for the host itself.
+        role: Option<Role>,
+        /// The code of the error.
+        code: String,
+        /// The error.
+        message: String,
+        /// What to do.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        help: Option<String>,
+        /// When the pause began, RFC 3339.
+        since: String,
+    },
+    /// A probe has succeeded; the run goes on.
+    Resumed {
+        /// How long it was paused, milliseconds.
+        paused_ms: u64,
+    },
     /// A collection has failed and the others go on.
     CollectionFailed {
         /// In the source.
@@ -208,6 +228,13 @@ pub enum Event {
         /// In the source.
         collection: String,
         /// Records looked at on both sides.
+        record_count: u64,
+    },
+    /// How far the search for records is that point to nothing.
+    OrphanSearch {
+        /// In the source.
+        collection: String,
+        /// Records looked at in this reading of it.
         record_count: u64,
     },
     /// A call into a plugin begins.

@@ -80,6 +80,11 @@ pub struct RunSummary {
     pub rejected: Vec<(String, RejectedRecord)>,
     /// What was compared.
     pub verification: Vec<VerificationResult>,
+    /// The references between the collections, with the records that point to nothing.
+    pub references: Vec<ReferenceResult>,
+    /// The file of the run's folder that lists all of these, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orphans_file: Option<String>,
     /// Statements that a dry preparation would run.
     pub ddl: Vec<String>,
     /// Peak resident memory of the worker, octets.
@@ -96,6 +101,57 @@ pub struct RunSummary {
     pub stats: Vec<CollectionStats>,
     /// What was removed, for `clear`.
     pub cleared: Vec<ClearedCollection>,
+}
+
+/// What is known of a reference before anything is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReferenceState {
+    /// All records were looked at.
+    Searched,
+    /// The source sees to it that every record pointed to is there.
+    Guaranteed,
+    /// Nobody looked.
+    #[default]
+    Skipped,
+}
+
+/// A reference between two collections that are copied. Fields have the names that they have after the transforms.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReferenceResult {
+    /// The collection whose records point, in the source.
+    pub collection: String,
+    /// Its fields that point.
+    pub fields: Vec<String>,
+    /// The collection pointed to, in the source.
+    pub parent: String,
+    /// The fields pointed to.
+    pub to_fields: Vec<String>,
+    /// Whether it was looked at.
+    pub state: ReferenceState,
+    /// Why not, if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Records looked at.
+    pub record_count: u64,
+    /// Of these, those that point to nothing.
+    pub orphan_count: u64,
+    /// The different keys that they point to.
+    pub missing_key_count: u64,
+    /// Whether that is their number, and not the least that it can be.
+    pub missing_keys_counted: bool,
+    /// The first of them (20 at most).
+    pub orphans: Vec<Orphan>,
+}
+
+/// A record that points to nothing. Keys only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orphan {
+    /// The record's key as text.
+    pub record: String,
+    /// The key that is missing, as text.
+    pub missing: String,
 }
 
 /// A finding and who made it.
@@ -220,6 +276,9 @@ pub struct VerificationResult {
     pub sink_count: u64,
     /// Records whose every field was compared.
     pub compared_count: u64,
+    /// Records that were passed over, since the sink has refused them.
+    #[serde(default)]
+    pub left_out_count: u64,
     /// Whether these were all of them.
     pub every_record: bool,
     /// Records of the source that share their key with another one.

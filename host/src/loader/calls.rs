@@ -1,7 +1,7 @@
-//! The calls into plugins that have begun and not returned: announced, timed, attributed.
+//! The calls into plugins that have begun and not returned: put on the board, timed, attributed.
 //!
 //! A crash of the worker is explained by them, a hang is the one that runs too long, and an error carries plugin, role
-//! and call. Neighbour: `observe` runs every call through here.
+//! and call. Neighbours: `observe` runs every call through here, `call_board` is what a supervisor can read.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +12,13 @@ use whimbrel_plugin_api::abi::object::Canceller;
 use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::{Error, ErrorKind, Result};
 
+use super::call_board::CallBoard;
 use crate::events::{Emitter, Event, Failure};
 
 /// All calls that have begun and not returned.
 pub struct CallLog {
     pub(super) emitter: Emitter,
+    board: Option<CallBoard>,
     next_id: AtomicU64,
     in_flight: Mutex<BTreeMap<u64, InFlight>>,
     transaction_limit: Mutex<Option<Duration>>,
@@ -71,15 +73,16 @@ impl Limit {
 impl InFlight {
     /// Whether it belongs to the writing of a transaction.
     fn is_of_transaction(&self) -> bool {
-        self.role == Role::Sink && matches!(self.call, "begin" | "write" | "commit")
+        self.role == Role::Sink && matches!(self.call, "begin" | "write" | "flush" | "commit")
     }
 }
 
 impl CallLog {
-    /// A log that announces calls on `emitter`.
-    pub fn new(emitter: Emitter) -> Arc<Self> {
+    /// A log that puts calls on `board`. Those that find no room there, or no board, are announced on `emitter`.
+    pub fn new(emitter: Emitter, board: Option<CallBoard>) -> Arc<Self> {
         Arc::new(Self {
             emitter,
+            board,
             next_id: AtomicU64::new(1),
             in_flight: Mutex::default(),
             transaction_limit: Mutex::new(None),
@@ -177,19 +180,29 @@ impl CallSite {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(call_id, begun);
-        self.log.emitter.emit(&Event::CallStarted {
-            call_id,
-            plugin: self.plugin.to_string(),
-            role: self.role,
-            call: call.to_owned(),
+        let board = self.log.board.as_ref();
+        let slot = board.and_then(|board| {
+            let slot = board.begin(call_id, &self.plugin, self.role, call)?;
+            Some((board, slot))
         });
+        if slot.is_none() {
+            self.log.emitter.emit(&Event::CallStarted {
+                call_id,
+                plugin: self.plugin.to_string(),
+                role: self.role,
+                call: call.to_owned(),
+            });
+        }
         let outcome = body();
         self.log
             .in_flight
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&call_id);
-        self.log.emitter.emit(&Event::CallEnded { call_id });
+        match slot {
+            Some((board, slot)) => board.end(slot),
+            None => self.log.emitter.emit(&Event::CallEnded { call_id }),
+        }
         outcome.map_err(|error| {
             let limit = *self.timed_out.lock().unwrap_or_else(PoisonError::into_inner);
             let error = match limit {

@@ -3,6 +3,7 @@
 //! Only worker processes load; everything before that reads files. `library` is the only place in the host with
 //! `unsafe`. Neighbours: [`crate::supervisor`] asks `registry` for a plugin by name, its worker asks `library`.
 
+pub mod call_board;
 mod calls;
 pub mod inspect;
 pub mod library;

@@ -113,6 +113,7 @@ impl Opener {
         Ok(OpenedSource {
             source: Box::new(source),
             site,
+            snapshot: None,
         })
     }
 

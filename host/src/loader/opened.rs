@@ -24,6 +24,8 @@ use crate::events::Failure;
 pub struct OpenedSource {
     pub(super) source: Box<dyn Source>,
     pub(super) site: CallSite,
+    /// The token that was given out and not let go yet.
+    pub(super) snapshot: Option<String>,
 }
 
 impl OpenedSource {
@@ -32,6 +34,7 @@ impl OpenedSource {
         Self {
             source,
             site: host_site(name, Role::Source, log),
+            snapshot: None,
         }
     }
 
@@ -50,13 +53,17 @@ impl OpenedSource {
         self.site.run("collections", || self.source.collections(request))
     }
 
-    /// See [`Source::open_snapshot`].
+    /// See [`Source::open_snapshot`]. While one is open it is given again, so that all phases see the same instant.
     pub fn open_snapshot(&mut self) -> Result<Option<String>, Failure> {
-        self.site.run("open_snapshot", || self.source.open_snapshot())
+        if self.snapshot.is_none() {
+            self.snapshot = self.site.run("open_snapshot", || self.source.open_snapshot())?;
+        }
+        Ok(self.snapshot.clone())
     }
 
     /// See [`Source::close_snapshot`].
     pub fn close_snapshot(&mut self, snapshot: &str) -> Result<(), Failure> {
+        self.snapshot = None;
         self.site
             .run("close_snapshot", || self.source.close_snapshot(snapshot))
     }
@@ -83,6 +90,15 @@ impl OpenedSource {
     /// See [`Source::acknowledge`].
     pub fn acknowledge(&mut self, request: &AcknowledgeRequest) -> Result<(), Failure> {
         self.site.run("acknowledge", || self.source.acknowledge(request))
+    }
+}
+
+impl Drop for OpenedSource {
+    /// A token that a phase has left open goes with its source; that the source cannot let it go has no consequence then.
+    fn drop(&mut self) {
+        if let Some(snapshot) = self.snapshot.take() {
+            drop(self.close_snapshot(&snapshot));
+        }
     }
 }
 
@@ -144,6 +160,11 @@ impl OpenedSink {
         self.site.run("alter", || self.sink.alter(request))
     }
 
+    /// See [`Sink::flush`].
+    pub fn flush(&mut self) -> Result<Receipt, Failure> {
+        self.site.run("flush", || self.sink.flush())
+    }
+
     /// See [`Sink::clear`].
     pub fn clear(&mut self, request: &ClearRequest) -> Result<ClearReport, Failure> {
         self.site.run("clear", || self.sink.clear(request))
@@ -196,6 +217,7 @@ impl OpenedSink {
         Ok(OpenedSource {
             source,
             site: self.site.clone(),
+            snapshot: None,
         })
     }
 }

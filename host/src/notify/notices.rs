@@ -17,6 +17,9 @@ use crate::events::{Event, Failure};
 /// Notifications of errors in one run; the report has them all.
 const ERRORS_MAX: u64 = 50;
 
+/// Pauses of one run that are told; one that comes and goes is told often enough by then.
+const PAUSES_MAX: u64 = 50;
+
 /// When an event was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
@@ -139,6 +142,7 @@ impl Notices {
             Event::Retrying { .. } | Event::CollectionFailed { .. } | Event::HookEnded { ok: false, .. } => {
                 self.error_added(event, now)
             }
+            Event::Paused { .. } | Event::Resumed { .. } => self.waited(event, now),
             Event::Finished { outcome } => {
                 let command = self.run.as_ref()?.command.clone();
                 self.end(wording::ending(&command, outcome), now)
@@ -227,6 +231,29 @@ impl Notices {
         let mut told = self.tell_error(severity, &title, now)?;
         told.body = wording::body(text);
         Some(told)
+    }
+
+    /// Somebody has to repair something, or has done so.
+    fn waited(&mut self, event: &Event, now: Moment) -> Option<Notification> {
+        let told = self.numbers.get(&ToldEvent::Paused).copied().unwrap_or(0);
+        match event {
+            Event::Paused {
+                code, message, help, ..
+            } if told < PAUSES_MAX => {
+                let title = "paused until somebody repairs it";
+                let mut told = self.tell(ToldEvent::Paused, Severity::Warning, title, now)?;
+                let help = help
+                    .as_ref()
+                    .map_or_else(String::new, |help| format!("\n  help: {help}"));
+                told.body = wording::body(format!("{message}{help}\n  code: {code}"));
+                Some(told)
+            }
+            Event::Resumed { paused_ms } if told < PAUSES_MAX => {
+                let title = format!("goes on after {:.0} s", *paused_ms as f64 / 1_000.0);
+                self.tell(ToldEvent::Resumed, Severity::Info, &title, now)
+            }
+            _ => None,
+        }
     }
 
     fn tell_error(&mut self, severity: Severity, title: &str, now: Moment) -> Option<Notification> {
@@ -610,6 +637,41 @@ mod tests {
             "{}",
             last.2
         );
+    }
+
+    #[test]
+    fn each_pause_is_told_once_with_what_to_do() {
+        let paused = Event::Paused {
+            role: None,
+            code: "x.full".to_owned(),
+            message: "the disk is full".to_owned(),
+            help: Some("make room".to_owned()),
+            since: "2026-11-21T08:00:00Z".to_owned(),
+        };
+        let mut notices = begun("run");
+        let all = notices.observe(&paused, second(1));
+        assert_eq!(
+            (all[0].severity, &*all[0].title, &*all[0].body),
+            (
+                Severity::Warning,
+                "orders: paused until somebody repairs it",
+                "the disk is full\n  help: make room\n  code: x.full"
+            )
+        );
+        let resumed = Event::Resumed { paused_ms: 61_200 };
+        assert_eq!(
+            told(&mut notices, std::slice::from_ref(&resumed)),
+            [(
+                "resumed".to_owned(),
+                Severity::Info,
+                "orders: goes on after 61 s".to_owned()
+            )]
+        );
+        assert_eq!(
+            told(&mut notices, &vec![paused; 100]).len(),
+            PAUSES_MAX as usize - 1
+        );
+        assert!(told(&mut notices, &[resumed]).is_empty());
     }
 
     #[test]

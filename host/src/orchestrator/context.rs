@@ -14,6 +14,7 @@ use crate::control::Stop;
 use crate::events::{Emitter, Event, Phase, PhaseOutcome, PhaseReport, RunSummary};
 use crate::loader::observe::{CallLog, Opener};
 use crate::pipeline::budget::Budget;
+use crate::pipeline::pause::Pause;
 use crate::transform::Transforms;
 
 /// What a run is told besides its job.
@@ -30,6 +31,10 @@ pub struct RunOptions {
     pub staging_folder: PathBuf,
     /// Staged records of an earlier run are not used.
     pub reads_anew: bool,
+    /// Where records are listed that point to nothing, an absolute path; none if they are not to be.
+    pub orphans_file: Option<PathBuf>,
+    /// Whether somebody has said how many records a write has; else a sink that defers its judgement gets whole batches.
+    pub sizes_writes: bool,
 }
 
 /// The loaded plugins with what they say of themselves.
@@ -66,6 +71,8 @@ pub struct TaskContext {
     pub emitter: Emitter,
     /// Ends everything.
     pub stop: Stop,
+    /// Where everybody waits for a repair.
+    pub pause: Arc<Pause>,
     /// When the worker started.
     pub started: Instant,
     /// What was done so far.

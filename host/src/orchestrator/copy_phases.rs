@@ -75,6 +75,8 @@ fn scene<'a>(context: &'a TaskContext, outcomes: &'a Arc<Outcomes>) -> Scene<'a>
         transforms: &context.plugins.transforms,
         budget: &context.budget,
         calls: &context.calls,
+        pause: &context.pause,
+        sizes_writes: context.options.sizes_writes,
     }
 }
 

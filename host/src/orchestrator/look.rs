@@ -1,6 +1,7 @@
 //! The tasks that copy nothing: check, plan, verify, stats, clear. Straight lines over what `run` has in common with them.
 //! Only `clear` changes anything, and only in the sink.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use whimbrel_plugin_api::sink::ClearRequest;
@@ -10,7 +11,7 @@ use whimbrel_plugin_api::{Error, ErrorKind};
 use super::context::TaskContext;
 use super::ending::{failed, list_planned, with_memory};
 use super::run::verify_phase;
-use super::validation::{Ready, validate, validate_for_verification};
+use super::validation::{Depth, Ready, validate, validate_for_verification};
 use crate::config::VerificationLevel;
 use crate::events::{ClearedCollection, CollectionStats, Failure, MeasuredRate, Outcome};
 use crate::loader::observe::OpenedSource;
@@ -24,7 +25,7 @@ const TRIAL_SECONDS_MAX: f64 = 1.0;
 
 /// Only looks: both plugins, both systems, the plan.
 pub fn check(mut context: TaskContext) -> Outcome {
-    let outcome = match validate(&mut context, None) {
+    let outcome = match validate(&mut context, None, Depth::Systems) {
         Ok(Ready { collections, .. }) => {
             list_planned(&mut context.summary, &collections);
             done(context)
@@ -36,7 +37,7 @@ pub fn check(mut context: TaskContext) -> Outcome {
 
 /// As [`check`], and reads a little of the largest collection to measure how fast that is.
 pub fn plan(mut context: TaskContext) -> Outcome {
-    let attempt = validate(&mut context, None).and_then(|ready| {
+    let attempt = validate(&mut context, None, Depth::References).and_then(|ready| {
         let Ready {
             mut source,
             collections,
@@ -68,7 +69,7 @@ pub fn verify(mut context: TaskContext) -> Outcome {
     }
     let attempt = validate_for_verification(&mut context).and_then(|(mut source, collections)| {
         list_planned(&mut context.summary, &collections);
-        verify_phase(&mut context, &mut source, &collections)
+        verify_phase(&mut context, &mut source, &collections, &BTreeMap::new())
     });
     match attempt {
         Ok(outcome) | Err(outcome) => with_memory(*outcome),

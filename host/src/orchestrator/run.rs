@@ -1,6 +1,7 @@
 //! A run: validates, copies, verifies, tidies up. A straight line over the phases; what comes after what is decided here and
 //! nowhere else. Neighbours: `validation` and `copy_phases` are its parts, `look` has the tasks that copy nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use whimbrel_plugin_api::Error;
@@ -8,7 +9,7 @@ use whimbrel_plugin_api::Error;
 use super::context::TaskContext;
 use super::copy_phases::{copy_phases, follow_growth};
 use super::ending::{Ended, failed, unverified, with_memory};
-use super::validation::{Ready, reusable_stage, validate};
+use super::validation::{Depth, Ready, reusable_stage, validate};
 use crate::config::{Staging, VerificationLevel};
 use crate::events::{Outcome, Phase, PhaseOutcome, RunSummary};
 use crate::loader::observe::OpenedSource;
@@ -16,6 +17,7 @@ use crate::phases::staged::Stages;
 use crate::phases::verification;
 use crate::pipeline::Outcomes;
 use crate::plan::PlannedCollection;
+use crate::verification::LeftOut;
 
 /// Runs the job.
 pub fn run(mut context: TaskContext) -> Outcome {
@@ -36,7 +38,7 @@ fn run_phases(context: &mut TaskContext) -> Result<Ended, Ended> {
         mut source,
         sink,
         mut collections,
-    } = validate(context, staged.as_ref())?;
+    } = validate(context, staged.as_ref(), Depth::References)?;
     wait_for_gate(context)?;
     let outcomes = Arc::new(Outcomes::new(context.job.import.max_errors));
     let mut verified_from = copy_phases(context, &mut source, sink, &collections, staged, &outcomes)?;
@@ -51,7 +53,7 @@ fn run_phases(context: &mut TaskContext) -> Result<Ended, Ended> {
         })
     } else {
         let from = verified_from.as_mut().unwrap_or(&mut source);
-        verify_phase(context, from, &collections)?
+        verify_phase(context, from, &collections, &outcomes.left_out())?
     };
     let differs = matches!(*outcome, Outcome::Differences { .. });
     tidy_up(context, differs);
@@ -110,6 +112,7 @@ pub(super) fn verify_phase(
     context: &mut TaskContext,
     source: &mut OpenedSource,
     collections: &[PlannedCollection],
+    left_out: &BTreeMap<usize, LeftOut>,
 ) -> Result<Ended, Ended> {
     let clock = context.begin(Phase::Verification);
     let attempt = context
@@ -122,6 +125,7 @@ pub(super) fn verify_phase(
                 source,
                 &mut sink,
                 &context.plugins.transforms,
+                left_out,
                 &context.emitter,
                 &context.stop,
             )

@@ -11,6 +11,7 @@ use crate::config::Staging;
 use crate::events::{Failure, Outcome, Phase, PhaseOutcome};
 use crate::loader::observe::{OpenedSink, OpenedSource};
 use crate::phases::pre_validation::{self, Look, Validated};
+use crate::phases::references;
 use crate::phases::staged::{self, Stages};
 use crate::pipeline::staging::StageManifest;
 use crate::plan::{PlannedCollection, made_from};
@@ -46,10 +47,20 @@ pub(super) fn reusable_stage(context: &mut TaskContext) -> Result<Option<Arc<Sta
     Ok(found.map(Arc::new))
 }
 
+/// How much is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// What both sides say of themselves.
+    Systems,
+    /// Also the records of the source that point to others.
+    References,
+}
+
 /// Opens both sides and finds out what can be found without writing.
 fn look(
     context: &TaskContext,
     staged: Option<&Arc<StageManifest>>,
+    depth: Depth,
 ) -> Result<(OpenedSource, OpenedSink, Validated), Failure> {
     let mut source = match staged {
         // The source itself is not even opened: reading it may cost money.
@@ -69,16 +80,46 @@ fn look(
         checks: !context.skips(Phase::PreValidation),
         staging_folder: &context.options.staging_folder,
     };
-    let validated = pre_validation::run(&look, &mut source, &mut sink)?;
+    let mut validated = pre_validation::run(&look, &mut source, &mut sink)?;
+    if depth == Depth::References && look.checks && validated.blockers.is_empty() {
+        look_at_references(context, &mut source, &mut validated)?;
+    }
     Ok((source, sink, validated))
+}
+
+/// Looks for records that point to nothing. The snapshot stays open for the copy, unless there will be none.
+fn look_at_references(
+    context: &TaskContext,
+    source: &mut OpenedSource,
+    validated: &mut Validated,
+) -> Result<(), Failure> {
+    let search = references::Search {
+        job: &context.job,
+        transforms: &context.plugins.transforms,
+        emitter: &context.emitter,
+        stop: &context.stop,
+        file: context.options.orphans_file.as_deref(),
+    };
+    let searched = references::run(&search, &validated.collections, source)?;
+    validated.references = searched.references;
+    validated.orphans_listed = searched.is_listed;
+    pre_validation::note(
+        &context.job,
+        &context.emitter,
+        None,
+        &searched.findings,
+        validated,
+    );
+    Ok(())
 }
 
 pub(super) fn validate(
     context: &mut TaskContext,
     staged: Option<&Arc<StageManifest>>,
+    depth: Depth,
 ) -> Result<Ready, Ended> {
     let clock = context.begin(Phase::PreValidation);
-    let attempt = look(context, staged);
+    let attempt = look(context, staged, depth);
     let seconds = clock.elapsed().as_secs_f64();
     match attempt {
         Err(failure) => {
@@ -88,6 +129,13 @@ pub(super) fn validate(
         Ok((source, sink, validated)) => {
             context.summary.ddl = validated.ddl;
             context.summary.findings = validated.findings;
+            context.summary.references = validated.references;
+            if validated.orphans_listed
+                && let Some(file) = &context.options.orphans_file
+            {
+                context.summary.orphans_file =
+                    file.file_name().map(|name| name.to_string_lossy().into_owned());
+            }
             if validated.blockers.is_empty() {
                 context.end(Phase::PreValidation, PhaseOutcome::Done, seconds, 0);
                 return Ok(Ready {
@@ -111,7 +159,7 @@ pub(super) fn validate_for_verification(
     context: &mut TaskContext,
 ) -> Result<(OpenedSource, Vec<PlannedCollection>), Ended> {
     let clock = context.begin(Phase::PreValidation);
-    let attempt = look(context, None);
+    let attempt = look(context, None, Depth::Systems);
     let seconds = clock.elapsed().as_secs_f64();
     match attempt {
         Err(failure) => {

@@ -7,20 +7,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use whimbrel_plugin_api::Collection;
 use whimbrel_plugin_api::capability::{Atomicity, SinkCapabilities, SourceCapabilities};
 use whimbrel_plugin_api::partition::PartitionsRequest;
 use whimbrel_plugin_api::sink::PrepareRequest;
 use whimbrel_plugin_api::source::BatchBounds;
 
+use super::second_pass;
 use crate::config::{Job, NewFieldPolicy};
 use crate::control::{Cause, Stop};
 use crate::events::{Emitter, Event, Failure, Phase};
 use crate::loader::observe::{CallLog, OpenedSink, OpenedSource, Opener};
 use crate::pipeline::budget::Budget;
 use crate::pipeline::copy::Settings;
+use crate::pipeline::pause::Pause;
 use crate::pipeline::staging::Discard;
 use crate::pipeline::writer::{Reopen, WriterContext};
-use crate::pipeline::{CopyTask, Counters, Outcomes, TransactionRules, copy};
+use crate::pipeline::{CopyTask, Counters, HeldBack, Outcomes, TransactionRules, copy};
 use crate::plan::{PlannedCollection, blockers};
 use crate::transform::Transforms;
 
@@ -43,6 +46,10 @@ pub struct Scene<'a> {
     pub budget: &'a Budget,
     /// Where calls are announced.
     pub calls: &'a Arc<CallLog>,
+    /// Where everybody waits for a repair.
+    pub pause: &'a Arc<Pause>,
+    /// Whether somebody has said how many records a write has.
+    pub sizes_writes: bool,
 }
 
 /// A source with what it can do.
@@ -93,41 +100,94 @@ pub fn into_sink(
         capabilities,
         opener,
     } = into;
-    let report = sink
-        .prepare(&PrepareRequest {
-            collections: collections.iter().map(|planned| planned.sink.clone()).collect(),
-            dry: false,
-        })
+    let sessions = Sessions {
+        opener: opener.clone(),
+        config: scene.job.sink.config.clone(),
+        collections: collections.iter().map(|planned| planned.sink.clone()).collect(),
+        outcomes: Arc::clone(scene.outcomes),
+    };
+    scene
+        .pause
+        .around(|| sessions.prepare(&mut sink))
         .map_err(|failure| failure.in_phase(Phase::Import))?;
-    if let Some(blocker) = blockers(&report.findings).next() {
-        let error = whimbrel_plugin_api::Error::config(&blocker.code, &blocker.message);
-        return Err(Failure::from(error).in_phase(Phase::Import));
-    }
-    let (config, again) = (scene.job.sink.config.clone(), opener.clone());
+    let (further, count) = (sessions.clone(), sessions_max(scene.job, capabilities));
     let pass = Pass {
         counters,
         phase: Phase::Import,
         announces_commits: true,
         is_transactional: capabilities.atomicity == Atomicity::Transactional,
-        reopen: Some(Arc::new(move || again.open_sink(&config))),
+        reopen: Some(Arc::new(move || sessions.open())),
     };
     let mut sinks = vec![sink];
-    let sessions = sessions_max(scene.job, capabilities);
     with_snapshot(scene, from, |from, snapshot| {
-        let tasks = tasks(scene, collections, from, snapshot.as_deref(), counters)
+        let mut tasks = tasks(scene, collections, from, snapshot.as_deref(), counters)
             .map_err(|failure| failure.in_phase(Phase::Extraction))?;
-        while sinks.len() < sessions.min(tasks.len()) {
-            let session = opener
-                .open_sink(&scene.job.sink.config)
-                .map_err(|failure| failure.in_phase(Phase::Import))?;
-            sinks.push(session);
+        let again = second_pass::divide(&mut tasks, collections, capabilities);
+        while sinks.len() < count.min(tasks.len()) {
+            match further.open() {
+                Ok(session) => sinks.push(session),
+                // Those that are open suffice, though they take longer.
+                Err(failure) if failure.error.pauses => {
+                    say_few_sessions(scene, sinks.len(), &failure);
+                    break;
+                }
+                Err(failure) => return Err(failure.in_phase(Phase::Import)),
+            }
         }
-        move_records(scene, from, snapshot, &mut sinks, &tasks, &pass)?;
+        if again.is_empty() {
+            move_records(scene, from, snapshot.clone(), &mut sinks, &tasks, &pass)?;
+        } else {
+            let outcomes = Arc::new(scene.outcomes.first_of_two());
+            let first = Scene {
+                outcomes: &outcomes,
+                ..*scene
+            };
+            move_records(&first, from, snapshot.clone(), &mut sinks, &tasks, &pass)?;
+        }
+        if !scene.stop.is_raised() {
+            second_pass::run(scene, from, snapshot, &mut sinks, &again, &pass)?;
+        }
         if scene.stop.is_raised() {
             return Ok(());
         }
         finish(scene, &mut sinks)
     })
+}
+
+/// What every session of the sink is opened and prepared with.
+#[derive(Clone)]
+struct Sessions {
+    opener: Opener,
+    config: serde_json::Map<String, serde_json::Value>,
+    collections: Vec<Collection>,
+    outcomes: Arc<Outcomes>,
+}
+
+impl Sessions {
+    /// A further session, or one in place of another.
+    fn open(&self) -> Result<OpenedSink, Failure> {
+        let mut sink = self.opener.open_sink(&self.config)?;
+        self.prepare(&mut sink)?;
+        Ok(sink)
+    }
+
+    /// Tells a session of the collections, with the fields that have turned up since.
+    fn prepare(&self, sink: &mut OpenedSink) -> Result<(), Failure> {
+        let mut collections = self.collections.clone();
+        for (index, grown) in self.outcomes.grown() {
+            if let Some(collection) = collections.get_mut(index) {
+                *collection = grown;
+            }
+        }
+        let report = sink.prepare(&PrepareRequest {
+            collections,
+            dry: false,
+        })?;
+        match blockers(&report.findings).next() {
+            None => Ok(()),
+            Some(blocker) => Err(whimbrel_plugin_api::Error::config(&blocker.code, &blocker.message).into()),
+        }
+    }
 }
 
 /// Reads and transforms all planned collections, and writes nothing.
@@ -194,6 +254,7 @@ pub(super) fn move_records(
         source_fingerprint: job.source.plugin.clone(),
         snapshot,
         readers: readers(job, from.capabilities),
+        collections_parallel: job.limits.collections_parallel as usize,
         transforms: scene.transforms.clone(),
         budget: scene.budget.clone(),
         on_new_field: import.on_new_field,
@@ -210,11 +271,12 @@ pub(super) fn move_records(
         phase: pass.phase,
         announces_commits: pass.announces_commits,
         rules: TransactionRules {
-            batch_records: if pass.announces_commits {
+            batch_records: if pass.phase == Phase::Import {
                 import.batch_size as usize
             } else {
                 usize::MAX
             },
+            widens: !scene.sizes_writes,
             commit_records: import.checkpoint_interval,
             timeout: Duration::from_millis(import.transaction_timeout_ms),
             retries_max: import.max_retries,
@@ -224,6 +286,7 @@ pub(super) fn move_records(
         overflows: import.on_new_field == NewFieldPolicy::Overflow,
         continues_on_error: import.continue_on_error,
         outcomes: Arc::clone(scene.outcomes),
+        pause: Arc::clone(scene.pause),
         reopen: pass.reopen.clone(),
     };
     copy(from.source, sinks, tasks, &settings, &context);
@@ -233,11 +296,24 @@ pub(super) fn move_records(
     }
 }
 
+/// A sink that has no room for another session is written over fewer of them.
+fn say_few_sessions(scene: &Scene<'_>, open_count: usize, failure: &Failure) {
+    scene.emitter.emit(&Event::Log {
+        plugin: failure.plugin.clone().unwrap_or_default(),
+        level: "warn".to_owned(),
+        message: format!(
+            "no further session can be opened, so the sink is written over {open_count}: {}",
+            failure.error.message
+        ),
+    });
+}
+
 /// The last calls of a copy that is complete.
 fn finish(scene: &Scene<'_>, sinks: &mut [OpenedSink]) -> Result<(), Failure> {
     let in_import = |failure: Failure| failure.in_phase(Phase::Import);
     if let Some(first) = sinks.first_mut() {
-        for finding in first.add_constraints().map_err(in_import)? {
+        let added = scene.pause.around(|| first.add_constraints());
+        for finding in added.map_err(in_import)? {
             scene.emitter.emit(&Event::Found {
                 role: Some(whimbrel_plugin_api::manifest::Role::Sink),
                 finding,
@@ -245,7 +321,7 @@ fn finish(scene: &Scene<'_>, sinks: &mut [OpenedSink]) -> Result<(), Failure> {
         }
     }
     for sink in sinks {
-        sink.finalize().map_err(in_import)?;
+        scene.pause.around(|| sink.finalize()).map_err(in_import)?;
     }
     Ok(())
 }
@@ -300,6 +376,8 @@ pub(super) fn tasks(
             into: Arc::clone(&sink),
             partition,
             policy: planned.policy,
+            waits_for: Arc::default(),
+            held_back: HeldBack::Nothing,
         }));
     }
     Ok(tasks)

@@ -5,5 +5,7 @@
 pub mod copying;
 pub mod post_migration;
 pub mod pre_validation;
+pub mod references;
+mod second_pass;
 pub mod staged;
 pub mod verification;

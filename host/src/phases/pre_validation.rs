@@ -12,9 +12,9 @@ use whimbrel_plugin_api::sink::PrepareRequest;
 use whimbrel_plugin_api::{Collection, Error, ErrorKind, Finding};
 
 use crate::config::{Job, Staging, TransformJob};
-use crate::events::{Emitter, Event, Failure, FoundBy};
+use crate::events::{Emitter, Event, Failure, FoundBy, ReferenceResult};
 use crate::loader::observe::{OpenedSink, OpenedSource};
-use crate::plan::{PlannedCollection, blockers, plan, settle};
+use crate::plan::{PlannedCollection, blockers, plan, settle, settle_order};
 use crate::transform::{Chain, Transforms};
 
 /// A staged run needs room for this many times what the source holds: as read, and as transformed.
@@ -31,6 +31,10 @@ pub struct Validated {
     pub findings: Vec<FoundBy>,
     /// What stands in the way.
     pub blockers: Vec<Failure>,
+    /// The references between the collections, if they were looked at.
+    pub references: Vec<ReferenceResult>,
+    /// Whether the file of orphans was written.
+    pub orphans_listed: bool,
 }
 
 /// What is looked at, and how.
@@ -93,6 +97,20 @@ pub fn run(look: &Look<'_>, source: &mut OpenedSource, sink: &mut OpenedSink) ->
             return Ok(validated);
         }
     }
+    ask_sink(look, sink, &mut validated)?;
+    for planned in &validated.collections {
+        emitter.emit(&Event::CollectionPlanned {
+            source: planned.source.name.clone(),
+            sink: planned.sink.name.clone(),
+            record_count: expected(planned),
+        });
+    }
+    Ok(validated)
+}
+
+/// What the sink would do for the planned collections, and what that means for the plan.
+fn ask_sink(look: &Look<'_>, sink: &mut OpenedSink, validated: &mut Validated) -> Result<(), Failure> {
+    let (job, emitter) = (look.job, look.emitter);
     let report = sink.prepare(&PrepareRequest {
         collections: validated
             .collections
@@ -102,26 +120,18 @@ pub fn run(look: &Look<'_>, source: &mut OpenedSource, sink: &mut OpenedSink) ->
         dry: true,
     })?;
     validated.ddl.clone_from(&report.ddl);
-    note(
-        look.job,
-        emitter,
-        Some(Role::Sink),
-        &report.findings,
-        &mut validated,
-    );
+    note(job, emitter, Some(Role::Sink), &report.findings, validated);
     let mut findings = settle(&mut validated.collections, &report, look.sink_capabilities);
-    if look.checks && look.job.staging == Staging::Disk {
+    findings.extend(settle_order(
+        &mut validated.collections,
+        &report,
+        look.sink_capabilities,
+    ));
+    if look.checks && job.staging == Staging::Disk {
         findings.extend(room_for_staging(&validated.collections, look.staging_folder));
     }
-    note(look.job, emitter, None, &findings, &mut validated);
-    for planned in &validated.collections {
-        emitter.emit(&Event::CollectionPlanned {
-            source: planned.source.name.clone(),
-            sink: planned.sink.name.clone(),
-            record_count: expected(planned),
-        });
-    }
-    Ok(validated)
+    note(job, emitter, None, &findings, validated);
+    Ok(())
 }
 
 /// Records of a collection that will be read, if that is known.
@@ -156,7 +166,14 @@ fn room_for_staging(collections: &[PlannedCollection], folder: &Path) -> Option<
     })
 }
 
-fn note(job: &Job, emitter: &Emitter, role: Option<Role>, findings: &[Finding], validated: &mut Validated) {
+/// Announces and keeps findings of `role`, or of the host itself.
+pub fn note(
+    job: &Job,
+    emitter: &Emitter,
+    role: Option<Role>,
+    findings: &[Finding],
+    validated: &mut Validated,
+) {
     for finding in findings {
         emitter.emit(&Event::Found {
             role,

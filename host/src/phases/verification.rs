@@ -2,6 +2,8 @@
 //!
 //! The sink is read back over a session of its own, after the writing ones have ended.
 
+use std::collections::BTreeMap;
+
 use whimbrel_plugin_api::capability::Loss;
 use whimbrel_plugin_api::collection::FieldLoss;
 use whimbrel_plugin_api::sink::PrepareRequest;
@@ -13,9 +15,9 @@ use crate::events::{Comparison, Emitter, Event, Failure, Phase, VerificationResu
 use crate::loader::observe::{OpenedSink, OpenedSource};
 use crate::plan::{PlannedCollection, take_losses};
 use crate::transform::Transforms;
-use crate::verification::{Comparable, compare};
+use crate::verification::{Comparable, LeftOut, compare};
 
-/// Compares all collections, each at its own level.
+/// Compares all collections, each at its own level and without its records in `left_out`, by its number.
 ///
 /// # Errors
 /// The first comparison that could not be made.
@@ -24,13 +26,15 @@ pub fn run(
     source: &mut OpenedSource,
     sink: &mut OpenedSink,
     transforms: &Transforms,
+    left_out: &BTreeMap<usize, LeftOut>,
     emitter: &Emitter,
     stop: &Stop,
 ) -> Result<Vec<VerificationResult>, Failure> {
     let attempt = || -> Result<Vec<VerificationResult>, Failure> {
         let mut reader = sink.reader()?;
         let mut results = Vec::with_capacity(collections.len());
-        for planned in collections {
+        let none = LeftOut::default();
+        for (index, planned) in collections.iter().enumerate() {
             if planned.verification == VerificationLevel::None {
                 continue;
             }
@@ -40,6 +44,7 @@ pub fn run(
                 transforms,
                 jobs: &planned.transforms,
                 sample: planned.limit,
+                left_out: left_out.get(&index).unwrap_or(&none),
             };
             let mut follow = |fields| with_new_fields(sink, &planned.sink, fields);
             let mut seen = 0;

@@ -6,11 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use whimbrel_plugin_api::error::ErrorScope;
 use whimbrel_plugin_api::sink::LaneId;
 use whimbrel_plugin_api::source::{BatchBounds, ReadRequest};
-use whimbrel_plugin_api::{Collection, ConflictPolicy, Partition};
+use whimbrel_plugin_api::{Collection, ConflictPolicy, Cursor, Partition};
 
 use super::budget::Budget;
+use super::dispatch::{Dispatch, Next};
+use super::held_back::HeldBack;
 use super::link::{LinkItem, link};
 use super::reader;
 use super::transformer::{Work, transform};
@@ -22,6 +25,12 @@ use crate::transform::Transforms;
 
 /// How often progress is announced.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How long nothing is begun while all that is left waits for something to be complete; commits are rarer.
+const DISPATCH_WAIT: Duration = Duration::from_millis(1);
+
+/// Ends the descriptor of a partition in the name of its lane in a second pass.
+const SECOND_PASS_MARK: &[u8] = b"/second-pass";
 
 /// One partition to copy.
 #[derive(Debug, Clone)]
@@ -42,6 +51,10 @@ pub struct CopyTask {
     pub partition: Partition,
     /// What happens to records that the sink has already.
     pub policy: ConflictPolicy,
+    /// Numbers of the collections that must be complete before.
+    pub waits_for: Arc<[usize]>,
+    /// Fields that this pass leaves to another one, or that it is about.
+    pub held_back: HeldBack,
 }
 
 /// What a copy needs besides its tasks.
@@ -54,6 +67,8 @@ pub struct Settings {
     pub snapshot: Option<String>,
     /// Streams that may be read at the same time.
     pub readers: usize,
+    /// Collections that may be under way at the same time.
+    pub collections_parallel: usize,
     /// The loaded transforms.
     pub transforms: Transforms,
     /// What happens to a field that is new.
@@ -123,17 +138,20 @@ fn copy_scoped<'scope>(
         })
         .collect();
     drop(waiting);
-    for (number, task) in tasks.iter().enumerate() {
-        if context.stop.is_raised()
-            || !start(
-                source,
-                task,
-                settings,
-                context,
-                &jobs,
-                &lane_senders[number % lane_senders.len()],
-            )
-        {
+    let mut dispatch = Dispatch::new(tasks, settings.collections_parallel, context);
+    let mut number = 0;
+    while !context.stop.is_raised() {
+        let task = match dispatch.next() {
+            Next::Task(task) => task,
+            Next::Wait => {
+                context.stop.wait(DISPATCH_WAIT);
+                continue;
+            }
+            Next::Done => break,
+        };
+        let lanes = &lane_senders[number % lane_senders.len()];
+        number += 1;
+        if !start(source, task, settings, context, &jobs, lanes) {
             break;
         }
     }
@@ -161,9 +179,6 @@ fn start<'a>(
     jobs: &Sender<ReadJob<'a>>,
     lanes: &Sender<Lane>,
 ) -> bool {
-    if context.outcomes.has_failed(task.collection) {
-        return true;
-    }
     let request = ReadRequest {
         collection: task.source_name.clone(),
         partition: Some(task.partition.clone()),
@@ -172,7 +187,7 @@ fn start<'a>(
         batch: settings.batch,
         ..ReadRequest::default()
     };
-    let stream = match source.read(&request) {
+    let stream = match open_stream(source, &request, context) {
         Ok(stream) => stream,
         Err(failure) => return fail(task, context, failure.in_phase(Phase::Extraction)),
     };
@@ -182,13 +197,14 @@ fn start<'a>(
             job: settings.job.clone(),
             source: settings.source_fingerprint.clone(),
             collection: task.source_name.clone(),
-            partition: task.partition.descriptor.clone(),
+            partition: lane_partition(task),
         },
         collection: task.collection,
         source_name: task.source_name.clone(),
         partition: task.partition.label.clone(),
         into: Arc::clone(&task.into),
         policy: task.policy,
+        held_back: task.held_back.clone(),
         link: receiver,
     };
     let mut job = ReadJob {
@@ -210,6 +226,29 @@ fn start<'a>(
                 job = back;
             }
         }
+    }
+}
+
+/// What tells the lane of a task from all others: each pass over a partition has one of its own.
+fn lane_partition(task: &CopyTask) -> Cursor {
+    let mut descriptor = task.partition.descriptor.clone();
+    if task.held_back.is_second_pass() {
+        descriptor.0.extend_from_slice(SECOND_PASS_MARK);
+    }
+    descriptor
+}
+
+/// Opens a stream; a source that has no connection left for it may have one later.
+fn open_stream(
+    source: &mut OpenedSource,
+    request: &ReadRequest,
+    context: &WriterContext,
+) -> Result<OpenedStream, Failure> {
+    match source.read(request) {
+        Err(failure) if context.pause.is_for(&failure) && failure.error.scope != ErrorScope::Session => {
+            context.pause.hold(failure, || source.read(request))
+        }
+        outcome => outcome,
     }
 }
 

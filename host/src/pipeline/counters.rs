@@ -65,6 +65,20 @@ impl Counters {
         })
     }
 
+    /// Counters of so many collections that nobody is told of.
+    pub fn silent(collection_count: usize) -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            // As if the first commit had been told.
+            first_commit_ms: AtomicU64::new(0),
+            names: Vec::new(),
+            collections: (0..collection_count)
+                .map(|_| CollectionCounters::default())
+                .collect(),
+            is_staging: false,
+        })
+    }
+
     /// As [`Counters::new`], for records that go to a stage: none of them is announced as written.
     pub fn staging(names: Vec<String>, started: Instant) -> Arc<Self> {
         Arc::new(Self {
@@ -97,6 +111,16 @@ impl Counters {
     /// Whether what is written goes to a stage rather than to the sink.
     pub fn is_staging(&self) -> bool {
         self.is_staging
+    }
+
+    /// How many collections are counted.
+    pub fn len(&self) -> usize {
+        self.collections.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.collections.is_empty()
     }
 
     /// The counters of collection number `index`.

@@ -7,15 +7,21 @@
 pub mod budget;
 pub mod copy;
 pub mod counters;
+mod dispatch;
+mod held_back;
 pub mod link;
 pub mod outcomes;
+pub mod pause;
 pub mod reader;
+mod retries;
 pub mod staging;
+mod totals;
 mod transaction;
 mod transformer;
 pub mod writer;
 
 pub use copy::{CopyTask, copy};
 pub use counters::Counters;
+pub use held_back::HeldBack;
 pub use outcomes::Outcomes;
 pub use transaction::TransactionRules;

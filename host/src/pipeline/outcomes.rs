@@ -1,13 +1,15 @@
 //! What all writers of a run have met with: rejected records and failed collections.
 //! It counts and keeps the first ones; what follows from them is decided by writers and orchestrator.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use whimbrel_plugin_api::source::RejectedRecord;
 use whimbrel_plugin_api::{Collection, Error, ErrorKind, Field};
 
 use crate::events::{Emitter, Event, Failure};
+use crate::verification::LeftOut;
+use crate::verification::side::Digest;
 
 /// Rejected records that are kept for the summary.
 pub const REJECTED_SHOWN_MAX: usize = 50;
@@ -16,7 +18,17 @@ pub const REJECTED_SHOWN_MAX: usize = 50;
 #[derive(Debug, Default)]
 pub struct Outcomes {
     errors_max: u64,
-    state: Mutex<State>,
+    pass: Pass,
+    state: Arc<Mutex<State>>,
+}
+
+/// Which pass over the records this is; some collections are written in two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Pass {
+    #[default]
+    Only,
+    First,
+    Second,
 }
 
 #[derive(Debug, Default)]
@@ -25,6 +37,9 @@ struct State {
     rejected: Vec<(String, RejectedRecord)>,
     failed: BTreeMap<usize, (String, Failure)>,
     grown: BTreeMap<usize, Collection>,
+    left_out: BTreeMap<usize, LeftOut>,
+    /// Digests of the records that the first of two passes has rejected.
+    seen: HashSet<[u8; 32]>,
 }
 
 impl Outcomes {
@@ -32,7 +47,25 @@ impl Outcomes {
     pub fn new(errors_max: u64) -> Self {
         Self {
             errors_max,
-            state: Mutex::default(),
+            ..Self::default()
+        }
+    }
+
+    /// The same for the first of two passes: it remembers what it rejects.
+    pub fn first_of_two(&self) -> Self {
+        self.of_pass(Pass::First)
+    }
+
+    /// The same for the second of two passes: what the first one has rejected is not told again.
+    pub fn second_of_two(&self) -> Self {
+        self.of_pass(Pass::Second)
+    }
+
+    fn of_pass(&self, pass: Pass) -> Self {
+        Self {
+            errors_max: self.errors_max,
+            pass,
+            state: Arc::clone(&self.state),
         }
     }
 
@@ -40,9 +73,14 @@ impl Outcomes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Announces records of `collection` that were rejected.
-    pub fn reject(&self, emitter: &Emitter, collection: &str, records: Vec<RejectedRecord>) {
+    /// Announces records of `collection` that were rejected; how many of them were not told before.
+    pub fn reject(&self, emitter: &Emitter, collection: &str, records: Vec<RejectedRecord>) -> u64 {
+        let mut told = 0;
         for record in records {
+            if !self.is_new(collection, &record.record) {
+                continue;
+            }
+            told += 1;
             emitter.emit(&Event::Rejected {
                 collection: collection.to_owned(),
                 record: record.clone(),
@@ -54,6 +92,41 @@ impl Outcomes {
                 state.rejected.push((collection.to_owned(), record));
             }
         }
+        told
+    }
+
+    fn is_new(&self, collection: &str, record: &str) -> bool {
+        if self.pass == Pass::Only {
+            return true;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(collection.len() as u64).to_be_bytes());
+        hasher.update(collection.as_bytes());
+        hasher.update(record.as_bytes());
+        let digest = *hasher.finalize().as_bytes();
+        let mut state = self.state();
+        match self.pass {
+            Pass::Second => !state.seen.contains(&digest),
+            Pass::First | Pass::Only => {
+                state.seen.insert(digest);
+                true
+            }
+        }
+    }
+
+    /// Records of collection number `index` are not in the sink, and the commit that leaves them out is durable.
+    pub fn leave_out(&self, index: usize, digests: &[Digest]) {
+        if digests.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        let left_out = state.left_out.entry(index).or_default();
+        digests.iter().for_each(|digest| left_out.add(*digest));
+    }
+
+    /// The records that the sink has refused, by the number of their collection.
+    pub fn left_out(&self) -> BTreeMap<usize, LeftOut> {
+        self.state().left_out.clone()
     }
 
     /// Takes over what an earlier run has counted of the same records, without announcing it again.
@@ -65,6 +138,8 @@ impl Outcomes {
 
     /// The error that ends the run, if with `pending` further ones too many records are rejected.
     pub fn too_many(&self, pending: u64) -> Option<Error> {
+        // Of those that are pending in a second pass nobody knows yet whether the first one has told them.
+        let pending = if self.pass == Pass::Second { 0 } else { pending };
         let total = self.state().rejected_count + pending;
         (total > self.errors_max).then(|| {
             Error::new(
@@ -133,6 +208,11 @@ impl Outcomes {
     /// Whether collection number `index` has failed.
     pub fn has_failed(&self, index: usize) -> bool {
         self.state().failed.contains_key(&index)
+    }
+
+    /// The name of collection number `index`, if it has failed.
+    pub fn name_of_failed(&self, index: usize) -> Option<String> {
+        self.state().failed.get(&index).map(|(name, _)| name.clone())
     }
 
     /// The failure of the run as a whole, if collections have failed: the first one's, naming all.

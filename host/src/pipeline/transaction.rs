@@ -2,34 +2,36 @@
 //!
 //! Its batches are kept until the commit, so that nothing has to be read twice; their size is bounded, since the
 //! transaction is committed before it grows larger. Never tried again: a commit whose outcome is unknown, a fence, and
-//! anything into a sink that cannot undo. Neighbour: `writer` decides when it is committed.
+//! anything into a sink that cannot undo. Neighbours: `writer` decides when it is committed, `totals` adds up what the sink
+//! says of its records, `pause` waits where only somebody's repair helps.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use whimbrel_plugin_api::error::ErrorScope;
-use whimbrel_plugin_api::sink::{
-    AlterRequest, Checkpoint, Committed, LaneId, LaneState, PrepareReport, Receipt,
-};
+use whimbrel_plugin_api::sink::{AlterRequest, Checkpoint, Committed, LaneId, LaneState, PrepareReport};
 use whimbrel_plugin_api::source::RejectedRecord;
 use whimbrel_plugin_api::{Batch, Cursor};
 
 use super::budget::Share;
+use super::totals::Totals;
 use super::writer::{LaneProgress, WriterContext, commit_failure};
-use crate::events::{Event, Failure};
+use crate::events::Failure;
 use crate::loader::observe::OpenedSink;
+use crate::verification::left_out;
 
 /// A transaction is not committed before this age, unless it is large, so that small batches do not cost one each.
 const COMMIT_AGE: Duration = Duration::from_secs(1);
 /// A transaction of so many octets is committed whatever its age: they are all kept in memory until then.
 const COMMIT_BYTES: u64 = 32 * 1024 * 1024;
-/// The longest time between two tries.
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// When transactions end and how often they are tried.
 #[derive(Debug, Clone, Copy)]
 pub struct TransactionRules {
     /// Records per write.
     pub batch_records: usize,
+    /// Whether a sink that defers its judgement gets whole batches.
+    pub widens: bool,
     /// Records after which a transaction is committed once it is old enough.
     pub commit_records: u64,
     /// A transaction is committed before half of this time has passed.
@@ -57,31 +59,24 @@ pub(super) struct Written {
     pub(super) cursor: Cursor,
 }
 
-struct Open {
+pub(super) struct Open {
     lane: usize,
-    since: Instant,
-    kept: Vec<(Batch, Share)>,
-    totals: Totals,
+    pub(super) since: Instant,
+    pub(super) kept: Vec<(Batch, Share)>,
+    pub(super) totals: Totals,
     bytes: u64,
     cursor: Cursor,
 }
 
-#[derive(Default)]
-struct Totals {
-    records: u64,
-    skipped: u64,
-    rejected: Vec<RejectedRecord>,
-    /// Whether the sink would rather commit than take more.
-    commit_due: bool,
-    /// Of `rejected`, those that were taken already, before a try that failed.
-    told: usize,
-}
-
 /// See the module.
 pub(super) struct Transaction<'a> {
-    sink: &'a mut OpenedSink,
-    context: &'a WriterContext,
-    open: Option<Open>,
+    pub(super) sink: &'a mut OpenedSink,
+    pub(super) context: &'a WriterContext,
+    pub(super) open: Option<Open>,
+    /// Whether the sink has deferred its judgement: such a one wants large writes.
+    defers: bool,
+    /// Whether the session has to be replaced before its next use.
+    pub(super) is_spoilt: bool,
 }
 
 impl<'a> Transaction<'a> {
@@ -90,6 +85,8 @@ impl<'a> Transaction<'a> {
             sink,
             context,
             open: None,
+            defers: false,
+            is_spoilt: false,
         }
     }
 
@@ -98,13 +95,16 @@ impl<'a> Transaction<'a> {
         self.open.as_ref().map(|open| open.lane)
     }
 
-    pub(super) fn take_over(&mut self, lanes: &[LaneId]) -> Result<Vec<LaneState>, Failure> {
-        self.sink.take_over(lanes)
+    /// Takes a lane over; nothing may be open.
+    pub(super) fn take_over(&mut self, lane: &LaneId) -> Result<LaneState, Failure> {
+        let states = self.between(|sink| sink.take_over(std::slice::from_ref(lane)))?;
+        let first = states.into_iter().next();
+        Ok(first.unwrap_or_else(|| LaneState::unknown(lane.clone())))
     }
 
     /// Follows a change of schema; nothing may be open.
     pub(super) fn alter(&mut self, request: &AlterRequest) -> Result<PrepareReport, Failure> {
-        self.sink.alter(request)
+        self.between(|sink| sink.alter(request))
     }
 
     /// Whether it has been open for long enough to be committed when nothing comes.
@@ -123,28 +123,54 @@ impl<'a> Transaction<'a> {
         let Some(open) = &self.open else {
             return false;
         };
-        let records = open.totals.records + open.totals.rejected.len() as u64;
-        let is_full = records >= self.context.rules.commit_records && open.since.elapsed() >= self.age_max();
+        let is_full = open.totals.count() >= self.context.rules.commit_records
+            && open.since.elapsed() >= self.age_max();
         is_full
             || open.totals.commit_due
             || open.bytes >= COMMIT_BYTES
             || open.since.elapsed() >= self.context.rules.timeout / 2
     }
 
-    /// Rejected records that were not taken yet.
+    /// Rejected records that were not told yet.
     pub(super) fn rejected_count(&self) -> u64 {
-        self.open
-            .as_ref()
-            .map_or(0, |open| (open.totals.rejected.len() - open.totals.told) as u64)
+        self.open.as_ref().map_or(0, |open| {
+            open.totals.rejected.len().saturating_sub(open.totals.told) as u64
+        })
     }
 
-    /// Takes the rejected records that were not taken yet.
-    pub(super) fn take_rejected(&mut self) -> Vec<RejectedRecord> {
-        self.open.as_mut().map_or_else(Vec::new, |open| {
-            let new = open.totals.rejected[open.totals.told..].to_vec();
-            open.totals.told = open.totals.rejected.len();
-            new
-        })
+    /// Announces what the sink has refused, once, and judges whether it is too much.
+    ///
+    /// # Errors
+    /// `run.too_many_rejected`.
+    pub(super) fn tell_rejected(&mut self, progress: &LaneProgress) -> Result<(), Failure> {
+        let records = self
+            .open
+            .as_mut()
+            .map_or_else(Vec::new, |open| open.totals.take_untold());
+        self.announce(progress, records)
+    }
+
+    /// Announces records that did not get into the sink, and judges whether they are too many.
+    ///
+    /// # Errors
+    /// `run.too_many_rejected`.
+    pub(super) fn announce(
+        &self,
+        progress: &LaneProgress,
+        records: Vec<RejectedRecord>,
+    ) -> Result<(), Failure> {
+        let lane = &progress.lane;
+        let outcomes = &self.context.outcomes;
+        let told = outcomes.reject(&self.context.emitter, &lane.source_name, records);
+        self.context
+            .counters
+            .of(lane.collection)
+            .rejected
+            .fetch_add(told, Ordering::Relaxed);
+        match outcomes.too_many(self.rejected_count()) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     /// Writes a batch of lane number `index`, opening a transaction if there is none.
@@ -162,7 +188,7 @@ impl<'a> Transaction<'a> {
         if let Some(open) = &mut self.open {
             open.bytes += batch.facts.bytes;
             open.cursor = batch.facts.cursor.clone();
-            if self.context.rules.is_transactional && self.context.rules.retries_max > 0 {
+            if self.context.rules.is_transactional {
                 open.kept.push((batch, share));
             }
         }
@@ -199,15 +225,21 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    fn put(&mut self, progress: &LaneProgress, batch: &Batch) -> Result<(), Failure> {
+    pub(super) fn put(&mut self, progress: &LaneProgress, batch: &Batch) -> Result<(), Failure> {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
+        open.totals.begin_batch();
         let lane = &progress.lane;
-        let size = self.context.rules.batch_records.max(1);
+        let rules = &self.context.rules;
         let count = batch.record_count();
         let mut first = 0;
         while first < count {
+            let size = if self.defers && rules.widens {
+                usize::MAX
+            } else {
+                rules.batch_records.max(1)
+            };
             let length = size.min(count - first);
             let receipt = if length == count {
                 self.sink.write(&lane.into.name, batch, lane.policy)?
@@ -215,98 +247,16 @@ impl<'a> Transaction<'a> {
                 self.sink
                     .write(&lane.into.name, &part(batch, first, length), lane.policy)?
             };
-            open.totals.add(receipt, first as u64);
-            first += length;
-        }
-        Ok(())
-    }
-
-    /// Runs `action`; if it fails in a way that may pass, undoes the transaction and writes all of it again first.
-    fn with_retries<T>(
-        &mut self,
-        progress: &LaneProgress,
-        mut action: impl FnMut(&mut Self) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let mut tries = 0;
-        let mut outcome = action(self);
-        loop {
-            let failure = match outcome {
-                Ok(done) => return Ok(done),
-                Err(failure) if self.may_pass(&failure, tries) => failure,
-                Err(failure) => return Err(failure),
-            };
-            tries += 1;
-            let delay = self.delay(tries, &failure);
-            self.context.emitter.emit(&Event::Retrying {
-                collection: progress.lane.source_name.clone(),
-                attempt: tries,
-                delay_ms: delay.as_millis() as u64,
-                code: failure.error.code.clone(),
-                message: failure.error.message.clone(),
-            });
-            if self.context.stop.wait(delay) {
-                return Err(failure);
+            self.defers |= receipt.deferred > 0;
+            if !receipt.rejected.is_empty() {
+                let rows = receipt.rejected.iter().filter_map(|record| record.row);
+                let rows = rows.map(|row| row + first as u64);
+                open.totals
+                    .left_out
+                    .extend(left_out::digests(&lane.into, batch, rows));
             }
-            outcome = self.again(progress, &failure).and_then(|()| action(self));
-        }
-    }
-
-    fn may_pass(&self, failure: &Failure, tries: u32) -> bool {
-        let rules = &self.context.rules;
-        let is_spoilt = failure.error.scope == ErrorScope::Session;
-        rules.is_transactional
-            && tries < rules.retries_max
-            && failure.error.kind.is_transient()
-            // Our own deadline: the plugin hangs, and would again.
-            && failure.error.code != "plugin.call_timeout"
-            && !["run.fenced", "run.commit_unknown"].contains(&failure.error.code.as_str())
-            && (!is_spoilt || self.context.reopen.is_some())
-            && !self.context.stop.is_raised()
-    }
-
-    /// Exponential with full jitter, never less than the sink asks for.
-    fn delay(&self, tries: u32, failure: &Failure) -> Duration {
-        let base = self.context.rules.retry_delay;
-        let ceiling = base
-            .saturating_mul(1u32.checked_shl(tries - 1).unwrap_or(u32::MAX))
-            .min(RETRY_DELAY_MAX);
-        let jittered = ceiling.mul_f64(fastrand::f64());
-        let asked = Duration::from_millis(failure.error.retry_after_ms.unwrap_or(0));
-        jittered.max(asked).min(RETRY_DELAY_MAX)
-    }
-
-    /// A new transaction with everything that the failed one held.
-    fn again(&mut self, progress: &LaneProgress, failure: &Failure) -> Result<(), Failure> {
-        let Some(mut lost) = self.open.take() else {
-            drop(self.sink.abort());
-            return self.renew_if_spoilt(failure);
-        };
-        drop(self.sink.abort());
-        let begun = self
-            .renew_if_spoilt(failure)
-            .and_then(|()| self.sink.begin(&progress.lane.id));
-        let told = lost.totals.told;
-        lost.totals = Totals::default();
-        lost.since = Instant::now();
-        let kept = std::mem::take(&mut lost.kept);
-        self.open = Some(lost);
-        let mut written = begun;
-        for (batch, _) in &kept {
-            written = written.and_then(|()| self.put(progress, batch));
-        }
-        if let Some(open) = &mut self.open {
-            open.kept = kept;
-            open.totals.told = told.min(open.totals.rejected.len());
-        }
-        written
-    }
-
-    /// Replaces the session if `failure` has spoilt it and another can be opened.
-    pub(super) fn renew_if_spoilt(&mut self, failure: &Failure) -> Result<(), Failure> {
-        if failure.error.scope == ErrorScope::Session
-            && let Some(reopen) = &self.context.reopen
-        {
-            *self.sink = reopen()?;
+            open.totals.add_write(receipt, first, length);
+            first += length;
         }
         Ok(())
     }
@@ -320,7 +270,26 @@ impl<'a> Transaction<'a> {
         outcome
     }
 
+    /// Has the sink judge what it has deferred, so that it is known what the commit leaves out.
+    fn flush(&mut self, progress: &LaneProgress) -> Result<(), Failure> {
+        if let Some(open) = &mut self.open
+            && open.totals.deferred > 0
+        {
+            let receipt = self.sink.flush()?;
+            for (batch, row) in open.totals.add_flush(receipt) {
+                if let Some((batch, _)) = open.kept.get(batch) {
+                    let digests = left_out::digests(&progress.lane.into, batch, [row]);
+                    open.totals.left_out.extend(digests);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn try_commit(&mut self, progress: &LaneProgress, done: bool) -> Result<Written, Failure> {
+        self.flush(progress)?;
+        // Rejected records are known before the commit that leaves them out, and never too many for it.
+        self.tell_rejected(progress)?;
         let Some(open) = &self.open else {
             return Ok(Written {
                 seq: progress.state.seq,
@@ -346,6 +315,8 @@ impl<'a> Transaction<'a> {
                     skipped: open.totals.skipped,
                     cursor: open.cursor.clone(),
                 };
+                let outcomes = &self.context.outcomes;
+                outcomes.leave_out(progress.lane.collection, &open.totals.left_out);
                 self.open = None;
                 return Ok(written);
             }
@@ -379,19 +350,6 @@ impl<'a> Transaction<'a> {
             // The failure that led here says more than a failing abort could.
             drop(self.sink.abort());
         }
-    }
-}
-
-impl Totals {
-    fn add(&mut self, receipt: Receipt, first_row: u64) {
-        self.records += receipt.accepted;
-        self.skipped += receipt.skipped;
-        self.commit_due |= receipt.commit_due;
-        self.rejected
-            .extend(receipt.rejected.into_iter().map(|mut record| {
-                record.row = record.row.map(|row| row + first_row);
-                record
-            }));
     }
 }
 

@@ -16,8 +16,10 @@ use whimbrel_plugin_api::{Batch, Collection, ConflictPolicy, Cursor, Error, Find
 
 use super::budget::{Budget, Share};
 use super::counters::Counters;
+use super::held_back::HeldBack;
 use super::link::LinkItem;
 use super::outcomes::Outcomes;
+use super::pause::Pause;
 use super::transaction::{Failed, Transaction, TransactionRules, Written};
 use crate::control::{Cause, Stop};
 use crate::events::{Emitter, Event, Failure, Phase};
@@ -42,6 +44,8 @@ pub struct Lane {
     pub into: Arc<Collection>,
     /// What happens to records that the sink has already.
     pub policy: ConflictPolicy,
+    /// Fields that this pass leaves to another one, or that it is about.
+    pub held_back: HeldBack,
     /// Where its batches come from.
     pub link: Receiver<LinkItem>,
 }
@@ -70,6 +74,8 @@ pub struct WriterContext {
     pub continues_on_error: bool,
     /// Rejected records and failed collections.
     pub outcomes: Arc<Outcomes>,
+    /// Where everybody waits for a repair.
+    pub pause: Arc<Pause>,
     /// How a spoilt session is replaced; without it nothing is tried again after such an error.
     pub reopen: Option<Arc<Reopen>>,
 }
@@ -95,11 +101,10 @@ pub fn write(
         transaction: Transaction::new(sink, context),
         budget,
         context,
+        arriving: lanes,
         lanes: Vec::new(),
     };
-    let outcome = writer
-        .run(lanes)
-        .map_err(|failure| failure.in_phase(context.phase));
+    let outcome = writer.run().map_err(|failure| failure.in_phase(context.phase));
     writer.transaction.undo();
     outcome
 }
@@ -108,15 +113,17 @@ struct Writer<'a> {
     transaction: Transaction<'a>,
     budget: &'a Budget,
     context: &'a WriterContext,
+    arriving: &'a Receiver<Lane>,
     lanes: Vec<LaneProgress>,
 }
 
 impl Writer<'_> {
-    fn run(&mut self, arriving: &Receiver<Lane>) -> Result<(), Failure> {
+    fn run(&mut self) -> Result<(), Failure> {
         let mut more = true;
         loop {
-            while more {
-                match arriving.try_recv() {
+            // Lanes are taken over between transactions, or the fence would be part of one.
+            while more && self.transaction.lane().is_none() {
+                match self.arriving.try_recv() {
                     Ok(lane) => self.add(lane)?,
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => more = false,
@@ -129,7 +136,7 @@ impl Writer<'_> {
                 if !more {
                     return Ok(());
                 }
-                match arriving.recv_timeout(IDLE_WAIT) {
+                match self.arriving.recv_timeout(IDLE_WAIT) {
                     Ok(lane) => self.add(lane)?,
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
                 }
@@ -142,11 +149,7 @@ impl Writer<'_> {
     }
 
     fn add(&mut self, lane: Lane) -> Result<(), Failure> {
-        let states = self.transaction.take_over(std::slice::from_ref(&lane.id))?;
-        let state = states
-            .into_iter()
-            .next()
-            .unwrap_or_else(|| LaneState::unknown(lane.id.clone()));
+        let state = self.transaction.take_over(&lane.id)?;
         self.lanes.push(LaneProgress {
             lane,
             state,
@@ -181,7 +184,11 @@ impl Writer<'_> {
                 let others = self.lanes.iter().enumerate().any(|(other, progress)| {
                     other != index && !progress.ended && !progress.lane.link.is_empty()
                 });
-                if others || self.transaction.is_old() || self.budget.is_contended() {
+                if others
+                    || !self.arriving.is_empty()
+                    || self.transaction.is_old()
+                    || self.budget.is_contended()
+                {
                     self.commit(false)
                 } else {
                     Ok(())
@@ -204,8 +211,9 @@ impl Writer<'_> {
     }
 
     fn write_batch(&mut self, index: usize, batch: Batch, share: Share) -> Result<(), Failure> {
+        let batch = self.lanes[index].lane.held_back.apply(batch)?;
         self.transaction.write(index, &self.lanes[index], batch, share)?;
-        self.check_rejected(self.transaction.rejected_count())?;
+        self.check_rejected()?;
         if self.transaction.is_due() || self.budget.is_contended() {
             self.commit(false)?;
         }
@@ -253,41 +261,18 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// More rejected records than allowed end the run; `pending` are those of the open transaction.
-    fn check_rejected(&mut self, pending: u64) -> Result<(), Failure> {
-        match self.context.outcomes.too_many(pending) {
-            Some(error) => {
-                self.tell_rejected();
-                Err(error.into())
-            }
-            None => Ok(()),
+    /// More rejected records than allowed end the run, which then knows all of them.
+    fn check_rejected(&mut self) -> Result<(), Failure> {
+        let pending = self.transaction.rejected_count();
+        match (self.transaction.lane(), self.context.outcomes.too_many(pending)) {
+            (Some(index), Some(_)) => self.transaction.tell_rejected(&self.lanes[index]),
+            _ => Ok(()),
         }
-    }
-
-    /// Announces what the open transaction could not store.
-    fn tell_rejected(&mut self) {
-        if let Some(index) = self.transaction.lane() {
-            let records = self.transaction.take_rejected();
-            self.announce(index, records);
-        }
-    }
-
-    fn announce(&self, index: usize, records: Vec<RejectedRecord>) {
-        let lane = &self.lanes[index].lane;
-        self.context
-            .counters
-            .of(lane.collection)
-            .rejected
-            .fetch_add(records.len() as u64, Ordering::Relaxed);
-        self.context
-            .outcomes
-            .reject(&self.context.emitter, &lane.source_name, records);
     }
 
     /// Keeps records that did not get as far as the sink.
     fn reject(&mut self, index: usize, records: Vec<RejectedRecord>) -> Result<(), Failure> {
-        self.announce(index, records);
-        self.check_rejected(self.transaction.rejected_count())
+        self.transaction.announce(&self.lanes[index], records)
     }
 
     fn end(&mut self, index: usize, cursor: Cursor) -> Result<(), Failure> {
@@ -307,8 +292,6 @@ impl Writer<'_> {
         let Some(index) = self.transaction.lane() else {
             return Ok(());
         };
-        // Rejected records are known before the commit that leaves them out.
-        self.tell_rejected();
         let Written {
             seq,
             records,
@@ -319,12 +302,6 @@ impl Writer<'_> {
         progress.state.seq = seq;
         progress.state.record_count += records;
         progress.state.cursor = cursor;
-        let counters = self.context.counters.of(progress.lane.collection);
-        counters.written.fetch_add(records, Ordering::Relaxed);
-        counters.skipped.fetch_add(skipped, Ordering::Relaxed);
-        if records > 0 {
-            self.context.counters.committed(&self.context.emitter);
-        }
         if self.context.announces_commits {
             self.context.emitter.emit(&Event::Committed {
                 collection: progress.lane.source_name.clone(),
@@ -335,6 +312,13 @@ impl Writer<'_> {
                 done,
             });
         }
+        // Progress never says more than what was announced as durable.
+        let counters = self.context.counters.of(progress.lane.collection);
+        counters.written.fetch_add(records, Ordering::Relaxed);
+        counters.skipped.fetch_add(skipped, Ordering::Relaxed);
+        if records > 0 {
+            self.context.counters.committed(&self.context.emitter);
+        }
         Ok(())
     }
 
@@ -342,6 +326,8 @@ impl Writer<'_> {
     fn fail(&mut self, index: usize, failure: Failure) -> Result<(), Failure> {
         let is_fatal = ["run.fenced", "run.too_many_rejected", "run.commit_unknown"]
             .contains(&failure.error.code.as_str());
+        // What somebody has to repair stands in the way of the other collections as well.
+        let is_fatal = is_fatal || failure.error.pauses;
         if !self.context.continues_on_error || is_fatal || self.context.stop.is_raised() {
             return Err(failure);
         }

@@ -2,6 +2,11 @@
 //!
 //! Pure: it asks nobody. Neighbours: [`crate::phases::pre_validation`] brings the facts and asks the sink afterwards.
 
+mod order;
+mod references;
+
+pub use order::{arrange, clearing_order, second_pass_policy, settle_order};
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,6 +17,7 @@ use whimbrel_plugin_api::{Collection, ConflictPolicy, Error, Finding};
 
 use crate::config::{CollectionJob, Job, Mode, Patterns, TransformJob, VerificationLevel};
 use crate::events::Failure;
+use references::Available;
 
 /// One collection that is copied.
 #[derive(Debug, Clone)]
@@ -28,17 +34,23 @@ pub struct PlannedCollection {
     pub verification: VerificationLevel,
     /// At most so many records are moved.
     pub limit: Option<u64>,
+    /// The collections of the sink that must be complete before this one is begun.
+    pub waits_for: Vec<String>,
+    /// Fields that are null in the sink until a second pass sets them, since they close a circle of references.
+    pub held_back: Vec<String>,
+    /// Collections that it refers to and that are not copied.
+    pub left_out: Vec<String>,
 }
 
 /// Says what comes out of transforms for a collection.
 pub type Shape<'a> = dyn FnMut(&Collection, &[TransformJob]) -> Result<Collection, Failure> + 'a;
 
-/// Picks the collections, asks `shape` what their transforms make of them, and gives them their names and keys in the
-/// sink.
+/// Picks the collections, asks `shape` what their transforms make of them, gives them their names, keys and references in
+/// the sink, and puts parents before children.
 ///
 /// # Errors
-/// `plan.collection_missing`, `plan.key_missing`, `plan.name_twice`, `plan.nothing_to_copy`, and what `shape` brings;
-/// all that apply.
+/// `plan.collection_missing`, `plan.key_missing`, `plan.version_missing`, `plan.reference_..`, `plan.name_twice`,
+/// `plan.nothing_to_copy`, and what `shape` brings; all that apply.
 pub fn plan(
     job: &Job,
     available: Vec<Collection>,
@@ -47,41 +59,52 @@ pub fn plan(
     let mut faults: Vec<Failure> = Vec::new();
     let mut planned = Vec::new();
     let patterns = Patterns::new(&job.include, &job.exclude);
-    let known = known_names(&available);
-    match &job.collections {
+    let known = known_names(available.iter());
+    let order: Vec<String> = available
+        .iter()
+        .map(|collection| collection.name.clone())
+        .collect();
+    let available: Available = available
+        .into_iter()
+        .map(|collection| (collection.name.clone(), collection))
+        .collect();
+    let all: Vec<CollectionJob>;
+    let rules = match &job.collections {
+        Some(rules) => rules,
         None => {
-            for source in available {
-                if patterns.matches(&source.name) {
-                    let whole = CollectionJob::whole(&source.name);
-                    match plan_one(job, source, &whole, shape) {
-                        Ok(collection) => planned.push(collection),
-                        Err(fault) => faults.push(fault),
-                    }
-                }
-            }
+            all = order.iter().map(|name| CollectionJob::whole(name)).collect();
+            &all
         }
-        Some(rules) => {
-            let mut by_name: HashMap<String, Collection> = available
-                .into_iter()
-                .map(|collection| (collection.name.clone(), collection))
-                .collect();
-            for rule in rules.iter().filter(|rule| patterns.matches(&rule.source)) {
-                let attempt = match by_name.remove(&rule.source) {
-                    Some(source) => plan_one(job, source, rule, shape),
-                    None => Err(missing(&rule.source, &known).into()),
-                };
-                match attempt {
-                    Ok(collection) => planned.push(collection),
-                    Err(fault) => faults.push(fault),
-                }
-            }
+    };
+    for (number, rule) in rules.iter().enumerate() {
+        if !patterns.matches(&rule.source) {
+            continue;
         }
+        let attempt = match available.get(&rule.source) {
+            Some(source) => {
+                let mut source = source.clone();
+                let place = format!("collections[{number}]");
+                references::declare(&mut source, rule, &place, &available, rules)
+                    .and_then(|()| plan_one(job, source, rule, shape))
+            }
+            None => Err(missing(&rule.source, &known).into()),
+        };
+        match attempt {
+            Ok(collection) => planned.push(collection),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty()
+        && let Err(fault) = references::carry_over(&mut planned, shape)
+    {
+        faults.push(fault);
     }
     faults.extend(names_used_twice(&planned).into_iter().map(Failure::from));
     if planned.is_empty() && faults.is_empty() {
         faults.push(nothing_to_copy(job, &known).into());
     }
     if faults.is_empty() {
+        arrange(&mut planned);
         Ok(planned)
     } else {
         Err(faults)
@@ -124,17 +147,50 @@ fn plan_one(
         return Err(key_missing(field, &shaped).into());
     }
     let name = rule.sink.clone().unwrap_or_else(|| shaped.name.clone());
+    let mut sink = in_sink(&shaped, &name, &key);
+    if let Some(version) = &rule.version {
+        if shaped.schema.index_of(version).is_none() {
+            return Err(version_missing(version, &shaped).into());
+        }
+        sink.cursor_fields = vec![version.clone()];
+    }
     Ok(PlannedCollection {
-        sink: in_sink(&shaped, &name, &key),
+        sink,
         policy: rule.on_conflict.unwrap_or(job.import.on_conflict),
         verification: rule.verification.unwrap_or(job.verification),
         limit: (job.mode == Mode::Test).then_some(job.sample_records),
+        waits_for: Vec::new(),
+        held_back: Vec::new(),
+        left_out: Vec::new(),
         transforms,
         source,
     })
 }
 
 fn key_missing(field: &str, collection: &Collection) -> Error {
+    Error::config(
+        "plan.key_missing",
+        format!(
+            "the key field `{field}` is not a field of `{}` (fields: {})",
+            collection.name,
+            field_names(collection)
+        ),
+    )
+}
+
+fn version_missing(field: &str, collection: &Collection) -> Error {
+    Error::config(
+        "plan.version_missing",
+        format!(
+            "the version field `{field}` is not a field of `{}` (fields: {})",
+            collection.name,
+            field_names(collection)
+        ),
+    )
+}
+
+/// The fields of a collection as an error lists them.
+fn field_names(collection: &Collection) -> String {
     let fields: Vec<&str> = collection
         .schema
         .fields
@@ -142,14 +198,7 @@ fn key_missing(field: &str, collection: &Collection) -> Error {
         .map(|field| field.name.as_str())
         .take(FIELDS_SHOWN_MAX)
         .collect();
-    Error::config(
-        "plan.key_missing",
-        format!(
-            "the key field `{field}` is not a field of `{}` (fields: {})",
-            collection.name,
-            fields.join(", ")
-        ),
-    )
+    fields.join(", ")
 }
 
 /// Names that an error lists.
@@ -166,9 +215,9 @@ fn in_sink(source: &Collection, name: &str, key: &[String]) -> Collection {
     sink
 }
 
-fn known_names(available: &[Collection]) -> String {
+fn known_names<'a>(available: impl IntoIterator<Item = &'a Collection>) -> String {
     let mut names: Vec<&str> = available
-        .iter()
+        .into_iter()
         .map(|collection| collection.name.as_str())
         .collect();
     names.sort_unstable();
@@ -201,7 +250,7 @@ fn names_used_twice(planned: &[PlannedCollection]) -> Vec<Error> {
 /// Takes the sink's answer into the plan: losses, and policies that fit what is there.
 ///
 /// Returns what stands in the way besides the sink's own findings: a collection without a key is only copied into an
-/// empty target, and a policy must be one that the sink carries out.
+/// empty target, and a policy must be one that the sink carries out, with a version field if it asks for one.
 pub fn settle(
     planned: &mut [PlannedCollection],
     report: &PrepareReport,
@@ -256,9 +305,36 @@ pub fn settle(
                     .with_collection(name),
                 );
             }
+        } else if needs_version(collection.policy) && collection.sink.cursor_fields.len() != 1 {
+            findings.push(no_version(collection));
         }
+        findings.extend(collection.left_out.iter().map(|parent| {
+            let message = format!("`{name}` refers to `{parent}`, which this job does not copy");
+            Finding::info("plan.reference_left_out", message).with_collection(name)
+        }));
     }
     findings
+}
+
+fn needs_version(policy: ConflictPolicy) -> bool {
+    matches!(policy, ConflictPolicy::KeepNewest | ConflictPolicy::KeepOldest)
+}
+
+fn no_version(collection: &PlannedCollection) -> Finding {
+    let announced = match collection.sink.cursor_fields.as_slice() {
+        [] => "the source announces none".to_owned(),
+        several => format!("the source announces several: {}", several.join(", ")),
+    };
+    let name = &collection.sink.name;
+    Finding::blocker(
+        "plan.no_version",
+        format!(
+            "`{}` needs a field of `{name}` that tells which of two records is newer, and {announced}",
+            policy_name(collection.policy)
+        ),
+    )
+    .with_help("name it in the job: `version: FIELD`")
+    .with_collection(name)
 }
 
 /// The name of a policy in job files.
@@ -300,30 +376,6 @@ pub fn made_from(job: &Job, source_version: &str) -> String {
         limit
     ]);
     blake3::hash(facts.to_string().as_bytes()).to_hex().to_string()
-}
-
-/// The collections in the sink, those that refer to others before these; in a cycle as they come.
-pub fn clearing_order(collections: &[PlannedCollection]) -> Vec<String> {
-    let mut left: Vec<&PlannedCollection> = collections.iter().collect();
-    let mut ordered = Vec::with_capacity(left.len());
-    while !left.is_empty() {
-        let is_referred_to = |candidate: &PlannedCollection| {
-            left.iter().any(|other| {
-                other.source.name != candidate.source.name
-                    && other
-                        .sink
-                        .references
-                        .iter()
-                        .any(|reference| reference.collection == candidate.source.name)
-            })
-        };
-        let next = left
-            .iter()
-            .position(|candidate| !is_referred_to(candidate))
-            .unwrap_or(0);
-        ordered.push(left.remove(next).sink.name.clone());
-    }
-    ordered
 }
 
 /// Those of `findings` that stop a run.

@@ -3,6 +3,7 @@
 //! Markdown in which nothing from outside can become mark-up. Lists are short; the final report has them whole.
 
 use super::figures::{bytes, count, counted, printable, rate, seconds, sentence};
+use super::orphans::{missing_keys, with_orphans};
 use super::summary_tables::comparison;
 use super::{FinalReport, Tone, tone};
 use crate::events::{Comparison, Phase};
@@ -13,6 +14,7 @@ const LINES_MAX: usize = 10;
 /// The page.
 pub fn executive_summary(report: &FinalReport) -> String {
     let mut sections = vec![opening(report), figures(report), not_carried_over(report)];
+    sections.push(orphans(report));
     sections.push(proof(report));
     sections.push(failures(report));
     sections.push(steps(report));
@@ -147,6 +149,34 @@ fn not_carried_over(report: &FinalReport) -> String {
         };
     }
     format!("## Not carried over\n\n{}", shortened(lines))
+}
+
+fn orphans(report: &FinalReport) -> String {
+    let lines: Vec<String> = with_orphans(&report.task.summary)
+        .into_iter()
+        .map(|reference| {
+            format!(
+                "- {} ({}) to {}: {} of {}; missing keys: {}.",
+                code(&reference.collection),
+                code(&reference.fields.join(", ")),
+                code(&reference.parent),
+                count(reference.orphan_count),
+                counted(reference.record_count, "record"),
+                missing_keys(reference)
+            )
+        })
+        .collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let file = report.task.summary.orphans_file.as_ref();
+    let file = file.map_or_else(String::new, |file| {
+        format!("\nAll of them are in {} in this folder.\n", code(file))
+    });
+    format!(
+        "## Orphans\n\nThese records point to others that the source does not have:\n\n{}{file}",
+        shortened(lines)
+    )
 }
 
 fn proof(report: &FinalReport) -> String {

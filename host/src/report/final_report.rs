@@ -133,6 +133,10 @@ impl FinalReport {
         for result in &mut self.task.summary.verification {
             result.mismatches.clear();
         }
+        self.task.summary.references.truncate(SHORT_COLLECTIONS_MAX);
+        for reference in &mut self.task.summary.references {
+            reference.orphans.clear();
+        }
         self.task.summary.rejected.clear();
         self.task.summary.ddl.clear();
         self

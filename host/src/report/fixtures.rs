@@ -13,8 +13,8 @@ use super::series::{Sample, Series};
 use super::{PluginUsed, TaskReport};
 use crate::config::Job;
 use crate::events::{
-    CollectionResult, Comparison, Failure, FoundBy, Mismatch, MismatchKind, Outcome, Phase, PhaseOutcome,
-    PhaseReport, RunSummary, VerificationResult,
+    CollectionResult, Comparison, Failure, FoundBy, Mismatch, MismatchKind, Orphan, Outcome, Phase,
+    PhaseOutcome, PhaseReport, ReferenceResult, ReferenceState, RunSummary, VerificationResult,
 };
 
 /// A job.
@@ -73,6 +73,7 @@ fn equal(name: &str, record_count: u64) -> VerificationResult {
         source_count: record_count,
         sink_count: record_count,
         compared_count: record_count,
+        left_out_count: 0,
         every_record: true,
         duplicate_key_count: 0,
         mismatch_count: 0,
@@ -304,6 +305,24 @@ pub fn hostile() -> TaskReport {
             (name.to_owned(), record)
         })
         .to_vec();
+    report.summary.references = HOSTILE
+        .map(|name| ReferenceResult {
+            collection: name.to_owned(),
+            fields: vec![name.to_owned()],
+            parent: name.to_owned(),
+            to_fields: vec![name.to_owned()],
+            state: ReferenceState::Searched,
+            record_count: 2,
+            orphan_count: 1,
+            missing_key_count: 1,
+            orphans: vec![Orphan {
+                record: name.to_owned(),
+                missing: name.to_owned(),
+            }],
+            ..ReferenceResult::default()
+        })
+        .to_vec();
+    report.summary.orphans_file = Some(HOSTILE[1].to_owned());
     report.summary.verification = HOSTILE
         .map(|name| VerificationResult {
             source: name.to_owned(),

@@ -9,6 +9,7 @@ mod final_report;
 pub(crate) mod fixtures;
 mod html;
 mod next_steps;
+mod orphans;
 mod plain_table;
 mod plan_report;
 mod series;

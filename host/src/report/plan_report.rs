@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::TaskReport;
 use super::figures::{bytes, count, printable, seconds as duration};
+use super::orphans::orphans_text;
 use super::plain_table::PlainTable;
 
 /// A plan.
@@ -129,6 +130,10 @@ pub fn plan_text(report: &PlanReport) -> String {
     text.push_str(&ddl(report));
     text.push_str(&losses(report));
     text.push_str(&findings(report));
+    let orphans = orphans_text(summary, "orphans:", None);
+    if !orphans.is_empty() {
+        text.push_str(&format!("{orphans}\n"));
+    }
     text.push_str(&estimate(&report.estimate));
     let verdict = if report.task.errors.is_empty() {
         "nothing stands in the way"

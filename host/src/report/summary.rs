@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::figures::{bytes, count, counted, printable, rate, seconds};
 use super::next_steps::next_steps;
+use super::orphans::orphans_text;
 use super::summary_tables::{mismatches, table};
 use super::{TaskReport, Tone, tone, verdict};
 use crate::events::Failure;
@@ -61,6 +62,7 @@ pub fn text(report: &TaskReport, look: &Look) -> String {
         table(report, look.terminal),
         statements(report, look),
         losses(report, look),
+        orphans(report, look),
         rejected(report, look),
         differences(report, look),
         phases(report),
@@ -102,6 +104,16 @@ fn statements(report: &TaskReport, look: &Look) -> String {
         .map(|statement| format!("  {statement}\n"))
         .collect();
     format!("{}\n{lines}", look.heading("the sink would run:"))
+}
+
+/// Records that point to nothing, with the file that lists all of them.
+fn orphans(report: &TaskReport, look: &Look) -> String {
+    let file = look
+        .html_report
+        .as_ref()
+        .zip(report.summary.orphans_file.as_ref());
+    let file = file.map(|(page, name)| from_here(&page.with_file_name(name)).display().to_string());
+    orphans_text(&report.summary, &look.heading("orphans:"), file.as_deref())
 }
 
 /// One line for each kind of loss: a job of a hundred tables has the same few everywhere.
@@ -181,6 +193,13 @@ fn differences(report: &TaskReport, look: &Look) -> String {
                 "{}: {} of the source share their key with another; the last one counts\n",
                 printable(&result.source),
                 counted(result.duplicate_key_count, "record")
+            ));
+        }
+        if result.left_out_count > 0 {
+            text.push_str(&format!(
+                "{}: compared without {} that the sink has refused\n",
+                printable(&result.source),
+                counted(result.left_out_count, "record")
             ));
         }
     }

@@ -114,7 +114,9 @@ impl Selection {
                     return Kept::Nothing;
                 }
             }
-            Event::VerificationProgress { collection, .. } if !self.is_due(event, collection, now) => {
+            Event::VerificationProgress { collection, .. } | Event::OrphanSearch { collection, .. }
+                if !self.is_due(event, collection, now) =>
+            {
                 return Kept::Nothing;
             }
             Event::Health { .. } if !self.is_due(event, "", now) => return Kept::Nothing,
@@ -183,8 +185,11 @@ fn is_repeated(event: &Event) -> bool {
         event,
         Event::Progress { .. }
             | Event::VerificationProgress { .. }
+            | Event::OrphanSearch { .. }
             | Event::Committed { .. }
             | Event::Retrying { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
             | Event::Health { .. }
             | Event::Delivered { .. }
             | Event::NotDelivered { .. }

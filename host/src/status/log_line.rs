@@ -111,11 +111,13 @@ fn level(event: &Event) -> &str {
         },
         Event::Rejected { .. }
         | Event::Retrying { .. }
+        | Event::Paused { .. }
         | Event::NotDelivered { .. }
         | Event::HookEnded { ok: false, .. } => "warn",
         Event::CollectionFailed { .. } => "error",
         Event::Progress { .. }
         | Event::VerificationProgress { .. }
+        | Event::OrphanSearch { .. }
         | Event::Committed { .. }
         | Event::Health { .. } => "debug",
         Event::Finished { outcome } => match **outcome {

@@ -17,4 +17,6 @@ pub use progress::Progress;
 pub use run_checkpoint::{PartitionCheckpoint, RunCheckpoint};
 pub use run_files::RunFiles;
 pub use run_state::{Moment, RunState, Urgency};
-pub use run_status::{CollectionState, CollectionStatus, KILLED, LastRetry, RUNNING, RunStatus, Totals};
+pub use run_status::{
+    CollectionState, CollectionStatus, KILLED, LastRetry, PausedStatus, RUNNING, RunStatus, Totals,
+};

@@ -26,6 +26,8 @@ pub struct Progress {
     compared: HashMap<String, u64>,
     verifies: bool,
     started: Instant,
+    /// When the search for orphans was shown last.
+    searched: Instant,
     title: String,
 }
 
@@ -110,6 +112,7 @@ impl Progress {
             compared: HashMap::new(),
             verifies: false,
             started: Instant::now(),
+            searched: Instant::now(),
             title: title.to_owned(),
         }
     }
@@ -142,6 +145,10 @@ impl Progress {
                 self.compared.insert(collection.clone(), pairs);
                 self.show(collection, pairs);
             }
+            Event::OrphanSearch {
+                collection,
+                record_count,
+            } => self.search(collection, *record_count),
             Event::PhaseStarted {
                 phase: Phase::Verification,
             } => self.begin_verification(),
@@ -166,6 +173,17 @@ impl Progress {
             } => self.line(&format!(
                 "{collection}: try {attempt} follows, since {message} [{code}]"
             )),
+            Event::Paused {
+                code, message, help, ..
+            } => {
+                let help = help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
+                self.line(&format!(
+                    "paused, the run goes on after a repair: {message}{help} [{code}]"
+                ));
+            }
+            Event::Resumed { paused_ms } => {
+                self.line(&format!("goes on after {}", seconds(*paused_ms as f64 / 1_000.0)));
+            }
             Event::Log {
                 plugin,
                 level,
@@ -198,6 +216,26 @@ impl Progress {
         match &self.mode {
             Mode::Bars(bars) => drop(bars.all.println(printable(text))),
             Mode::Lines { .. } => aside(&printable(text)),
+            Mode::Quiet => {}
+        }
+    }
+
+    /// How far the search for orphans is in a collection.
+    fn search(&mut self, collection: &str, position: u64) {
+        let total = self.totals.get(collection).copied().flatten();
+        match &mut self.mode {
+            Mode::Bars(bars) => bars.show(collection, position, total),
+            Mode::Lines { .. } => {
+                // A short search needs no words.
+                if self.searched.elapsed() >= LINE_INTERVAL {
+                    self.searched = Instant::now();
+                    aside(&format!(
+                        "looking for orphans: {} records of {} looked at",
+                        count(position),
+                        printable(collection)
+                    ));
+                }
+            }
             Mode::Quiet => {}
         }
     }

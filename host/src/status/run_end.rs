@@ -70,6 +70,7 @@ impl RunState {
             }
         }
         self.status.phase = None;
+        self.status.paused = None;
         self.status.updated_at = now.at;
         self.status.ended_at = Some(now.at);
         self.status.elapsed_secs = thousandths(now.elapsed_secs);

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::{Error, ErrorKind};
 
 use crate::events::{Comparison, Failure, Phase};
@@ -62,6 +63,9 @@ pub struct RunStatus {
     pub retry_count: u64,
     /// The last of them.
     pub last_retry: Option<LastRetry>,
+    /// What the run waits for, while it does.
+    #[serde(default)]
+    pub paused: Option<PausedStatus>,
     /// Resident memory of the worker, octets.
     pub memory_bytes: Option<u64>,
     /// What went wrong.
@@ -167,6 +171,21 @@ pub struct LastRetry {
     pub message: String,
     /// When.
     pub at: DateTime<Utc>,
+}
+
+/// A repair that the run waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedStatus {
+    /// The role that needs it, or none for the host itself.
+    pub role: Option<Role>,
+    /// The code of the error.
+    pub code: String,
+    /// The error.
+    pub message: String,
+    /// What to do, if known.
+    pub help: Option<String>,
+    /// Since when, RFC 3339.
+    pub since: String,
 }
 
 impl RunStatus {

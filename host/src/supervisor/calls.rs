@@ -1,4 +1,4 @@
-//! The calls that a worker has begun and not ended, as its events tell: what explains a crash.
+//! The calls that a worker has begun and not ended, as its events and its board tell: what explains a crash.
 //! Neighbour: `supervise` asks it when a worker is lost.
 
 use std::collections::BTreeMap;
@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use whimbrel_plugin_api::manifest::Role;
 
 use crate::events::Event;
+use crate::loader::call_board::BoardCall;
 
 /// One such call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,18 @@ impl RunningCalls {
         }
     }
 
+    /// Takes over what stands on the board of a worker that is gone.
+    pub fn add_board(&mut self, calls: Vec<BoardCall>) {
+        self.0.extend(calls.into_iter().map(|on_board| {
+            let call = RunningCall {
+                plugin: on_board.plugin,
+                role: on_board.role,
+                call: on_board.call,
+            };
+            (on_board.call_id, call)
+        }));
+    }
+
     /// The one that began last: the likeliest to have ended the process.
     pub fn last(&self) -> Option<&RunningCall> {
         self.0.last_key_value().map(|(_, call)| call)
@@ -83,7 +96,16 @@ mod tests {
             });
         }
         calls.observe(&Event::CallEnded { call_id: 1 });
-        assert_eq!(calls.describe(), "`write` of source `p`, `read` of source `p`");
-        assert_eq!(calls.last().unwrap().call, "write");
+        calls.add_board(vec![BoardCall {
+            call_id: 4,
+            plugin: "q".into(),
+            role: Role::Sink,
+            call: "flush".into(),
+        }]);
+        assert_eq!(
+            calls.describe(),
+            "`flush` of sink `q`, `write` of source `p`, `read` of source `p`"
+        );
+        assert_eq!(calls.last().unwrap().call, "flush");
     }
 }

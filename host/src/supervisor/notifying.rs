@@ -164,6 +164,7 @@ impl Sending {
                     checks: true,
                 },
                 holds_before_writing: false,
+                call_board: None,
             },
             folder: settings.folder,
             secrets: settings.secrets,

@@ -23,6 +23,9 @@ pub struct Task {
     /// Whether the worker waits for a second [`Command::Proceed`] between pre-validation and the first write.
     #[serde(default)]
     pub holds_before_writing: bool,
+    /// Where the calls into plugins are kept for the supervisor, if not as events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_board: Option<PathBuf>,
 }
 
 /// A library to load.

@@ -16,6 +16,7 @@ use super::process::{self, EXIT_GRACE, OUTPUT_LINES_KEPT, SILENCE_MAX, wait_unti
 use super::protocol::{Command, Task, TaskKind};
 use crate::config::Job;
 use crate::events::{Event, Failure, Outcome, Phase, PhaseOutcome};
+use crate::loader::call_board::BoardReader;
 
 /// After the first signal a worker has so long to commit what is open.
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
@@ -108,6 +109,7 @@ pub fn supervise(task: &Task, folder: &Path, observer: &mut dyn Observer) -> Res
         child,
         stdin: Arc::new(Mutex::new(Some(stdin))),
         calls: RunningCalls::default(),
+        board: BoardReader::create().ok(),
         last_output: VecDeque::new(),
         signal: None,
         drain_until: None,
@@ -146,6 +148,8 @@ struct Supervision<'a> {
     child: Child,
     stdin: Arc<Mutex<Option<ChildStdin>>>,
     calls: RunningCalls,
+    /// Where the worker keeps its calls; without it they come as events.
+    board: Option<BoardReader>,
     last_output: VecDeque<String>,
     signal: Option<i32>,
     drain_until: Option<Instant>,
@@ -156,7 +160,11 @@ struct Supervision<'a> {
 
 impl Supervision<'_> {
     fn send_task(&mut self, task: &Task) -> Result<(), Error> {
-        let mut line = serde_json::to_vec(task)
+        let task = Task {
+            call_board: self.board.as_ref().map(BoardReader::path),
+            ..task.clone()
+        };
+        let mut line = serde_json::to_vec(&task)
             .map_err(|error| Error::internal("the task could not be written").with_cause(&error))?;
         line.push(b'\n');
         self.send(&line);
@@ -343,13 +351,21 @@ impl Supervision<'_> {
         }
     }
 
-    fn crash(&self, status: Option<ExitStatus>) -> Failure {
+    fn read_board(&mut self) {
+        if let Some(board) = &self.board {
+            self.calls.add_board(board.calls());
+        }
+    }
+
+    fn crash(&mut self, status: Option<ExitStatus>) -> Failure {
+        self.read_board();
         let running = self.calls.describe();
         let (code, how) = process::how_it_ended(status);
         self.failure(code, format!("the worker process {how}; running then: {running}"))
     }
 
-    fn silence(&self) -> Failure {
+    fn silence(&mut self) -> Failure {
+        self.read_board();
         let running = self.calls.describe();
         self.failure(
             "plugin.silent",

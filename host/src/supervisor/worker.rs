@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -17,10 +18,12 @@ use super::protocol::{Command, Task, TaskKind};
 use crate::config::Job;
 use crate::control::Stop;
 use crate::events::{Emitter, Event, Failure, Outcome, RunSummary};
+use crate::loader::call_board::CallBoard;
 use crate::loader::library::load;
 use crate::loader::observe::{CallLog, Opener};
 use crate::orchestrator::{self, Opened, RunOptions, TaskContext};
 use crate::pipeline::budget::Budget;
+use crate::pipeline::pause::Pause;
 use crate::transform::Transforms;
 
 /// How often the worker says that it is alive, and looks for calls that take too long.
@@ -45,7 +48,12 @@ pub fn worker_main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let stop = Stop::default();
-    let calls = CallLog::new(emitter.clone());
+    // Without the board every call is an event, which is slower and says the same.
+    let board = task
+        .call_board
+        .as_deref()
+        .and_then(|path| CallBoard::open(path).ok());
+    let calls = CallLog::new(emitter.clone(), board);
     watch(&emitter, &calls, Duration::from_secs(task.call_timeout_secs));
     let outcome = run(task, &commands, &emitter, &calls, &stop, started);
     finish(&emitter, outcome);
@@ -96,8 +104,8 @@ fn read_commands(input: impl std::io::BufRead, sender: &Sender<Command>) {
 }
 
 /// Says that the worker is alive, and ends the process if a call hangs and does not heed its cancellation.
-fn watch(emitter: &Emitter, calls: &std::sync::Arc<CallLog>, call_timeout: Duration) {
-    let (emitter, calls) = (emitter.clone(), std::sync::Arc::clone(calls));
+fn watch(emitter: &Emitter, calls: &Arc<CallLog>, call_timeout: Duration) {
+    let (emitter, calls) = (emitter.clone(), Arc::clone(calls));
     std::thread::spawn(move || {
         loop {
             std::thread::park_timeout(HEARTBEAT);
@@ -136,7 +144,7 @@ fn run(
     task: Task,
     commands: &Receiver<Command>,
     emitter: &Emitter,
-    calls: &std::sync::Arc<CallLog>,
+    calls: &Arc<CallLog>,
     stop: &Stop,
     started: Instant,
 ) -> Outcome {
@@ -196,11 +204,7 @@ fn run(
 type Loaded = (Role, Opener, whimbrel_plugin_api::export::Description);
 
 /// Loads the libraries of the task and says what they are.
-fn load_all(
-    task: &Task,
-    emitter: &Emitter,
-    calls: &std::sync::Arc<CallLog>,
-) -> Result<Vec<Loaded>, Box<Failure>> {
+fn load_all(task: &Task, emitter: &Emitter, calls: &Arc<CallLog>) -> Result<Vec<Loaded>, Box<Failure>> {
     let mut openers = Vec::new();
     for file in &task.plugins {
         let loaded = match load(&file.path) {
@@ -218,7 +222,7 @@ fn load_all(
             }
         };
         let version = loaded.manifest.version.to_string();
-        let opener = Opener::new(loaded, std::sync::Arc::clone(calls));
+        let opener = Opener::new(loaded, Arc::clone(calls));
         let description = opener.describe(file.role).map_err(Box::new)?;
         emitter.emit(&Event::PluginLoaded {
             role: file.role,
@@ -234,8 +238,8 @@ fn load_all(
 type Kind = fn(TaskContext) -> Outcome;
 
 /// Ends the task when the supervisor says so, or is gone. What it answers opens at the next `Proceed`.
-fn obey(commands: Receiver<Command>, stop: Stop, calls: &std::sync::Arc<CallLog>) -> Receiver<()> {
-    let calls = std::sync::Arc::clone(calls);
+fn obey(commands: Receiver<Command>, stop: Stop, calls: &Arc<CallLog>) -> Receiver<()> {
+    let calls = Arc::clone(calls);
     let (open, gate) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || {
         loop {
@@ -287,7 +291,7 @@ struct Parts {
 fn context(
     parts: Parts,
     emitter: &Emitter,
-    calls: &std::sync::Arc<CallLog>,
+    calls: &Arc<CallLog>,
     stop: &Stop,
     started: Instant,
 ) -> Result<TaskContext, Error> {
@@ -313,10 +317,15 @@ fn context(
     let source_version = format!("{} {}", source.name(), source.version());
     Ok(TaskContext {
         budget: Budget::new(u64::from(job.limits.memory_mb) * 1024 * 1024 / LINK_SHARE),
+        pause: Arc::new(Pause::new(
+            emitter,
+            stop,
+            Duration::from_millis(job.import.pause_max_ms),
+        )),
         job,
         options,
         gate,
-        calls: std::sync::Arc::clone(calls),
+        calls: Arc::clone(calls),
         plugins: Opened {
             source,
             source_capabilities: source_says.source.unwrap_or_default(),

@@ -187,7 +187,7 @@ impl ColumnEncoder {
                 if self.losses.json_null_to_null && text.trim_ascii() == "null" {
                     out.push(TAG_NULL);
                 } else {
-                    json_text(text, out)?;
+                    json_text(text, self.losses, out)?;
                 }
             }
             RecordType::List { .. } | RecordType::Vector => {
@@ -329,12 +329,12 @@ fn number(text: &str, out: &mut Vec<u8>) -> Result<()> {
 }
 
 /// JSON by value. Numbers are read from their text, so that integers above 2^53 keep every digit.
-fn json_text(text: &str, out: &mut Vec<u8>) -> Result<()> {
+fn json_text(text: &str, losses: FieldLosses, out: &mut Vec<u8>) -> Result<()> {
     let raw: &serde_json::value::RawValue = serde_json::from_str(text).map_err(|_| bad_value("json"))?;
-    json_raw(raw, out)
+    json_raw(raw, losses, out)
 }
 
-fn json_raw(raw: &serde_json::value::RawValue, out: &mut Vec<u8>) -> Result<()> {
+fn json_raw(raw: &serde_json::value::RawValue, losses: FieldLosses, out: &mut Vec<u8>) -> Result<()> {
     use serde_json::value::RawValue;
     use std::collections::BTreeMap;
     let text = raw.get();
@@ -343,11 +343,16 @@ fn json_raw(raw: &serde_json::value::RawValue, out: &mut Vec<u8>) -> Result<()> 
         Some(b'{') => {
             let members: BTreeMap<String, &RawValue> =
                 serde_json::from_str(text).map_err(|_| bad_value("json"))?;
+            // Removing characters may make two names one; the later member is the one that stays.
+            let members: BTreeMap<String, &RawValue> = members
+                .into_iter()
+                .map(|(name, member)| (without_nul(name, losses), member))
+                .collect();
             out.push(b'{');
             out.extend((members.len() as u64).to_be_bytes());
             for (name, member) in members {
                 sized(TAG_TEXT, name.as_bytes(), out);
-                json_raw(member, out)?;
+                json_raw(member, losses, out)?;
             }
         }
         Some(b'[') => {
@@ -355,24 +360,33 @@ fn json_raw(raw: &serde_json::value::RawValue, out: &mut Vec<u8>) -> Result<()> 
             out.push(b'[');
             out.extend((items.len() as u64).to_be_bytes());
             for item in items {
-                json_raw(item, out)?;
+                json_raw(item, losses, out)?;
             }
         }
         Some(b'-' | b'0'..=b'9') => {
             out.push(b'#');
             number(text, out)?;
-            if text.starts_with('-') && text.parse::<f64>().is_ok_and(|value| value == 0.0) {
+            let has_sign = text.starts_with('-') && !losses.negative_zero;
+            if has_sign && text.parse::<f64>().is_ok_and(|value| value == 0.0) {
                 out.push(b'-');
             }
         }
         _ => match serde_json::from_str(text).map_err(|_| bad_value("json"))? {
             Value::Null => out.push(b'n'),
             Value::Bool(value) => out.extend([b'b', u8::from(value)]),
-            Value::String(value) => sized(b's', value.as_bytes(), out),
+            Value::String(value) => sized(b's', without_nul(value, losses).as_bytes(), out),
             Value::Number(_) | Value::Array(_) | Value::Object(_) => return Err(bad_value("json")),
         },
     }
     Ok(())
+}
+
+fn without_nul(text: String, losses: FieldLosses) -> String {
+    if losses.nul_removed && text.contains('\0') {
+        text.replace('\0', "")
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
@@ -391,6 +405,30 @@ mod tests {
 
     fn plain(record_type: &RecordType, array: ArrayRef) -> Vec<u8> {
         encoded(record_type, array, FieldLosses::default())
+    }
+
+    #[test]
+    fn declared_losses_reach_into_json() {
+        let json = |text: &str, losses: FieldLosses| {
+            encoded(&RecordType::Json, Arc::new(StringArray::from(vec![text])), losses)
+        };
+        let exact = FieldLosses::default();
+        assert_ne!(json("[-0.0]", exact), json("[0.0]", exact));
+        assert_ne!(
+            json(r#"{"a\u0000":"b\u0000"}"#, exact),
+            json(r#"{"a":"b"}"#, exact)
+        );
+        let lossy = FieldLosses {
+            negative_zero: true,
+            nul_removed: true,
+            ..exact
+        };
+        assert_eq!(json("[-0.0,-0]", lossy), json("[0.0,0]", lossy));
+        assert_eq!(
+            json(r#"{"a\u0000":"b\u0000"}"#, lossy),
+            json(r#"{"a":"b"}"#, lossy)
+        );
+        assert_ne!(json("[-1]", lossy), json("[1]", lossy));
     }
 
     #[test]

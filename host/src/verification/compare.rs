@@ -7,6 +7,7 @@ use std::time::Instant;
 use whimbrel_plugin_api::source::{CountRequest, ReadRequest};
 use whimbrel_plugin_api::{Collection, ErrorKind, Field};
 
+use super::left_out::LeftOut;
 use super::side::{self, Digest, Method, RecordDigest, Side};
 use crate::config::{TransformJob, VerificationLevel};
 use crate::control::Stop;
@@ -32,6 +33,8 @@ pub struct Comparable<'a> {
     pub jobs: &'a [TransformJob],
     /// Only so many records of the source were moved.
     pub sample: Option<u64>,
+    /// Records that the sink has refused.
+    pub left_out: &'a LeftOut,
 }
 
 impl Comparable<'_> {
@@ -71,6 +74,7 @@ pub fn compare(
         source_count: 0,
         sink_count: 0,
         compared_count: 0,
+        left_out_count: 0,
         every_record: false,
         duplicate_key_count: 0,
         mismatch_count: 0,
@@ -157,6 +161,7 @@ fn method(both: &Comparable<'_>, one_in: u64) -> Method {
         key: both.sink.key.clone(),
         losses: both.sink.losses.clone(),
         one_in,
+        left_out: both.left_out.clone(),
     }
 }
 
@@ -175,8 +180,13 @@ fn count_both(
     let fits = match both.sample {
         // The sink may hold more than the sample.
         Some(_) => result.sink_count >= result.source_count,
-        None => result.source_count == result.sink_count,
+        None => {
+            // Some of those that were refused may have been in the sink before.
+            let missing = result.source_count.checked_sub(result.sink_count);
+            missing.is_some_and(|missing| missing <= both.left_out.count())
+        }
     };
+    result.left_out_count = both.left_out.count();
     if !fits {
         let text = format!(
             "{} records in the source, {} in the sink",
@@ -216,13 +226,18 @@ fn records_of_both(
         sink_request.expected = Some(grown.schema);
         theirs = side::read(source, &source_request, both.chain()?, &method, stop, progress)?;
     }
-    result.source_count = theirs.record_count;
+    result.source_count = theirs.record_count + theirs.left_out_count;
+    result.left_out_count = theirs.left_out_count;
+    if method.key.is_empty() {
+        // Those that are alike and were not refused are there.
+        method.left_out = LeftOut::default();
+    }
     let mut ours = side::read(sink, &sink_request, None, &method, stop, progress)?;
     if both.sample.is_some() {
         // What was there before, or came from elsewhere, is not part of the sample.
         ours.keep_only(&theirs);
     }
-    result.sink_count = ours.record_count;
+    result.sink_count = ours.record_count + ours.left_out_count;
     result.every_record = one_in == 1;
     result.duplicate_key_count = theirs.duplicate_key_count;
     result.compared_count = theirs.records.len() as u64;

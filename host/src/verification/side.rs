@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use arrow_array::Array as _;
 use arrow_array::cast::AsArray as _;
+use arrow_array::{Array as _, BinaryArray};
 use whimbrel_plugin_api::collection::FieldLoss;
 use whimbrel_plugin_api::source::{Item, ReadRequest};
 use whimbrel_plugin_api::{Batch, Error, Field, Schema};
 
 use super::canonical::ColumnEncoder;
+use super::left_out::LeftOut;
 use super::losses::FieldLosses;
 use crate::control::Stop;
 use crate::events::Failure;
@@ -33,6 +34,8 @@ pub struct Method {
     pub losses: Vec<FieldLoss>,
     /// One of so many records is kept, chosen by its key; 1 keeps all.
     pub one_in: u64,
+    /// Records that are passed over.
+    pub left_out: LeftOut,
 }
 
 /// What is known of one record.
@@ -49,8 +52,10 @@ pub struct RecordDigest {
 /// What was read of one side.
 #[derive(Debug, Default)]
 pub struct Side {
-    /// Records in all.
+    /// Records in all, but for those that were passed over.
     pub record_count: u64,
+    /// Records that were passed over.
+    pub left_out_count: u64,
     /// Records with a key that an earlier one had; exact up to 4,000,000 keys.
     pub duplicate_key_count: u64,
     /// The chosen records, by the digest of their key.
@@ -96,6 +101,7 @@ pub fn read(
 ) -> Result<Side, Failure> {
     let mut side = Side::default();
     let mut keys_seen: HashSet<Digest> = HashSet::new();
+    let mut left_out = method.left_out.clone();
     let mut stream = source.read(request)?;
     loop {
         if stop.is_raised() {
@@ -120,11 +126,11 @@ pub fn read(
             Item::Batch(batch) => {
                 progress(batch.record_count() as u64);
                 match &mut chain {
-                    None => add(&mut side, &mut keys_seen, &batch, method)?,
+                    None => add(&mut side, &mut keys_seen, &mut left_out, &batch, method)?,
                     // Records that a transform rejects are not in the sink, and the run has listed them.
                     Some(chain) => {
                         for batch in chain.apply(batch)?.batches {
-                            add(&mut side, &mut keys_seen, &batch, method)?;
+                            add(&mut side, &mut keys_seen, &mut left_out, &batch, method)?;
                         }
                     }
                 }
@@ -139,66 +145,105 @@ pub fn read(
     }
 }
 
-fn add(
-    side: &mut Side,
-    keys_seen: &mut HashSet<Digest>,
-    batch: &Batch,
-    method: &Method,
-) -> Result<(), Failure> {
-    let columns: Vec<Result<(usize, ColumnEncoder), FieldLosses>> = method
-        .schema
-        .fields
-        .iter()
-        .map(|field| {
+/// Turns the records of one batch into digests.
+pub(super) struct Encoder<'a> {
+    columns: Vec<Result<(usize, ColumnEncoder), FieldLosses>>,
+    key_columns: Vec<usize>,
+    presence: Option<&'a BinaryArray>,
+}
+
+impl<'a> Encoder<'a> {
+    pub(super) fn new(batch: &'a Batch, method: &Method) -> Self {
+        let column = |field: &Field| {
             let losses = FieldLosses::of(&field.name, &method.losses);
             let index = batch.schema.index_of(&field.name).ok_or(losses)?;
             let theirs = &batch.schema.fields[index].record_type;
-            Ok((
-                index,
-                ColumnEncoder::new(theirs, batch.records.column(index), losses),
-            ))
-        })
-        .collect();
-    let key_columns: Vec<usize> = method
-        .key
-        .iter()
-        .filter_map(|name| method.schema.index_of(name))
-        .collect();
-    let presence = batch
-        .schema
-        .presence
-        .then(|| batch.records.column(batch.schema.fields.len()).as_binary::<i32>());
-    let mut encoded = Vec::new();
-    for row in 0..batch.record_count() {
+            let encoder = ColumnEncoder::new(theirs, batch.records.column(index), losses);
+            Ok((index, encoder))
+        };
+        let key_columns = method.key.iter().filter_map(|name| method.schema.index_of(name));
+        let mask = batch.schema.fields.len();
+        Self {
+            columns: method.schema.fields.iter().map(column).collect(),
+            key_columns: key_columns.collect(),
+            presence: batch
+                .schema
+                .presence
+                .then(|| batch.records.column(mask).as_binary::<i32>()),
+        }
+    }
+
+    /// Whether records are known by their keys rather than as a whole.
+    fn is_keyed(&self) -> bool {
+        !self.key_columns.is_empty()
+    }
+
+    fn field(&self, column: usize, row: usize) -> Result<Digest, Error> {
         let is_present = |index: usize| {
-            presence.is_none_or(|mask| {
+            self.presence.is_none_or(|mask| {
                 mask.value(row)
                     .get(index / 8)
                     .is_some_and(|octet| octet >> (index % 8) & 1 == 1)
             })
         };
-        let mut fields = Vec::with_capacity(columns.len());
-        for column in &columns {
-            encoded.clear();
-            match column {
-                Ok((index, encoder)) => encoder.encode(row, is_present(*index), &mut encoded)?,
-                Err(losses) => ColumnEncoder::encode_missing(*losses, &mut encoded),
-            }
-            fields.push(digest(&encoded));
+        let mut encoded = Vec::new();
+        match &self.columns[column] {
+            Ok((index, encoder)) => encoder.encode(row, is_present(*index), &mut encoded)?,
+            Err(losses) => ColumnEncoder::encode_missing(*losses, &mut encoded),
         }
-        let key = if key_columns.is_empty() {
-            digest(&fields.concat())
-        } else {
-            digest(
-                &key_columns
-                    .iter()
-                    .flat_map(|column| fields[*column])
-                    .collect::<Vec<u8>>(),
-            )
-        };
+        Ok(digest(&encoded))
+    }
+
+    fn fields(&self, row: usize) -> Result<Vec<Digest>, Error> {
+        (0..self.columns.len())
+            .map(|column| self.field(column, row))
+            .collect()
+    }
+
+    fn key_of(&self, fields: &[Digest]) -> Digest {
+        if !self.is_keyed() {
+            return digest(&fields.concat());
+        }
+        let key = self.key_columns.iter().flat_map(|column| fields[*column]);
+        digest(&key.collect::<Vec<u8>>())
+    }
+
+    /// By what a record is known: its key, or the whole of it. Of a record with a key nothing else is looked at.
+    pub(super) fn key(&self, row: usize) -> Result<Digest, Error> {
+        if !self.is_keyed() {
+            return Ok(self.key_of(&self.fields(row)?));
+        }
+        let mut key = Vec::new();
+        for column in &self.key_columns {
+            key.extend(self.field(*column, row)?);
+        }
+        Ok(digest(&key))
+    }
+}
+
+fn add(
+    side: &mut Side,
+    keys_seen: &mut HashSet<Digest>,
+    left_out: &mut LeftOut,
+    batch: &Batch,
+    method: &Method,
+) -> Result<(), Failure> {
+    let encoder = Encoder::new(batch, method);
+    let is_keyed = encoder.is_keyed();
+    for row in 0..batch.record_count() {
+        // What the sink has refused may be what has no form at all, so its key is looked at first.
+        if is_keyed && !left_out.is_empty() && left_out.has(&encoder.key(row)?) {
+            side.left_out_count += 1;
+            continue;
+        }
+        let fields = encoder.fields(row)?;
+        let key = encoder.key_of(&fields);
+        if !is_keyed && left_out.take(&key) {
+            side.left_out_count += 1;
+            continue;
+        }
         side.record_count += 1;
-        let keyed = !key_columns.is_empty();
-        if keyed && keys_seen.len() < DISTINCT_KEYS_MAX && !keys_seen.insert(key) {
+        if is_keyed && keys_seen.len() < DISTINCT_KEYS_MAX && !keys_seen.insert(key) {
             side.duplicate_key_count += 1;
         }
         if !is_chosen(&key, method.one_in) {
@@ -206,7 +251,7 @@ fn add(
         }
         match side.records.get_mut(&key) {
             // The last of several with one key is what an overwriting sink keeps.
-            Some(known) if keyed => known.fields = fields,
+            Some(known) if is_keyed => known.fields = fields,
             Some(known) => known.copies += 1,
             None => {
                 let label = label(batch, method, row);

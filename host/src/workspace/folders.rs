@@ -194,6 +194,11 @@ impl RunFolder {
         self.folder.join("verification-results")
     }
 
+    /// The records that point to others that the source does not have, one JSON object a line.
+    pub fn orphans(&self) -> PathBuf {
+        self.folder.join("orphans.ndjson")
+    }
+
     /// What could not be told, for whom, and why.
     pub fn undelivered_notifications(&self) -> PathBuf {
         self.folder.join("undelivered-notifications.json")

@@ -68,6 +68,9 @@ pub struct SinkVtable {
     /// `Sink::clear`; since 0.1.1, default: not offered.
     #[cfg(not(whimbrel_made_up = "older"))]
     pub clear: extern "C" fn(Handle, Request) -> Reply,
+    /// `Sink::flush`; since 0.1.1, default: nothing was deferred.
+    #[cfg(not(whimbrel_made_up = "older"))]
+    pub flush: extern "C" fn(Handle) -> Reply,
     /// A call that only a made-up newer minor has.
     #[cfg(whimbrel_made_up = "newer")]
     pub made_up: extern "C" fn(Handle) -> Reply,
@@ -131,6 +134,8 @@ impl SinkObject {
                 finalize,
                 #[cfg(not(whimbrel_made_up = "older"))]
                 clear,
+                #[cfg(not(whimbrel_made_up = "older"))]
+                flush,
                 #[cfg(whimbrel_made_up = "newer")]
                 made_up,
             }
@@ -244,6 +249,11 @@ extern "C" fn clear(handle: Handle, request: Request) -> Reply {
     reply(cell(handle).call("clear", |held| held.sink.clear(&request.read()?)))
 }
 
+#[cfg(not(whimbrel_made_up = "older"))]
+extern "C" fn flush(handle: Handle) -> Reply {
+    reply(cell(handle).call("flush", |held| held.sink.flush()))
+}
+
 #[cfg(whimbrel_made_up = "newer")]
 extern "C" fn made_up(_: Handle) -> Reply {
     reply(Ok(()))
@@ -262,6 +272,8 @@ pub struct ForeignSink {
     object: SinkObject,
     validation: Validation,
     announced: HashMap<String, (u32, Arc<Schema>)>,
+    /// Records of the open transaction that the sink has not judged yet.
+    deferred: u64,
 }
 
 impl ForeignSink {
@@ -271,6 +283,7 @@ impl ForeignSink {
             object,
             validation,
             announced: HashMap::new(),
+            deferred: 0,
         }
     }
 
@@ -325,6 +338,7 @@ impl Sink for ForeignSink {
     }
 
     fn begin(&mut self, lane: &LaneId) -> Result<()> {
+        self.deferred = 0;
         self.ask(self.object.vtable.begin(), lane)
     }
 
@@ -339,17 +353,10 @@ impl Sink for ForeignSink {
             batch,
             policy.number(),
         ))?;
-        if receipt.accepted.checked_add(receipt.rejected.len() as u64) != Some(sent) {
-            return Err(Error::new(
-                ErrorKind::Integrity,
-                "plugin.wrong_receipt",
-                format!(
-                    "the sink answered {} accepted and {} rejected for {sent} records",
-                    receipt.accepted,
-                    receipt.rejected.len()
-                ),
-            ));
+        if judged(&receipt).and_then(|judged| judged.checked_add(receipt.deferred)) != Some(sent) {
+            return Err(wrong_receipt(&receipt, &format!("{sent} records")));
         }
+        self.deferred += receipt.deferred;
         Ok(receipt)
     }
 
@@ -385,10 +392,42 @@ impl Sink for ForeignSink {
         }
     }
 
+    #[cfg(not(whimbrel_made_up = "older"))]
+    fn flush(&mut self) -> Result<Receipt> {
+        let receipt: Receipt = match self.object.vtable.flush() {
+            Some(call) => read_reply(call(self.object.handle))?,
+            None => Receipt::default(),
+        };
+        if receipt.deferred > 0 || judged(&receipt) != Some(self.deferred) {
+            let of = format!("{} records that were deferred", self.deferred);
+            return Err(wrong_receipt(&receipt, &of));
+        }
+        self.deferred = 0;
+        Ok(receipt)
+    }
+
     fn reader(&mut self) -> Result<Box<dyn Source>> {
         match (self.object.vtable.reader())(self.object.handle) {
             RResult::ROk(object) => Ok(Box::new(ForeignSource::new(object, self.validation))),
             RResult::RErr(error) => Err(decode_error(&error)),
         }
     }
+}
+
+/// Records whose fate the receipt says.
+fn judged(receipt: &Receipt) -> Option<u64> {
+    receipt.accepted.checked_add(receipt.rejected.len() as u64)
+}
+
+fn wrong_receipt(receipt: &Receipt, of: &str) -> Error {
+    Error::new(
+        ErrorKind::Integrity,
+        "plugin.wrong_receipt",
+        format!(
+            "the sink answered {} accepted, {} rejected and {} deferred for {of}",
+            receipt.accepted,
+            receipt.rejected.len(),
+            receipt.deferred
+        ),
+    )
 }

@@ -22,6 +22,7 @@ pub mod records;
 pub mod report;
 pub mod sink;
 mod sink_checks;
+mod sink_flush_checks;
 mod sink_target;
 mod sink_value_checks;
 pub mod source;

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::reading::QuietHost;
 use super::report::{Checked, Report, ensure, fail, skip};
 use super::sink_checks as checks;
+use super::sink_flush_checks as flushed;
 use super::sink_target::Target;
 use super::sink_value_checks as stored;
 use super::source::{READING_CHECKS, describes_config_and_types, honest, refuses};
@@ -33,8 +34,10 @@ pub struct SinkCase {
     pub unreachable: Vec<Json>,
     /// Edge values that the sink rejects: record type as in messages, name of the value (see [`super::values`]).
     pub rejected_values: Vec<(String, String)>,
-    /// Collection and field names that the sink refuses in `prepare`.
+    /// Collection names that the sink refuses in `prepare`.
     pub refused_names: Vec<String>,
+    /// Field names that the sink refuses in `prepare`.
+    pub refused_field_names: Vec<String>,
 }
 
 impl fmt::Debug for SinkCase {
@@ -52,6 +55,7 @@ impl SinkCase {
             unreachable: Vec::new(),
             rejected_values: Vec::new(),
             refused_names: Vec::new(),
+            refused_field_names: Vec::new(),
         }
     }
 
@@ -82,11 +86,18 @@ impl SinkCase {
         self.refused_names.push(name.into());
         self
     }
+
+    /// Adds to [`Self::refused_field_names`].
+    #[must_use]
+    pub fn with_refused_field_name(mut self, name: impl Into<String>) -> Self {
+        self.refused_field_names.push(name.into());
+        self
+    }
 }
 
 type SinkCheck = fn(&Target) -> Checked;
 
-const SINK_CHECKS: [(&str, SinkCheck); 25] = [
+const SINK_CHECKS: [(&str, SinkCheck); 28] = [
     (
         "check_finds_no_blocker_and_writes_nothing",
         checks::check_writes_nothing,
@@ -132,6 +143,18 @@ const SINK_CHECKS: [(&str, SinkCheck); 25] = [
     (
         "clear_empties_exactly_the_named",
         checks::clear_empties_exactly_the_named,
+    ),
+    (
+        "flush_without_deferred_records_is_harmless",
+        flushed::flush_without_deferred_records_is_harmless,
+    ),
+    (
+        "deferred_records_are_judged_by_flush",
+        flushed::deferred_records_are_judged_by_flush,
+    ),
+    (
+        "deferred_records_can_be_taken_back",
+        flushed::deferred_records_can_be_taken_back,
     ),
     (
         "same_batch_twice_is_the_same",

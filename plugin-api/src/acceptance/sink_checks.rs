@@ -429,7 +429,8 @@ pub(super) fn replaced_session_is_fenced(target: &Target) -> Checked {
     }
     let outcome = old
         .begin(&state.lane)
-        .and_then(|()| old.write("people", &batch, target.policy()));
+        .and_then(|()| old.write("people", &batch, target.policy()))
+        .and_then(|_| old.flush());
     match outcome.and_then(|_| old.commit(&checkpoint(&state, 3))) {
         Ok(Committed::Fenced) => {}
         Ok(other) => {

@@ -306,43 +306,85 @@ pub(super) fn take_over(session: &mut ForeignSink, lane: &LaneId) -> Checked<Lan
     }
 }
 
-/// Writes batches into the open transaction and holds each receipt to its rules.
+/// Writes batches into the open transaction, has what is deferred judged, and holds each receipt to its rules. Where
+/// something may be rejected, these must be the first writes since `begin`.
 pub(super) fn write_all(
+    session: &mut ForeignSink,
+    batches: &[(&str, &Batch)],
+    policy: ConflictPolicy,
+) -> Checked<Vec<Receipt>> {
+    let mut receipts = write_only(session, batches, policy)?;
+    if receipts.iter().any(|receipt| receipt.deferred > 0) {
+        let judged = session.flush()?;
+        holds_rules(&judged, count(batches))?;
+        share_out(judged, batches, &mut receipts);
+    }
+    Ok(receipts)
+}
+
+/// As [`write_all`], but what is deferred stays so.
+pub(super) fn write_only(
     session: &mut ForeignSink,
     batches: &[(&str, &Batch)],
     policy: ConflictPolicy,
 ) -> Checked<Vec<Receipt>> {
     let mut receipts = Vec::with_capacity(batches.len());
     for (collection, batch) in batches {
-        // That accepted and rejected sum up is compared by the foreign half already.
+        // That accepted, rejected and deferred sum up is compared by the foreign half already.
         let receipt = session.write(collection, batch, policy)?;
-        ensure(receipt.skipped <= receipt.accepted, || {
-            "the receipt skips more than it accepts".to_owned()
-        })?;
-        let mut rows: Vec<u64> = receipt
-            .rejected
-            .iter()
-            .filter_map(|rejected| rejected.row)
-            .collect();
-        rows.sort_unstable();
-        rows.dedup();
-        ensure(rows.len() == receipt.rejected.len(), || {
-            "a rejected record has no row, or one twice".to_owned()
-        })?;
-        let in_batch = rows.last().is_none_or(|last| *last < batch.record_count() as u64);
-        ensure(in_batch, || {
-            "a rejected record has a row beyond the batch".to_owned()
-        })?;
-        let explained = receipt
-            .rejected
-            .iter()
-            .all(|rejected| !rejected.code.is_empty() && !rejected.message.is_empty());
-        ensure(explained, || {
-            "a rejected record has no code or no message".to_owned()
-        })?;
+        holds_rules(&receipt, batch.record_count() as u64)?;
         receipts.push(receipt);
     }
     Ok(receipts)
+}
+
+/// A receipt for `record_count` records.
+pub(super) fn holds_rules(receipt: &Receipt, record_count: u64) -> Checked {
+    ensure(receipt.skipped <= receipt.accepted, || {
+        "the receipt skips more than it accepts".to_owned()
+    })?;
+    let mut rows: Vec<u64> = receipt
+        .rejected
+        .iter()
+        .filter_map(|rejected| rejected.row)
+        .collect();
+    rows.sort_unstable();
+    rows.dedup();
+    ensure(rows.len() == receipt.rejected.len(), || {
+        "a rejected record has no row, or one twice".to_owned()
+    })?;
+    ensure(rows.last().is_none_or(|last| *last < record_count), || {
+        "a rejected record has a row beyond what was written".to_owned()
+    })?;
+    let explained = receipt
+        .rejected
+        .iter()
+        .all(|rejected| !rejected.code.is_empty() && !rejected.message.is_empty());
+    ensure(explained, || {
+        "a rejected record has no code or no message".to_owned()
+    })
+}
+
+/// Gives each write what `flush` says of its records. Which ones were skipped it does not say: the last write has them all.
+fn share_out(judged: Receipt, batches: &[(&str, &Batch)], receipts: &mut [Receipt]) {
+    let mut first = 0;
+    let mut rejected = judged.rejected;
+    for (receipt, (_, batch)) in receipts.iter_mut().zip(batches) {
+        let end = first + batch.record_count() as u64;
+        let (own, others): (Vec<_>, Vec<_>) = rejected
+            .into_iter()
+            .partition(|record| record.row.is_some_and(|row| (first..end).contains(&row)));
+        rejected = others;
+        receipt.accepted += std::mem::take(&mut receipt.deferred).saturating_sub(own.len() as u64);
+        receipt.rejected.extend(own.into_iter().map(|mut record| {
+            record.row = record.row.map(|row| row - first);
+            record
+        }));
+        first = end;
+    }
+    if let Some(last) = receipts.last_mut() {
+        last.skipped += judged.skipped;
+    }
 }
 
 /// Records in `batches`.

@@ -215,9 +215,15 @@ fn prepared_or_refused(
     }
 }
 
-/// Writes one record and reads it back, unless the case says that one of the names is refused.
-fn name_is_kept(target: &Target, collection: &Collection, record: &Record, name: &str) -> Checked {
-    let may_refuse = target.case.refused_names.iter().any(|refused| refused == name);
+/// Writes one record and reads it back, unless the name is among those that the case says are refused.
+fn name_is_kept(
+    target: &Target,
+    collection: &Collection,
+    record: &Record,
+    name: &str,
+    refused: &[String],
+) -> Checked {
+    let may_refuse = refused.iter().any(|refused| refused == name);
     match prepared_or_refused(target, std::slice::from_ref(collection))? {
         Err(reason) if may_refuse && reason.contains(name) => return Ok(()),
         Err(reason) => return fail(format!("the name {name:?} is refused: {reason}")),
@@ -242,7 +248,8 @@ fn name_is_kept(target: &Target, collection: &Collection, record: &Record, name:
 
 pub(super) fn hostile_collection_names(target: &Target) -> Checked {
     for (id, name) in HOSTILE_NAMES.into_iter().enumerate() {
-        name_is_kept(target, &people(name), &person(id as i64, name, 1), name)?;
+        let record = person(id as i64, name, 1);
+        name_is_kept(target, &people(name), &record, name, &target.case.refused_names)?;
     }
     target.reads_back()?;
     // All of them are still there, under their names.
@@ -270,7 +277,13 @@ pub(super) fn hostile_field_names(target: &Target) -> Checked {
             ("id".to_owned(), Value::Int(1)),
             (name.to_owned(), Value::text("kept")),
         ]);
-        name_is_kept(target, &collection, &record, name)?;
+        name_is_kept(
+            target,
+            &collection,
+            &record,
+            name,
+            &target.case.refused_field_names,
+        )?;
     }
     Ok(())
 }

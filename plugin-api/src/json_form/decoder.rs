@@ -91,6 +91,11 @@ impl JsonDecoder {
             .inspect_err(|_| self.column.truncate(len))
     }
 
+    /// Forgets all rows from `len` on, as a caller does whose record turned out to be at fault in another field.
+    pub fn truncate(&mut self, len: usize) {
+        self.column.truncate(len);
+    }
+
     /// How many rows have been added since the last [`Self::finish`].
     pub fn len(&self) -> usize {
         self.column.len()

@@ -161,6 +161,7 @@ impl FilesSink {
             // What is replaced as a whole is in nobody's way: the load begins with an empty file.
             record_count: if is_replaced { Some(0) } else { record_count },
             fields: collection.schema.fields.iter().map(field).collect(),
+            ..PreparedCollection::default()
         });
         Ok(!holds_records || is_replaced)
     }

@@ -90,7 +90,8 @@ pub(crate) fn error(error: &rusqlite::Error, doing: &str) -> Error {
             "turso.disk_full",
             "there is no room left on the disk",
         )
-        .with_help("make room, then go on"),
+        .with_help("make room, then the run goes on")
+        .with_pause(),
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied => {
             make(
                 ErrorKind::Permission,
@@ -180,7 +181,8 @@ mod tests {
     #[test]
     fn what_may_pass_is_told_from_what_stays() {
         assert!(error(&failure(ffi::SQLITE_BUSY, ""), "begin").kind.is_transient());
-        assert!(error(&failure(ffi::SQLITE_FULL, ""), "begin").kind.is_transient());
+        let full = error(&failure(ffi::SQLITE_FULL, ""), "begin");
+        assert!(full.kind.is_transient() && full.pauses);
         assert!(
             !error(&failure(ffi::SQLITE_CORRUPT, ""), "begin")
                 .kind

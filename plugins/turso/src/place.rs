@@ -144,6 +144,7 @@ impl Place {
                 .iter()
                 .map(|field| prepared(field, collection.schema.presence))
                 .collect(),
+            ..PreparedCollection::default()
         });
         plan.report.findings.extend(
             self.findings

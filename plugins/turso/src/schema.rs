@@ -204,6 +204,8 @@ pub(crate) fn references(database: &dyn Database, table: &str) -> Result<Vec<Ref
             .map(|(_, table, ..)| table.clone())
             .unwrap_or_default(),
         to_fields: columns.iter().filter_map(|(.., to)| to.clone()).collect(),
+        // Whether foreign keys hold depends on each program that has written to the file.
+        is_enforced: false,
     };
     let same_key = |left: &(i64, String, String, Option<String>), right: &(i64, _, _, _)| left.0 == right.0;
     Ok(columns.chunk_by(same_key).map(reference).collect())

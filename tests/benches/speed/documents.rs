@@ -35,6 +35,17 @@ const WORDS: [&str; 8] = [
     "a,b",
 ];
 
+/// Puts the documents at `path`: those of `WHIMBREL_BENCH_DOCS`, or `count` that are made.
+pub fn provide(path: &Path, count: usize) -> Outcome<()> {
+    match std::env::var_os("WHIMBREL_BENCH_DOCS") {
+        Some(given) => {
+            std::fs::copy(given, path)?;
+            Ok(())
+        }
+        None => write(path, count),
+    }
+}
+
 /// Writes `count` documents of about 450 octets: nested members, lists, nulls, absent members, large integers.
 pub fn write(path: &Path, count: usize) -> Outcome<()> {
     let mut random = Random(20_240_601);
@@ -99,7 +110,22 @@ pub struct Table {
 impl Table {
     /// The type of a column in the reference table.
     pub fn sql_type(&self, column: &str) -> &'static str {
-        self.kinds.get(column).copied().unwrap_or("TEXT")
+        match self.kinds.get(column) {
+            Some(&"JSON") | None => "TEXT",
+            Some(&"BOOLEAN") => "INTEGER",
+            Some(kind) => kind,
+        }
+    }
+
+    /// The same for PostgreSQL.
+    pub fn postgres_type(&self, column: &str) -> &'static str {
+        match self.kinds.get(column) {
+            Some(&"INTEGER") => "bigint",
+            Some(&"BOOLEAN") => "boolean",
+            Some(&"REAL") => "double precision",
+            Some(&"JSON") => "jsonb",
+            _ => "text",
+        }
     }
 }
 
@@ -112,9 +138,10 @@ pub fn to_csv(documents: &Path, csv: &Path) -> Outcome<Table> {
         for (name, value) in document {
             let kind = match value {
                 serde_json::Value::Null => continue,
-                serde_json::Value::Bool(_) => "INTEGER",
+                serde_json::Value::Bool(_) => "BOOLEAN",
                 serde_json::Value::Number(number) if number.is_i64() => "INTEGER",
                 serde_json::Value::Number(_) => "REAL",
+                serde_json::Value::Array(_) | serde_json::Value::Object(_) => "JSON",
                 _ => "TEXT",
             };
             kinds

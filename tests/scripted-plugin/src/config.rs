@@ -18,6 +18,8 @@ pub struct ScriptedConfig {
     pub collections: Vec<String>,
     /// Collections of the source whose records refer to those of another one, each by its own key.
     pub references: BTreeMap<String, String>,
+    /// Fields that point to records, one for each entry.
+    pub links: Vec<Link>,
     /// Octets of the text of each record.
     pub text_bytes: u32,
     /// Name of the store in this process that sinks write and readers read; calls are counted per store.
@@ -42,6 +44,12 @@ pub struct ScriptedConfig {
     /// A file that a system would ask for; as `address`.
     #[schemars(extend("x-whimbrel-env" = "GOOGLE_APPLICATION_CREDENTIALS", "x-whimbrel-path" = true))]
     pub credentials_path: Option<PathBuf>,
+    /// Whether the sink judges records when it is flushed, and not when they are written.
+    pub defers: bool,
+    /// Records that the sink refuses, by their `id`.
+    pub refused_ids: Vec<i64>,
+    /// A file whose presence means that the disk of the sink is full.
+    pub full_while: Option<PathBuf>,
     /// What goes wrong, and when.
     pub misbehave: Vec<Misbehaviour>,
     /// Whether a hanging call hangs on after it was cancelled.
@@ -56,6 +64,7 @@ impl Default for ScriptedConfig {
             records: 100,
             collections: vec!["records".to_owned()],
             references: BTreeMap::new(),
+            links: Vec::new(),
             text_bytes: 10,
             store: "default".to_owned(),
             committed_path: None,
@@ -66,11 +75,36 @@ impl Default for ScriptedConfig {
             address: None,
             service_key: None,
             credentials_path: None,
+            defers: false,
+            refused_ids: Vec::new(),
+            full_while: None,
             misbehave: Vec::new(),
             hang_ignores_cancel: false,
             slow_ms: 100,
         }
     }
+}
+
+/// A field whose values are the `id` of records.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Link {
+    /// The collection whose records point.
+    pub from: String,
+    /// Its field.
+    pub field: String,
+    /// The collection pointed to.
+    pub to: String,
+    /// A record points to its own number plus this.
+    pub shift: i64,
+    /// No value is null; otherwise each fourth one is.
+    pub required: bool,
+    /// Source: nobody is told of it.
+    pub unknown: bool,
+    /// Source: it says that all records pointed to are there.
+    pub guaranteed: bool,
+    /// Sink: it refuses records that point to nothing.
+    pub enforced: bool,
 }
 
 /// One thing that goes wrong.
@@ -115,6 +149,7 @@ pub enum Call {
     TakeOver,
     Begin,
     Write,
+    Flush,
     Commit,
     Abort,
     AddConstraints,
@@ -137,6 +172,8 @@ pub enum How {
     Error,
     /// Fails for now: kind unavailable, code `scripted.unavailable`, scope transaction.
     TransientError,
+    /// Fails until somebody repairs the system: as `transient_error`, code `scripted.full`.
+    Full,
     /// Does not return.
     Hang,
     /// Takes its time and goes on.
@@ -172,12 +209,16 @@ pub enum How {
     EndEarly,
     /// `next`: the records of the batch before again.
     Repeat,
-    /// `write`: accepts one more than there are.
+    /// `write`, `flush`: accepts one more than there are.
     WrongReceipt,
     /// `write`: takes half of the batch and fails with scope transaction.
     ErrorHalfWay,
-    /// `write`, `next`: rejects the first record of the batch.
+    /// `write`, `next`: rejects the first record of the batch. `flush`: rejects the first record that was deferred.
     Reject,
+    /// `flush`: accepts what was deferred, and keeps nothing of it.
+    LoseRecords,
+    /// `abort`: what was deferred comes with the next transaction.
+    KeepDeferred,
     /// `commit`: answers `not_committed`, and keeps nothing.
     NotCommitted,
     /// `commit`: answers `fenced`, and keeps nothing.

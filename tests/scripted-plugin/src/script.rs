@@ -73,6 +73,7 @@ impl Script {
             )
             .with_scope(ErrorScope::Transaction)
             .with_retry_after_ms(1)),
+            How::Full => Err(self.full()),
             How::Hang => self.hang().map(|()| None),
             How::Slow => {
                 let time = Duration::from_millis(self.config.slow_ms);
@@ -95,6 +96,22 @@ impl Script {
             }
             other => Ok(Some(other)),
         }
+    }
+
+    /// The error of a sink whose disk is full while a file of the config is there.
+    pub(crate) fn check_full(&self) -> Result<()> {
+        match &self.config.full_while {
+            Some(path) if path.exists() => Err(self.full()),
+            _ => Ok(()),
+        }
+    }
+
+    fn full(&self) -> Error {
+        let message = format!("the script says that the disk is full{}", self.words());
+        Error::new(ErrorKind::Unavailable, "scripted.full", message)
+            .with_help("make room")
+            .with_scope(ErrorScope::Transaction)
+            .with_pause()
     }
 
     /// What the config wants said, after a colon.

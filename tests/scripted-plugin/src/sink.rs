@@ -3,8 +3,9 @@
 //! Neighbour: `store`, which holds the records.
 
 use serde_json::json;
-use whimbrel_plugin_api::acceptance::records::records;
+use whimbrel_plugin_api::acceptance::records::{Record, Value, records};
 use whimbrel_plugin_api::acceptance::values::edge_cases;
+use whimbrel_plugin_api::collection::Reference;
 use whimbrel_plugin_api::sink::{
     AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneId, LaneState, PrepareReport,
     PrepareRequest, PreparedCollection, PreparedField,
@@ -14,7 +15,7 @@ use whimbrel_plugin_api::{
     RejectedRecord, Result, Services, Sink, SinkCapabilities, Source, TypeMapping,
 };
 
-use crate::config::{Call, How, ScriptedConfig};
+use crate::config::{Call, How, Link, ScriptedConfig};
 use crate::script::Script;
 use crate::source::ScriptedSource;
 use crate::store::{self, Transaction};
@@ -23,6 +24,16 @@ use crate::store::{self, Transaction};
 pub struct ScriptedSink {
     script: Script,
     open: Option<Transaction>,
+    deferred: Vec<Deferred>,
+    /// Records of all writes since `begin`.
+    written_count: u64,
+}
+
+/// A write that waits for `flush`.
+struct Deferred {
+    collection: String,
+    policy: ConflictPolicy,
+    records: Vec<(u64, Record)>,
 }
 
 /// A rejected record of a batch.
@@ -42,7 +53,12 @@ impl OpenSink for ScriptedSink {
     fn open(config: ScriptedConfig, services: Services) -> Result<Self> {
         let script = Script::new(config, services);
         script.play(Call::Open)?;
-        Ok(Self { script, open: None })
+        Ok(Self {
+            script,
+            open: None,
+            deferred: Vec::new(),
+            written_count: 0,
+        })
     }
 
     fn capabilities() -> SinkCapabilities {
@@ -87,6 +103,59 @@ impl ScriptedSink {
     }
 }
 
+impl ScriptedSink {
+    /// Takes records with their rows into the transaction, but for those that the config refuses.
+    fn take(
+        &mut self,
+        collection: &str,
+        mut records: Vec<(u64, Record)>,
+        policy: ConflictPolicy,
+    ) -> Result<Receipt> {
+        let refused = &self.script.config.refused_ids;
+        let mut refusals = Vec::new();
+        records.retain(|(row, record)| {
+            let is_refused = matches!(record.get("id"), Some(Value::Int(id)) if refused.contains(id));
+            if is_refused {
+                refusals.push(rejected(*row));
+            }
+            !is_refused
+        });
+        let links = self.script.config.links.clone();
+        for link in links
+            .iter()
+            .filter(|link| link.enforced && link.from == collection)
+        {
+            // Those of the same write are there at its end, as in a database.
+            let own: Vec<Value> = match link.to == collection {
+                true => records.iter().map(|(_, record)| record["id"].clone()).collect(),
+                false => Vec::new(),
+            };
+            let transaction = self.transaction()?;
+            records.retain(|(row, record)| {
+                let value = &record[&link.field];
+                let is_there =
+                    *value == Value::Null || own.contains(value) || transaction.has(&link.to, value);
+                if !is_there {
+                    refusals.push(RejectedRecord {
+                        code: "scripted.orphan".to_owned(),
+                        record: format!("id={:?}", record["id"]),
+                        ..rejected(*row)
+                    });
+                }
+                is_there
+            });
+        }
+        let (rows, records): (Vec<u64>, Vec<Record>) = records.into_iter().unzip();
+        let mut receipt = self.transaction()?.write(collection, records, policy)?;
+        for record in &mut receipt.rejected {
+            record.row = record.row.map(|row| rows[row as usize]);
+        }
+        receipt.rejected.extend(refusals);
+        receipt.rejected.sort_by_key(|record| record.row);
+        Ok(receipt)
+    }
+}
+
 fn prepared(collection: &Collection, existed: Option<u64>) -> PreparedCollection {
     let field = |field: &whimbrel_plugin_api::Field| PreparedField {
         name: field.name.clone(),
@@ -99,7 +168,20 @@ fn prepared(collection: &Collection, existed: Option<u64>) -> PreparedCollection
         existed: existed.is_some(),
         record_count: existed,
         fields: collection.schema.fields.iter().map(field).collect(),
+        ..PreparedCollection::default()
     }
+}
+
+fn enforced(links: &[Link], name: &str) -> Vec<Reference> {
+    let links = links.iter().filter(|link| link.enforced && link.from == name);
+    links
+        .map(|link| Reference {
+            fields: vec![link.field.clone()],
+            collection: link.to.clone(),
+            to_fields: vec!["id".to_owned()],
+            ..Reference::default()
+        })
+        .collect()
 }
 
 impl Sink for ScriptedSink {
@@ -112,7 +194,11 @@ impl Sink for ScriptedSink {
         let about = json!({ "dry": request.dry });
         self.script.play_about(Call::Prepare, about)?;
         let store = self.store();
-        let report = |collection| prepared(collection, store::prepare(store, collection, request.dry));
+        let links = &self.script.config.links;
+        let report = |collection: &Collection| PreparedCollection {
+            enforced: enforced(links, &collection.name),
+            ..prepared(collection, store::prepare(store, collection, request.dry))
+        };
         Ok(PrepareReport {
             collections: request.collections.iter().map(report).collect(),
             ..PrepareReport::default()
@@ -136,20 +222,42 @@ impl Sink for ScriptedSink {
     fn begin(&mut self, _: &LaneId) -> Result<()> {
         self.script.play(Call::Begin)?;
         self.open = Some(Transaction::begin(self.store()));
+        self.written_count = 0;
         Ok(())
     }
 
     fn write(&mut self, collection: &str, batch: &Batch, policy: ConflictPolicy) -> Result<Receipt> {
         let about = json!({ "collection": collection, "record_count": batch.record_count() });
         let due = self.script.play_about(Call::Write, about)?;
-        let mut records = records(batch);
+        self.script.check_full()?;
+        let mut records: Vec<(u64, Record)> = (0..).zip(records(batch)).collect();
+        let first = self.written_count;
+        self.written_count += records.len() as u64;
+        if self.script.config.defers {
+            // That the collection is there is known at once.
+            self.transaction()?.write(collection, Vec::new(), policy)?;
+            let deferred = records.len() as u64;
+            self.deferred.push(Deferred {
+                collection: collection.to_owned(),
+                policy,
+                records: records
+                    .into_iter()
+                    .map(|(row, record)| (row + first, record))
+                    .collect(),
+            });
+            return Ok(Receipt {
+                deferred,
+                ..Receipt::default()
+            });
+        }
         if due == Some(How::ErrorHalfWay) {
             records.truncate(records.len() / 2);
         }
-        if due == Some(How::Reject) && !records.is_empty() {
+        let is_rejected = due == Some(How::Reject) && !records.is_empty();
+        if is_rejected {
             records.remove(0);
         }
-        let mut receipt = self.transaction()?.write(collection, records, policy)?;
+        let mut receipt = self.take(collection, records, policy)?;
         match due {
             Some(How::ErrorHalfWay) => {
                 let error = Error::new(
@@ -159,26 +267,48 @@ impl Sink for ScriptedSink {
                 );
                 return Err(error.with_scope(ErrorScope::Transaction));
             }
-            Some(How::Reject) if batch.record_count() > 0 => {
-                receipt
-                    .rejected
-                    .iter_mut()
-                    .for_each(|rejected| rejected.row = rejected.row.map(|row| row + 1));
-                receipt.rejected.insert(0, rejected(0));
-            }
+            Some(How::Reject) if is_rejected => receipt.rejected.insert(0, rejected(0)),
             Some(How::WrongReceipt) => receipt.accepted += 1,
             _ => {}
         }
         Ok(receipt)
     }
 
+    fn flush(&mut self) -> Result<Receipt> {
+        let due = self.script.play(Call::Flush)?;
+        let mut sum = Receipt::default();
+        let mut is_rejected = due == Some(How::Reject);
+        for mut write in std::mem::take(&mut self.deferred) {
+            if is_rejected && !write.records.is_empty() {
+                is_rejected = false;
+                sum.rejected.push(rejected(write.records.remove(0).0));
+            }
+            if due == Some(How::LoseRecords) {
+                sum.accepted += write.records.len() as u64;
+                continue;
+            }
+            let receipt = self.take(&write.collection, write.records, write.policy)?;
+            sum.accepted += receipt.accepted;
+            sum.skipped += receipt.skipped;
+            sum.rejected.extend(receipt.rejected);
+        }
+        if due == Some(How::WrongReceipt) {
+            sum.accepted += 1;
+        }
+        Ok(sum)
+    }
+
     fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
         let about = json!({ "record_count": checkpoint.record_count, "done": checkpoint.done });
         let due = self.script.play_about(Call::Commit, about)?;
+        self.script.check_full()?;
         let transaction = self
             .open
             .take()
             .ok_or_else(|| Error::internal("no transaction is open"))?;
+        if self.deferred.drain(..).any(|write| !write.records.is_empty()) {
+            return Err(Error::internal("deferred records were not flushed"));
+        }
         match due {
             Some(How::NotCommitted) => return Ok(Committed::NotCommitted),
             Some(How::Fenced) => return Ok(Committed::Fenced),
@@ -200,8 +330,11 @@ impl Sink for ScriptedSink {
 
     fn abort(&mut self) -> Result<()> {
         // Also called to clean up after a cancellation.
-        self.script.act(Call::Abort)?;
+        let due = self.script.act(Call::Abort)?;
         self.open = None;
+        if due != Some(How::KeepDeferred) {
+            self.deferred.clear();
+        }
         Ok(())
     }
 

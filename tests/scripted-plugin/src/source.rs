@@ -14,7 +14,7 @@ use whimbrel_plugin_api::{
     RecordStream, RecordType, Result, Schema, Services, Source, SourceCapabilities, TypeMapping,
 };
 
-use crate::config::{Call, How, ScriptedConfig};
+use crate::config::{Call, How, Link, ScriptedConfig};
 use crate::script::Script;
 use crate::store;
 
@@ -47,7 +47,7 @@ impl ScriptedSource {
             Content::MadeUp if self.script.config.collections.iter().any(|known| known == name) => {
                 let length = self.script.config.text_bytes as usize;
                 let records = (0..self.script.config.records)
-                    .map(|id| made_up(id, length))
+                    .map(|id| self.linked(name, made_up(id, length)))
                     .collect();
                 Ok((self.describe(name), records))
             }
@@ -56,20 +56,56 @@ impl ScriptedSource {
     }
 
     fn describe(&self, name: &str) -> Collection {
-        let fields = vec![
+        let mut fields = vec![
             Field::required("id", RecordType::INT64),
             Field::new("name", RecordType::Text),
             Field::new("score", RecordType::FLOAT64),
         ];
+        for link in self.links(name) {
+            fields.push(match link.required {
+                true => Field::required(&link.field, RecordType::INT64),
+                false => Field::new(&link.field, RecordType::INT64),
+            });
+        }
         let mut collection = Collection::new(name, Schema::new(fields)).with_key(["id"]);
         if let Some(parent) = self.script.config.references.get(name) {
             collection.references.push(Reference {
                 fields: vec!["id".to_owned()],
                 collection: parent.clone(),
-                to_fields: Vec::new(),
+                ..Reference::default()
+            });
+        }
+        for link in self.links(name).filter(|link| !link.unknown) {
+            collection.references.push(Reference {
+                fields: vec![link.field.clone()],
+                collection: link.to.clone(),
+                is_enforced: link.guaranteed,
+                ..Reference::default()
             });
         }
         collection.with_record_count(self.script.config.records.into())
+    }
+
+    fn links<'a>(&'a self, from: &'a str) -> impl Iterator<Item = &'a Link> {
+        self.script
+            .config
+            .links
+            .iter()
+            .filter(move |link| link.from == from)
+    }
+
+    fn linked(&self, name: &str, mut record: Record) -> Record {
+        let Some(Value::Int(id)) = record.get("id").cloned() else {
+            return record;
+        };
+        for link in self.links(name) {
+            let value = match !link.required && id % 4 == 3 {
+                true => Value::Null,
+                false => Value::Int(id + link.shift),
+            };
+            record.insert(link.field.clone(), value);
+        }
+        record
     }
 }
 

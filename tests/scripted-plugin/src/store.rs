@@ -138,6 +138,24 @@ impl Transaction {
         }
     }
 
+    /// Whether a record with this `id` is there, for this transaction.
+    pub(crate) fn has(&self, name: &str, id: &Value) -> bool {
+        let is_in = |stored: &Stored| {
+            let mut from = stored.records.range(vec![id.clone()]..);
+            from.next().is_some_and(|(key, _)| key.first() == Some(id))
+        };
+        match self.changed.get(name) {
+            Some(stored) => is_in(stored),
+            None => {
+                let stores = stores();
+                let stored = stores
+                    .get(&self.store)
+                    .and_then(|store| store.collections.get(name));
+                stored.is_some_and(is_in)
+            }
+        }
+    }
+
     /// Takes records as the policy says.
     pub(crate) fn write(
         &mut self,

@@ -100,7 +100,52 @@ fn a_sink_without_script_passes() {
     report.assert();
     assert_eq!(
         report.skipped(),
+        [
+            "undo_takes_back_a_commit",
+            "deferred_records_are_judged_by_flush",
+            "deferred_records_can_be_taken_back",
+            "unreachable_system_is_found"
+        ]
+    );
+}
+
+fn deferring_report(name: &'static str, script: Json) -> Report {
+    sink::run(
+        plugin(),
+        SinkCase::new(
+            move |target| json!({ "store": format!("{name} {target}"), "defers": true, "misbehave": script }),
+        ),
+    )
+}
+
+#[test]
+fn a_sink_that_defers_passes() {
+    let report = deferring_report("defers", json!([]));
+    report.assert();
+    assert_eq!(
+        report.skipped(),
         ["undo_takes_back_a_commit", "unreachable_system_is_found"]
+    );
+}
+
+#[test]
+fn each_lie_of_a_flush_fails_the_checks_that_look_at_it() {
+    for (name, how) in [
+        ("flush-receipt", "wrong_receipt"),
+        ("flush-reject", "reject"),
+        ("flush-panic", "panic"),
+        ("flush-forgets", "lose_records"),
+    ] {
+        let report = deferring_report(name, json!([{ "call": "flush", "times": 0, "how": how }]));
+        let check = "deferred_records_are_judged_by_flush";
+        assert!(report.failed().contains(&check), "{name}\n{report}");
+    }
+    let script = json!([{ "call": "abort", "times": 0, "how": "keep_deferred" }]);
+    let report = deferring_report("abort-keeps", script);
+    assert_eq!(
+        report.failed(),
+        ["deferred_records_can_be_taken_back"],
+        "{report}"
     );
 }
 

@@ -13,8 +13,8 @@ use crate::zoo;
 /// Gets the services, builds, and runs doc tests and tests. `arguments` go to nextest.
 pub fn test(place: &Place, arguments: &[String]) -> Outcome<()> {
     let mut steps = Steps::default();
-    let provided = services::provide(place, services::FOR_TESTS)?;
-    run_tests(place, &mut steps, &provided, arguments)
+    let mut provided = services::provide(place, services::FOR_TESTS)?;
+    run_tests(place, &mut steps, &mut provided, arguments)
 }
 
 /// All checks. Their times go to `ci-times.txt` in the target folder.
@@ -38,7 +38,7 @@ fn run_all(place: &Place, steps: &mut Steps) -> Outcome<()> {
             .args(["tree", "--locked", "--workspace", "--depth", "0"])
             .stdout(Stdio::null()),
     )?;
-    let provided = steps.work("get what the checks need", || {
+    let mut provided = steps.work("get what the checks need", || {
         services::provide(place, services::ALL)
     })?;
     check_dependencies(place, steps, &provided)?;
@@ -55,7 +55,7 @@ fn run_all(place: &Place, steps: &mut Steps) -> Outcome<()> {
     run_tests(
         place,
         steps,
-        &provided,
+        &mut provided,
         &["--profile".to_owned(), "ci".to_owned()],
     )
 }
@@ -73,8 +73,7 @@ fn check_dependencies(place: &Place, steps: &mut Steps, provided: &Provided) -> 
     steps.run("check licences and sources of dependencies", &mut deny)
 }
 
-fn run_tests(place: &Place, steps: &mut Steps, provided: &Provided, arguments: &[String]) -> Outcome<()> {
-    let nextest = provided.program("cargo-nextest")?;
+fn run_tests(place: &Place, steps: &mut Steps, provided: &mut Provided, arguments: &[String]) -> Outcome<()> {
     // Plugins are libraries that no test links: only a build of everything lays them beside the program. With
     // the tests in the same build, everything has one set of features and is compiled once.
     steps.run(
@@ -87,9 +86,13 @@ fn run_tests(place: &Place, steps: &mut Steps, provided: &Provided, arguments: &
     )?;
     steps.work("build the zoo of bad plugins", || zoo::zoo(place))?;
     let minimal_source = example::minimal_source(place, steps, provided)?;
+    // Kept until the tests have ended, and until then only: unless they ran before, they stop again.
+    let _servers = steps.work("start the servers that the tests share", || {
+        provided.start_servers(place)
+    })?;
     eprint!("{}", steps.table());
 
-    let mut tests = place.command(nextest);
+    let mut tests = place.command(provided.program("cargo-nextest")?);
     tests.args(["nextest", "run", "--workspace"]).args(arguments);
     tests.env("WHIMBREL_BIN", place.program(Profile::Dev));
     tests.env("WHIMBREL_ZOO", place.target.join("zoo"));

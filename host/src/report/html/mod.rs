@@ -4,6 +4,7 @@
 //! policy in the head keeps a browser from running anything even if that failed. `charts` draws, `sections` words.
 
 mod charts;
+mod references;
 mod scale;
 mod sections;
 mod tables;
@@ -40,6 +41,7 @@ pub fn html(report: &FinalReport) -> String {
                     (tables::collections(report))
                     (tables::differences(report))
                     (tables::rejected(report))
+                    (references::orphans(report))
                     (tables::losses(report))
                     (sections::notes(report))
                     (sections::looking_further(report))

@@ -426,7 +426,7 @@ fn key_references_and_counts_are_told_to_the_reader() {
     written.references = vec![whimbrel_plugin_api::collection::Reference {
         fields: vec!["text".into()],
         collection: "b".into(),
-        to_fields: Vec::new(),
+        ..Default::default()
     }];
     load(&json!({ "path": folder.path() }), &written, &[some(0..3)]);
     let found = collection(&mut source(folder.path()), "a");

@@ -25,11 +25,12 @@ fn orders() -> Collection {
             fields: vec!["customer".to_owned(), "shop".to_owned()],
             collection: "customers".to_owned(),
             to_fields: vec!["id".to_owned(), "shop".to_owned()],
+            is_enforced: false,
         },
         Reference {
             fields: vec!["shop".to_owned()],
             collection: "shops".to_owned(),
-            to_fields: Vec::new(),
+            ..Reference::default()
         },
     ];
     collection.cursor_fields = vec!["updated".to_owned()];

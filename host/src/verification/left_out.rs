@@ -1,0 +1,79 @@
+//! Records that the sink has refused and the run has borne: both sides are compared without them.
+//!
+//! Known by the digest of their key, or of the whole record where there is no key. Neighbours: [`crate::pipeline`] notes
+//! them at the commit that leaves them out, `side` passes over them.
+
+use std::collections::HashMap;
+
+use whimbrel_plugin_api::{Batch, Collection};
+
+use super::side::{Digest, Encoder, Method};
+
+/// Records of one collection that are known by their digests, 24 octets each; further ones are found to be missing.
+const LEFT_OUT_MAX: usize = 1_000_000;
+
+/// The refused records of one collection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    digests: HashMap<Digest, u64>,
+    count: u64,
+}
+
+impl LeftOut {
+    /// Adds a record.
+    pub fn add(&mut self, digest: Digest) {
+        self.count += 1;
+        let has_room = self.digests.len() < LEFT_OUT_MAX;
+        if let Some(count) = self.digests.get_mut(&digest) {
+            *count += 1;
+        } else if has_room {
+            self.digests.insert(digest, 1);
+        }
+    }
+
+    /// Records in all.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.digests.is_empty()
+    }
+
+    /// Whether a record with this key was refused.
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.digests.contains_key(digest)
+    }
+
+    /// Takes away one of the records that are alike; false if there is none left.
+    pub(super) fn take(&mut self, digest: &Digest) -> bool {
+        match self.digests.get_mut(digest) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The digests by which `rows` of a batch are known in a comparison of `collection`. A record whose key has no form is
+/// left out of the answer: nobody could compare it either.
+pub fn digests(collection: &Collection, batch: &Batch, rows: impl IntoIterator<Item = u64>) -> Vec<Digest> {
+    let method = Method {
+        schema: collection.schema.clone(),
+        key: collection.key.clone(),
+        losses: collection.losses.clone(),
+        one_in: 1,
+        left_out: LeftOut::default(),
+    };
+    let encoder = Encoder::new(batch, &method);
+    let in_batch = |row: u64| {
+        usize::try_from(row)
+            .ok()
+            .filter(|row| *row < batch.record_count())
+    };
+    let digest = |row: usize| encoder.key(row).ok();
+    rows.into_iter().filter_map(in_batch).filter_map(digest).collect()
+}
