@@ -1,4 +1,5 @@
 //! NDJSON into a libSQL file, against `sqlite3 .import` of the same as CSV.
+//! Also the import by itself, which the tables of PostgreSQL are measured against.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
 //! Transactions: whole or not at all, whatever ends them, and the session can go on afterwards; and values as they are stored.
+//! Against both releases of the server, with the whole table compared.
 
 use std::time::{Duration, Instant};
 
