@@ -113,7 +113,7 @@ pub fn measure(program: &Program) -> Outcome<Vec<Row>> {
     let own = match &given {
         Some(_) => None,
         None => Some(
-            Server::own(Version::V18, &[("max_wal_size", "8GB"), ("fsync", "on")])
+            Server::own(Version::V18, &[("max_wal_size", "4GB"), ("fsync", "on")])
                 .ok_or("there is no PostgreSQL 18")?,
         ),
     };
