@@ -23,11 +23,8 @@ use crate::events::{Failure, Phase};
 use crate::loader::observe::{OpenedSink, OpenedSource, OpenedStream};
 use crate::transform::Transforms;
 
-/// How often progress is announced.
+/// How often progress is announced, and whoever waits looks whether the run ends.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How long nothing is begun while all that is left waits for something to be complete; commits are rarer.
-const DISPATCH_WAIT: Duration = Duration::from_millis(1);
 
 /// Ends the descriptor of a partition in the name of its lane in a second pass.
 const SECOND_PASS_MARK: &[u8] = b"/second-pass";
@@ -141,10 +138,12 @@ fn copy_scoped<'scope>(
     let mut dispatch = Dispatch::new(tasks, settings.collections_parallel, context);
     let mut number = 0;
     while !context.stop.is_raised() {
+        let ended = context.counters.ended();
         let task = match dispatch.next() {
             Next::Task(task) => task,
             Next::Wait => {
-                context.stop.wait(DISPATCH_WAIT);
+                // What else may change it, a failure or an end of the run, is seen after a tick.
+                context.counters.wait_for_end(ended, TICK);
                 continue;
             }
             Next::Done => break,
@@ -258,6 +257,7 @@ fn fail(task: &CopyTask, context: &WriterContext, failure: Failure) -> bool {
         context
             .outcomes
             .fail(&context.emitter, task.collection, &task.source_name, failure);
+        context.counters.something_ended();
         return true;
     }
     context.stop.fail(failure);

@@ -1,9 +1,9 @@
 //! What passed, per collection: counted by readers and writers, read by a ticker that makes progress events.
 //! Nothing is decided by them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::events::{Emitter, Event};
 
@@ -48,6 +48,9 @@ pub struct Counters {
     collections: Vec<CollectionCounters>,
     /// Whether what is written goes to a stage rather than to the sink.
     is_staging: bool,
+    /// How often a partition or a collection has ended, for those who wait for it.
+    ended: Mutex<u64>,
+    one_ended: Condvar,
 }
 
 /// `first_commit_ms` before the first commit.
@@ -62,6 +65,8 @@ impl Counters {
             collections: names.iter().map(|_| CollectionCounters::default()).collect(),
             names,
             is_staging: false,
+            ended: Mutex::default(),
+            one_ended: Condvar::new(),
         })
     }
 
@@ -76,6 +81,8 @@ impl Counters {
                 .map(|_| CollectionCounters::default())
                 .collect(),
             is_staging: false,
+            ended: Mutex::default(),
+            one_ended: Condvar::new(),
         })
     }
 
@@ -85,6 +92,33 @@ impl Counters {
             is_staging: true,
             ..Arc::into_inner(Self::new(names, started)).expect("nobody else has it yet")
         })
+    }
+
+    /// A partition of collection number `index` was read to its end and committed.
+    pub fn partition_ended(&self, index: usize) {
+        self.of(index).partitions_done.fetch_add(1, Ordering::Relaxed);
+        self.something_ended();
+    }
+
+    /// Wakes those who wait for an end: of a partition, or of a collection that has failed.
+    pub fn something_ended(&self) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.one_ended.notify_all();
+    }
+
+    /// How often something has ended so far.
+    pub fn ended(&self) -> u64 {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something ends after `seen`, but not longer than `time`.
+    pub fn wait_for_end(&self, seen: u64, time: Duration) {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(
+            self.one_ended
+                .wait_timeout_while(ended, time, |ended| *ended <= seen)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
     }
 
     /// Takes over what an earlier phase has counted: of extraction what was read, of transformation what came out.
@@ -192,5 +226,26 @@ impl Counters {
     /// Records written in all.
     pub fn written_total(&self) -> u64 {
         self.sum(|counters| &counters.written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_an_end_is_woken_by_it_even_if_it_came_before() {
+        let counters = Counters::silent(1);
+        let seen = counters.ended();
+        counters.partition_ended(0);
+        // An hour, if it were missed.
+        counters.wait_for_end(seen, Duration::from_secs(3_600));
+        let seen = counters.ended();
+        std::thread::scope(|scope| {
+            scope.spawn(|| counters.something_ended());
+            counters.wait_for_end(seen, Duration::from_secs(3_600));
+        });
+        assert_eq!(counters.ended(), 2);
+        assert_eq!(counters.of(0).partitions_done.load(Ordering::Relaxed), 1);
     }
 }

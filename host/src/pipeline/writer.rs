@@ -280,11 +280,7 @@ impl Writer<'_> {
         self.commit(true)?;
         self.lanes[index].ended = true;
         let lane = &self.lanes[index].lane;
-        self.context
-            .counters
-            .of(lane.collection)
-            .partitions_done
-            .fetch_add(1, Ordering::Relaxed);
+        self.context.counters.partition_ended(lane.collection);
         Ok(())
     }
 
@@ -338,6 +334,7 @@ impl Writer<'_> {
         self.context
             .outcomes
             .fail(&self.context.emitter, collection, &name, failure);
+        self.context.counters.something_ended();
         for progress in &mut self.lanes {
             if progress.lane.collection == collection {
                 progress.ended = true;
