@@ -17,8 +17,9 @@ use crate::error::Fault;
 const MODES: &str = "ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 /// The code of a database, or something in front of it, that exports no snapshot.
 pub(crate) const NO_SNAPSHOT: &str = "postgres.no_snapshot";
-/// What the database says to a name of no snapshot: `invalid_parameter_value`, since version 17 `undefined_object`.
-const UNKNOWN: [&str; 2] = ["22023", "42704"];
+/// What the database says to a name of no snapshot: `invalid_parameter_value`, since version 17 `undefined_object`; and to
+/// one whose transaction is just ending: `object_not_in_prerequisite_state`.
+const UNKNOWN: [&str; 3] = ["22023", "42704", "55000"];
 
 /// The transactions that keep snapshots alive, by the names of these.
 #[derive(Default)]
@@ -46,8 +47,13 @@ impl Keeper {
     }
 
     /// Lets a snapshot go; one that is not known here is none of ours.
+    ///
+    /// The server notices the end of a connection when it comes to it; only the end of the transaction is answered once
+    /// the snapshot is gone.
     pub(crate) async fn close(&mut self, name: &str) {
-        if let Some(connection) = self.0.remove(name) {
+        if let Some(mut connection) = self.0.remove(name) {
+            // Where this fails the connection is broken, and the snapshot ends with it.
+            drop(connection.run("ROLLBACK").await);
             connection.close().await;
         }
     }

@@ -56,7 +56,7 @@ fn what_is_written_after_the_snapshot_does_not_show() {
             (error.kind, error.code.as_str()),
             (ErrorKind::Unavailable, "postgres.snapshot_gone")
         );
-        for made_up in ["x'; DROP TABLE log", "", "00000009-00000001-1"] {
+        for made_up in ["x'; DROP TABLE log", "", "7FFFFFFF-00000001-1"] {
             assert_eq!(
                 place.read_with(&at(made_up, "log")).unwrap_err().code,
                 "postgres.snapshot_gone"
