@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rusqlite::types::ValueRef;
 use whimbrel_plugin_api::Result;
 use whimbrel_plugin_api::arrow_array::builder::{
@@ -177,18 +179,8 @@ fn mixed(value: ValueRef<'_>) -> Option<String> {
         ValueRef::Real(number) if number > 0.0 => tagged("float64", "Infinity"),
         ValueRef::Real(_) => tagged("float64", "-Infinity"),
         ValueRef::Text(text) => serde_json::to_string(str::from_utf8(text).ok()?).ok(),
-        ValueRef::Blob(octets) => tagged("bytes", &hex(octets)),
+        ValueRef::Blob(octets) => tagged("bytes", &BASE64.encode(octets)),
     }
-}
-
-/// Octets as lower-case hexadecimal text.
-pub(crate) fn hex(octets: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| DIGITS[usize::from(value)] as char;
-    octets
-        .iter()
-        .flat_map(|octet| [digit(octet >> 4), digit(octet & 15)])
-        .collect()
 }
 
 /// The same values under a type that differs only in what is said of its members.
@@ -275,7 +267,7 @@ mod tests {
                 "1.0",
                 "{\"$type\":\"float64\",\"value\":\"-Infinity\"}",
                 "\"a\\\"\\u0000ü\"",
-                "{\"$type\":\"bytes\",\"value\":\"00ff\"}",
+                "{\"$type\":\"bytes\",\"value\":\"AP8=\"}",
             ]
         );
     }

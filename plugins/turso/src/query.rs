@@ -10,7 +10,6 @@ use whimbrel_plugin_api::source::Predicate;
 use whimbrel_plugin_api::{Error, ErrorKind, Result};
 
 use crate::catalog::{Origin, Stored, StoredField};
-use crate::decode::hex;
 use crate::encode::{Encoder, Scratch};
 use crate::names::quote;
 use crate::type_mapping::is_ordered;
@@ -247,4 +246,14 @@ pub(crate) fn text_of(value: &Value) -> String {
         Value::Text(text) => text.clone(),
         Value::Blob(octets) => hex(octets),
     }
+}
+
+/// Octets as lower-case hexadecimal text.
+fn hex(octets: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| DIGITS[usize::from(value)] as char;
+    octets
+        .iter()
+        .flat_map(|octet| [digit(octet >> 4), digit(octet & 15)])
+        .collect()
 }
