@@ -29,6 +29,9 @@ pub struct Collection {
     /// What reading already loses, per field.
     #[serde(default)]
     pub losses: Vec<FieldLoss>,
+    /// What reading it costs, where the system bills it; `None` where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
 }
 
 impl Collection {
@@ -42,6 +45,7 @@ impl Collection {
             estimate: Estimate::default(),
             cursor_fields: Vec::new(),
             losses: Vec::new(),
+            cost: None,
         }
     }
 
@@ -90,6 +94,24 @@ pub struct Estimate {
     pub exact: bool,
 }
 
+/// What a billed system charges for looking at a collection, counted in its own units. The host makes the price of a plan from it,
+/// and multiplies by how often a run reads: what is tried again is not in it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cost {
+    /// What is billed, in the plural, such as `document reads`.
+    pub unit: String,
+    /// Its share of the units that the call of `collections` took which gives this answer: the shares of an answer add up to the
+    /// whole. Asking again takes as many.
+    pub description_units: u64,
+    /// Units that reading all of it once takes.
+    pub read_units: u64,
+    /// Units that counting it takes; 0 if [`crate::Source::count`] will not count it.
+    pub count_units: u64,
+    /// US dollars for a million units.
+    pub usd_per_million: f64,
+}
+
 /// A declared loss of one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldLoss {
@@ -102,10 +124,12 @@ pub struct FieldLoss {
 /// Which collections a source is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollectionsRequest {
-    /// Only these names; empty means all. Names that do not exist are left out of the answer.
+    /// Only these names; empty means all. Names that do not exist are left out of the answer, also those that could not exist:
+    /// a text of a job that looks like a pattern may be a name.
     #[serde(default)]
     pub names: Vec<String>,
-    /// Whether schemas are wanted. Without it a source may answer with empty schemas, cheaply.
+    /// Whether schemas are wanted. Without it a source may answer with empty schemas, cheaply; a collection with fields counts as
+    /// described, key, references and estimate included.
     #[serde(default = "yes")]
     pub schemas: bool,
 }
@@ -141,4 +165,35 @@ const fn yes() -> bool {
 
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_knows_of_no_cost_announces_none() {
+        let older = r#"{ "name": "a", "schema": { "fields": [] }, "key": ["id"] }"#;
+        let collection: Collection = serde_json::from_str(older).unwrap();
+        assert_eq!((collection.key, collection.cost), (vec!["id".to_owned()], None));
+    }
+
+    #[test]
+    fn a_cost_travels_and_may_say_less_or_more_than_is_known() {
+        let text =
+            r#"{ "unit": "reads", "read_units": 3, "count_units": 1, "written_by_a_newer_one": true }"#;
+        let cost: Cost = serde_json::from_str(text).unwrap();
+        let wanted = Cost {
+            unit: "reads".to_owned(),
+            read_units: 3,
+            count_units: 1,
+            ..Cost::default()
+        };
+        assert_eq!(cost, wanted);
+        let mut collection = Collection::new("a", Schema::default());
+        assert!(!serde_json::to_string(&collection).unwrap().contains("cost"));
+        collection.cost = Some(cost);
+        let text = serde_json::to_string(&collection).unwrap();
+        assert_eq!(serde_json::from_str::<Collection>(&text).unwrap(), collection);
+    }
 }

@@ -140,7 +140,7 @@ pub use capability::{
     Atomicity, Loss, NotifierCapabilities, SinkCapabilities, SourceCapabilities, TypeMapping,
 };
 pub use check::{Finding, FindingLevel};
-pub use collection::{Collection, CollectionsRequest};
+pub use collection::{Collection, CollectionsRequest, Cost};
 pub use cursor::Cursor;
 pub use error::{Error, ErrorKind, ErrorScope, Result};
 pub use notifier::{Notification, NotificationReceipt, Notifier, OpenNotifier, Severity};

@@ -46,8 +46,8 @@ pub trait Source: Send {
         Ok(Vec::new())
     }
 
-    /// What there is to read. Called before reading, perhaps several times; the answer must not depend on the order
-    /// of names in `request`.
+    /// What there is to read. Called before reading, perhaps several times, and no more of it than the job needs: a source may
+    /// have to read a collection to describe it. The answer must not depend on the order of names in `request`.
     fn collections(&mut self, request: &CollectionsRequest) -> Result<Vec<Collection>>;
 
     /// Fixes one instant for all reads that name the token, from any process. At most once per run.

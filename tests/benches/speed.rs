@@ -1,11 +1,15 @@
 //! The figures of the built program, each beside a reference in the same run: one table.
 //!
 //! `cargo x bench --bench speed` runs all of it. A word behind `--` runs a part: `documents` (NDJSON into a libSQL file),
-//! `start`, or `postgres` (see `speed/postgres.rs`; it needs the servers of `cargo x services`). Inputs are made
+//! `start`, `postgres` or `firestore` (see the files in `speed`; they need what `cargo x services` installs). Inputs are made
 //! deterministically; `WHIMBREL_BENCH_DOCS` (NDJSON) and `WHIMBREL_BENCH_EVENTS` (SQL for psql) name others.
 
 #[path = "speed/documents.rs"]
 mod documents;
+#[path = "../harness/firestore.rs"]
+mod emulator;
+#[path = "speed/firestore.rs"]
+mod firestore;
 #[path = "speed/libsql.rs"]
 mod libsql;
 #[path = "speed/measured.rs"]
@@ -42,6 +46,9 @@ fn main() -> Outcome<()> {
     }
     if wants("postgres") {
         rows.extend(postgres::measure(&program)?);
+    }
+    if wants("firestore") {
+        rows.extend(firestore::measure(&program)?);
     }
     if wants("start") {
         rows.push(Row::duration(

@@ -8,6 +8,8 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::program::{Answer, Stage};
+use crate::running::{Running, wait_until};
+use crate::scripted_job::{self, ScriptedJob};
 
 /// Records of a scripted source, and how many a batch holds.
 const RECORDS: usize = 1_000;
@@ -304,6 +306,26 @@ fn fencing_and_lost_answers_of_a_commit_are_told_apart() {
         let (_, answer) = run_once(&json!([]), &misbehaving("commit", 1, how));
         assert_eq!(answer.error()["code"], code, "{}", answer.out);
         assert_eq!(answer.code, exit, "{how}");
+    }
+}
+
+#[test]
+fn k5_a_sink_that_does_not_come_to_an_end_is_cancelled_in_time_for_a_report() {
+    for call in ["write", "commit"] {
+        let hang = json!([{ "call": call, "how": "hang" }]);
+        let stage = ScriptedJob::new()
+            .sink("misbehave", hang)
+            .set("/limits/partitions_parallel", json!(1))
+            .stage();
+        let running = Running::start(&stage, &[]);
+        wait_until("the call hangs", || {
+            !scripted_job::calls(&stage, scripted_job::SINK_CALLS, call).is_empty()
+        });
+        running.signal(rustix::process::Signal::INT);
+        let end = running.finish().expect(130);
+        assert_eq!(end.report()["outcome"], "cancelled", "{call}");
+        assert_eq!(end.report()["errors"], json!([]), "{call}");
+        assert!(scripted_job::committed(&stage).is_empty(), "{call}");
     }
 }
 

@@ -20,7 +20,17 @@ mod browsers;
 mod config;
 mod deferring;
 mod disk_full;
+#[path = "../harness/firestore.rs"]
+mod firestore;
+mod firestore_cost;
+mod firestore_dump;
+mod firestore_faults;
+mod firestore_job;
+mod firestore_refusals;
+mod firestore_values;
 mod flights;
+#[path = "../harness/grpc_layer.rs"]
+mod grpc_layer;
 mod kills;
 mod layout;
 mod limits;
@@ -45,6 +55,7 @@ mod program;
     reason = "only the plugin's own tests lose, delay and count requests"
 )]
 mod proxy;
+mod reading_cost;
 mod record_types;
 mod references;
 mod remote;

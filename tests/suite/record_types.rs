@@ -11,6 +11,7 @@ use expect_test::expect_file;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::firestore::Emulator;
 use crate::postgres::{Database, Server, Version};
 use crate::program::{Stage, repository};
 
@@ -33,9 +34,15 @@ struct Place {
     collection: &'static str,
 }
 
+/// Records that a sink may reject with a reason; the matrix names each.
+const REJECTED_MAX: usize = 5;
+/// The connectors that can be written to.
+const SINKS: [&str; 4] = ["files", "turso", "postgres", "firestore"];
+
 struct Places {
     stage: Stage,
     database: Database,
+    emulator: Emulator,
     runs: u32,
 }
 
@@ -47,6 +54,11 @@ impl Places {
         let config = match connector {
             "files" => format!("{{ plugin: files, config: {{ path: copy{number} }} }}"),
             "turso" => format!("{{ plugin: turso, config: {{ url: \"file:types{number}.db\" }} }}"),
+            "firestore" => format!(
+                "{{ plugin: firestore, config: {{ host: \"{}\", project: {} }} }}",
+                self.emulator.host(),
+                self.emulator.project("types")
+            ),
             _ => {
                 self.database.sql(&format!("CREATE SCHEMA s{number}"));
                 format!(
@@ -62,18 +74,32 @@ impl Places {
         }
     }
 
-    /// Runs a job that must verify, and returns the losses that were declared, by field.
+    /// Runs a job that must verify and reject nothing, and returns the losses that were declared, by field.
     fn migrate(&mut self, from: &Place, to: &Place) -> Losses {
+        let (losses, rejected) = self.migrate_but_for_rejected(from, to);
+        assert!(rejected.is_empty(), "{} -> {}: {rejected:?}", from.name, to.name);
+        losses
+    }
+
+    /// Runs a job that must verify, and returns the losses that were declared, by field, and why records were rejected.
+    fn migrate_but_for_rejected(&mut self, from: &Place, to: &Place) -> (Losses, Vec<String>) {
         self.runs += 1;
         let name = format!("{}-{}-{}", from.name, to.name, self.runs);
         let job = format!(
-            "name: {name}\nsource: {}\nsink: {}\ncollections: [{{ source: {}, sink: every_type, key: [id] }}]\n",
+            "name: {name}\nsource: {}\nsink: {}\ncollections: [{{ source: {}, sink: every_type, key: [id] }}]\n\
+             import: {{ max_errors: {REJECTED_MAX} }}\n",
             from.config, to.config, from.collection
         );
         let file = format!("{name}.yaml");
         self.stage.write(&file, job);
         let report = self.stage.run(&["run", &file, "--json"]).expect(0).json();
-        assert_eq!(report["rejected_count"], 0, "{report}");
+        let rejected: Vec<String> = report["rejected"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|rejected| rejected[1]["code"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(report["rejected_count"], rejected.len(), "{report}");
         let mut losses = Losses::new();
         for loss in report["collections"][0]["losses"].as_array().unwrap() {
             losses
@@ -81,7 +107,7 @@ impl Places {
                 .or_default()
                 .push(loss["loss"]["loss"].as_str().unwrap().to_owned());
         }
-        losses
+        (losses, rejected)
     }
 
     /// What a place holds, written into files: records by their key.
@@ -101,11 +127,21 @@ impl Places {
     /// Copies all of one place into another and notes what was declared and what has changed.
     fn compare(&mut self, from: &Place, to: &Place, kinds: &BTreeMap<String, String>, matrix: &mut String) {
         let before = self.view(from);
-        let losses = self.migrate(from, to);
+        let (losses, rejected) = self.migrate_but_for_rejected(from, to);
         let after = self.view(to);
-        let keys = |records: &BTreeMap<String, Record>| records.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(keys(&before), keys(&after), "{} -> {}", from.name, to.name);
+        let missing: Vec<&String> = before.keys().filter(|key| !after.contains_key(*key)).collect();
+        assert_eq!(missing.len(), rejected.len(), "{} -> {}", from.name, to.name);
+        assert_eq!(
+            after.len() + missing.len(),
+            before.len(),
+            "{} -> {}",
+            from.name,
+            to.name
+        );
         writeln!(matrix, "{} -> {}", from.name, to.name).unwrap();
+        for (key, code) in missing.into_iter().zip(&rejected) {
+            writeln!(matrix, "  record {key} is rejected: {code}").unwrap();
+        }
         for (field, kind) in kinds {
             let declared = losses.get(field).map(Vec::as_slice).unwrap_or_default();
             let said = match declared {
@@ -113,7 +149,7 @@ impl Places {
                 declared => declared.join(", "),
             };
             writeln!(matrix, "  {field:14} {kind:14} {said}").unwrap();
-            for (key, record) in &before {
+            for (key, record) in before.iter().filter(|(key, _)| after.contains_key(*key)) {
                 let (was, is) = (value(record, field), value(&after[key], field));
                 if was == is {
                     continue;
@@ -147,12 +183,13 @@ fn kinds() -> BTreeMap<String, String> {
 
 #[test]
 fn every_record_type_is_exact_or_loses_what_is_declared_between_any_two_connectors() {
-    let Some(server) = Server::shared(Version::V18) else {
+    let (Some(server), Some(emulator)) = (Server::shared(Version::V18), Emulator::shared()) else {
         return;
     };
     let mut places = Places {
         stage: Stage::new(),
         database: server.database(),
+        emulator,
         runs: 0,
     };
     std::fs::create_dir(places.stage.path("source")).unwrap();
@@ -168,14 +205,14 @@ fn every_record_type_is_exact_or_loses_what_is_declared_between_any_two_connecto
         collection: "every_type",
     };
     let kinds = kinds();
-    for to in ["files", "turso", "postgres"] {
+    for to in SINKS {
         let to = places.fresh(to);
         places.compare(&fixture, &to, &kinds, &mut matrix);
     }
-    for from in ["turso", "postgres"] {
+    for from in ["turso", "postgres", "firestore"] {
         let seeded = places.fresh(from);
         places.migrate(&fixture, &seeded);
-        for to in ["files", "turso", "postgres"] {
+        for to in SINKS {
             let to = places.fresh(to);
             places.compare(&seeded, &to, &kinds, &mut matrix);
         }
@@ -200,7 +237,7 @@ fn every_record_type_is_exact_or_loses_what_is_declared_between_any_two_connecto
         .iter()
         .map(|name| ((*name).to_owned(), "inferred".to_owned()))
         .collect();
-    for to in ["files", "turso", "postgres"] {
+    for to in SINKS {
         let to = places.fresh(to);
         places.compare(&browser, &to, &kinds, &mut matrix);
     }
@@ -224,7 +261,7 @@ fn type_name(record_type: &Value) -> String {
 #[test]
 fn the_documents_table_of_types_is_what_the_plugins_declare() {
     let stage = Stage::new();
-    let plugins = ["files", "local-storage", "postgres", "turso"];
+    let plugins = ["files", "firestore", "local-storage", "postgres", "turso"];
     let mut order: Vec<String> = Vec::new();
     let mut cells: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut columns = Vec::new();

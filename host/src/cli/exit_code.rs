@@ -17,7 +17,8 @@ pub enum Exit {
     Failed,
     /// 2: the job or the arguments are wrong, or the plan is refused; nothing was written.
     Config,
-    /// 3: the environment is at fault: a system that cannot be reached, a right that is missing.
+    /// 3: the environment is at fault: a system that cannot be reached, does not answer or asks to come later, a right that is
+    /// missing.
     Environment,
     /// 4: verification found differences.
     Differences,
@@ -127,9 +128,17 @@ impl Exit {
         match failure.error.kind {
             ErrorKind::Config => Self::Config,
             ErrorKind::Unauthenticated | ErrorKind::Permission | ErrorKind::Unavailable => Self::Environment,
+            ErrorKind::Timeout | ErrorKind::RateLimited if !is_of_host(&failure.error.code) => {
+                Self::Environment
+            }
             _ => Self::Failed,
         }
     }
+}
+
+/// Whether whimbrel itself has given up a call, which says more of the plugin than of its system.
+fn is_of_host(code: &str) -> bool {
+    code.starts_with("plugin.") || code.starts_with("run.")
 }
 
 impl From<Exit> for ExitCode {
@@ -169,7 +178,16 @@ mod tests {
             }),
             2
         );
-        assert_eq!(exit(failed(ErrorKind::Permission, "a.b")), 3);
+        for kind in [
+            ErrorKind::Permission,
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::RateLimited,
+        ] {
+            assert_eq!(exit(failed(kind, "a.b")), 3);
+        }
+        assert_eq!(exit(failed(ErrorKind::Timeout, "plugin.hang")), 1);
+        assert_eq!(exit(failed(ErrorKind::Timeout, "run.transaction_timeout")), 1);
         assert_eq!(exit(Outcome::Differences { summary: summary() }), 4);
         assert_eq!(exit(failed(ErrorKind::Integrity, "run.fenced")), 7);
         assert_eq!(Exit::Signal(15).number(), 143);

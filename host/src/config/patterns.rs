@@ -31,6 +31,20 @@ impl Pattern {
         Some(Self(parts))
     }
 
+    /// Whether it stands for every name.
+    pub fn is_everything(&self) -> bool {
+        self.0 == [Part::Any]
+    }
+
+    /// The only name that it stands for; `None` if there are several.
+    pub fn only_name(&self) -> Option<String> {
+        let char_of = |part: &Part| match part {
+            Part::Exactly(c) => Some(*c),
+            Part::Any | Part::One => None,
+        };
+        self.0.iter().map(char_of).collect()
+    }
+
     /// Whether it stands for `name` as a whole. Takes at most the product of both lengths.
     pub fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
@@ -132,6 +146,26 @@ mod tests {
         }
         assert_eq!(Pattern::new("a\\"), None);
         assert!(Pattern::new("a\\\\").is_some());
+    }
+
+    #[test]
+    fn a_pattern_without_stars_and_question_marks_is_one_name() {
+        for (pattern, name) in [
+            ("users", Some("users")),
+            ("a\\*", Some("a*")),
+            ("users/*/orders", None),
+            ("a?", None),
+            ("*", None),
+        ] {
+            assert_eq!(
+                Pattern::new(pattern).unwrap().only_name().as_deref(),
+                name,
+                "{pattern}"
+            );
+        }
+        assert!(Pattern::new("**").unwrap().is_everything());
+        assert!(!Pattern::new("*a").unwrap().is_everything());
+        assert!(!Pattern::new("\\*").unwrap().is_everything());
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! made from them alone. Readers never steer. Neighbours: [`crate::supervisor`] carries the stream, [`crate::status`]
 //! and [`crate::report`] read it.
 
+mod cost;
 mod emitter;
 mod outcome;
 
+pub use cost::{CollectionCost, CostEstimate};
 pub use emitter::Emitter;
 pub use outcome::{
     ClearedCollection, CollectionResult, CollectionStats, Comparison, FoundBy, MeasuredRate, Mismatch,

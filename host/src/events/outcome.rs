@@ -8,7 +8,7 @@ use whimbrel_plugin_api::collection::FieldLoss;
 use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::source::RejectedRecord;
 
-use super::{Failure, PhaseReport};
+use super::{CostEstimate, Failure, PhaseReport};
 
 /// How a worker's task ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,6 +97,9 @@ pub struct RunSummary {
     pub staged: Option<StagedFacts>,
     /// How fast the source was read by way of trial.
     pub rate: Option<MeasuredRate>,
+    /// What reading the source costs, as it was estimated before the copy, if the source bills it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<CostEstimate>,
     /// Counts of both sides, for `stats`.
     pub stats: Vec<CollectionStats>,
     /// What was removed, for `clear`.

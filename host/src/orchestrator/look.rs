@@ -15,6 +15,7 @@ use super::validation::{Depth, Ready, validate, validate_for_verification};
 use crate::config::VerificationLevel;
 use crate::events::{ClearedCollection, CollectionStats, Failure, MeasuredRate, Outcome};
 use crate::loader::observe::OpenedSource;
+use crate::plan::cost::{self, Units};
 use crate::plan::{PlannedCollection, clearing_order};
 use crate::transform::Chain;
 
@@ -37,23 +38,28 @@ pub fn check(mut context: TaskContext) -> Outcome {
 
 /// As [`check`], and reads a little of the largest collection to measure how fast that is.
 pub fn plan(mut context: TaskContext) -> Outcome {
-    let attempt = validate(&mut context, None, Depth::References).and_then(|ready| {
+    let attempt = validate(&mut context, None, Depth::Plan).and_then(|ready| {
         let Ready {
             mut source,
             collections,
+            taken,
             ..
         } = ready;
         list_planned(&mut context.summary, &collections);
         let largest = collections
             .iter()
             .max_by_key(|planned| planned.source.estimate.record_count.unwrap_or(0));
-        match largest.map(|planned| try_out(&context, &mut source, planned)) {
-            None => Ok(()),
-            Some(Ok(rate)) => {
+        let Some(largest) = largest else {
+            return Ok(());
+        };
+        match try_out(&context, &mut source, largest) {
+            Err(failure) => Err(failed(&mut context, failure)),
+            Ok(rate) => {
+                let tried = billed(largest, &rate);
+                context.summary.cost = taken.estimate(&context, &collections, Some(&tried));
                 context.summary.rate = Some(rate);
                 Ok(())
             }
-            Some(Err(failure)) => Err(failed(&mut context, failure)),
         }
     });
     with_memory(match attempt {
@@ -149,6 +155,16 @@ fn try_out(
     }
     rate.seconds = begun.elapsed().as_secs_f64();
     Ok(rate)
+}
+
+/// What the source bills for a trial.
+fn billed(planned: &PlannedCollection, rate: &MeasuredRate) -> Units {
+    let cost = planned.source.cost.iter();
+    cost.map(|cost| {
+        let units = cost::reading(planned, cost, Some(rate.record_count));
+        (planned.source.name.clone(), units)
+    })
+    .collect()
 }
 
 fn count_both(

@@ -38,7 +38,8 @@ fn run_phases(context: &mut TaskContext) -> Result<Ended, Ended> {
         mut source,
         sink,
         mut collections,
-    } = validate(context, staged.as_ref(), Depth::References)?;
+        ..
+    } = validate(context, staged.as_ref(), Depth::Run)?;
     wait_for_gate(context)?;
     let outcomes = Arc::new(Outcomes::new(context.job.import.max_errors));
     let mut verified_from = copy_phases(context, &mut source, sink, &collections, staged, &outcomes)?;
@@ -108,6 +109,15 @@ fn tidy_up(context: &mut TaskContext, differs: bool) {
     context.end(Phase::PostMigration, outcome, clock.elapsed().as_secs_f64(), 0);
 }
 
+/// How many records the copy has read of each collection that it has read to its end.
+fn counted(context: &TaskContext, collections: &[PlannedCollection]) -> BTreeMap<usize, u64> {
+    let copied = context.summary.collections.iter().zip(collections).enumerate();
+    copied
+        .filter(|(_, (result, planned))| result.complete && result.source == planned.source.name)
+        .map(|(index, (result, _))| (index, result.read_count))
+        .collect()
+}
+
 pub(super) fn verify_phase(
     context: &mut TaskContext,
     source: &mut OpenedSource,
@@ -115,6 +125,7 @@ pub(super) fn verify_phase(
     left_out: &BTreeMap<usize, LeftOut>,
 ) -> Result<Ended, Ended> {
     let clock = context.begin(Phase::Verification);
+    let counted = counted(context, collections);
     let attempt = context
         .plugins
         .sink
@@ -126,6 +137,7 @@ pub(super) fn verify_phase(
                 &mut sink,
                 &context.plugins.transforms,
                 left_out,
+                &counted,
                 &context.emitter,
                 &context.stop,
             )

@@ -8,19 +8,51 @@ use whimbrel_plugin_api::Error;
 use super::context::TaskContext;
 use super::ending::{Ended, failed, list_planned, unverified};
 use crate::config::Staging;
-use crate::events::{Failure, Outcome, Phase, PhaseOutcome};
+use crate::events::{CostEstimate, Failure, Outcome, Phase, PhaseOutcome};
 use crate::loader::observe::{OpenedSink, OpenedSource};
 use crate::phases::pre_validation::{self, Look, Validated};
 use crate::phases::references;
 use crate::phases::staged::{self, Stages};
 use crate::pipeline::staging::StageManifest;
-use crate::plan::{PlannedCollection, made_from};
+use crate::plan::cost::{self, RunShape, Units};
+use crate::plan::{PlannedCollection, Spent, made_from};
 
-/// What validation hands on: both sides, opened, and the plan.
+/// What validation hands on: both sides, opened, and the plan with what it took.
 pub(super) struct Ready {
     pub(super) source: OpenedSource,
     pub(super) sink: OpenedSink,
     pub(super) collections: Vec<PlannedCollection>,
+    pub(super) taken: Taken,
+}
+
+/// What finding out has taken of a source that bills its reading.
+#[derive(Default)]
+pub(super) struct Taken {
+    spent: Spent,
+    searched: Units,
+}
+
+impl Taken {
+    /// What a run takes. With `tried`, what a plan has read by way of trial, also what the plan has.
+    pub(super) fn estimate(
+        &self,
+        context: &TaskContext,
+        collections: &[PlannedCollection],
+        tried: Option<&Units>,
+    ) -> Option<CostEstimate> {
+        let shape = RunShape {
+            skip_phases: &context.options.skip_phases,
+            dry_run: context.options.dry_run,
+        };
+        cost::estimate(
+            &context.job,
+            shape,
+            collections,
+            &self.spent,
+            &self.searched,
+            tried,
+        )
+    }
 }
 
 /// A stage that an earlier run of the job has left and that holds what this one would read.
@@ -52,8 +84,10 @@ pub(super) fn reusable_stage(context: &mut TaskContext) -> Result<Option<Arc<Sta
 pub(super) enum Depth {
     /// What both sides say of themselves.
     Systems,
-    /// Also the records of the source that point to others.
-    References,
+    /// All that a run looks at: also the records of the source that point to others.
+    Run,
+    /// The same, for a plan of it.
+    Plan,
 }
 
 /// Opens both sides and finds out what can be found without writing.
@@ -81,7 +115,7 @@ fn look(
         staging_folder: &context.options.staging_folder,
     };
     let mut validated = pre_validation::run(&look, &mut source, &mut sink)?;
-    if depth == Depth::References && look.checks && validated.blockers.is_empty() {
+    if depth != Depth::Systems && look.checks && validated.blockers.is_empty() {
         look_at_references(context, &mut source, &mut validated)?;
     }
     Ok((source, sink, validated))
@@ -103,6 +137,7 @@ fn look_at_references(
     let searched = references::run(&search, &validated.collections, source)?;
     validated.references = searched.references;
     validated.orphans_listed = searched.is_listed;
+    validated.searched = searched.units;
     pre_validation::note(
         &context.job,
         &context.emitter,
@@ -130,6 +165,15 @@ pub(super) fn validate(
             context.summary.ddl = validated.ddl;
             context.summary.findings = validated.findings;
             context.summary.references = validated.references;
+            let taken = Taken {
+                spent: validated.spent,
+                searched: validated.searched,
+            };
+            let nothing = Units::new();
+            let tried = (depth == Depth::Plan).then_some(&nothing);
+            if depth != Depth::Systems {
+                context.summary.cost = taken.estimate(context, &validated.collections, tried);
+            }
             if validated.orphans_listed
                 && let Some(file) = &context.options.orphans_file
             {
@@ -142,6 +186,7 @@ pub(super) fn validate(
                     source,
                     sink,
                     collections: validated.collections,
+                    taken,
                 });
             }
             list_planned(&mut context.summary, &validated.collections);

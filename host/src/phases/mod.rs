@@ -2,6 +2,7 @@
 //!
 //! A phase does its part and answers; [`crate::orchestrator`] decides what comes next.
 
+pub mod asking;
 pub mod copying;
 pub mod post_migration;
 pub mod pre_validation;

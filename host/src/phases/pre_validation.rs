@@ -6,15 +6,16 @@
 use std::path::Path;
 
 use whimbrel_plugin_api::capability::SinkCapabilities;
-use whimbrel_plugin_api::collection::CollectionsRequest;
 use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::sink::PrepareRequest;
 use whimbrel_plugin_api::{Collection, Error, ErrorKind, Finding};
 
+use super::asking;
 use crate::config::{Job, Staging, TransformJob};
 use crate::events::{Emitter, Event, Failure, FoundBy, ReferenceResult};
 use crate::loader::observe::{OpenedSink, OpenedSource};
-use crate::plan::{PlannedCollection, blockers, plan, settle, settle_order};
+use crate::plan::cost::Units;
+use crate::plan::{PlannedCollection, Spent, blockers, plan, settle, settle_order};
 use crate::transform::{Chain, Transforms};
 
 /// A staged run needs room for this many times what the source holds: as read, and as transformed.
@@ -35,6 +36,10 @@ pub struct Validated {
     pub references: Vec<ReferenceResult>,
     /// Whether the file of orphans was written.
     pub orphans_listed: bool,
+    /// What the source bills for its descriptions.
+    pub spent: Spent,
+    /// What it bills for the search among the references.
+    pub searched: Units,
 }
 
 /// What is looked at, and how.
@@ -79,18 +84,12 @@ pub fn run(look: &Look<'_>, source: &mut OpenedSource, sink: &mut OpenedSink) ->
             return Ok(validated);
         }
     }
-    // All are asked for, even if rules name some: an error then says what there is.
-    let available = source.collections(&CollectionsRequest {
-        names: Vec::new(),
-        schemas: true,
-    })?;
-    for collection in &available {
-        collection.schema.validate().map_err(Failure::from)?;
-    }
+    let offer = asking::ask(look.job, source)?;
+    validated.spent = offer.spent.clone();
     let mut shape = |collection: &Collection, jobs: &[TransformJob]| {
         Chain::open(look.transforms, jobs).and_then(|mut chain| chain.plan(collection))
     };
-    match plan(look.job, available, &mut shape) {
+    match plan(look.job, offer, &mut shape) {
         Ok(planned) => validated.collections = planned,
         Err(faults) => {
             validated.blockers.extend(faults);

@@ -15,6 +15,7 @@ use crate::control::Stop;
 use crate::events::{Emitter, Event, Failure, Orphan, ReferenceResult, ReferenceState};
 use crate::loader::observe::OpenedSource;
 use crate::plan::PlannedCollection;
+use crate::plan::cost::{self, Units};
 use crate::transform::{Chain, Transforms};
 use crate::verification::orphans::{self, Found, Reading, Sought};
 use crate::workspace::open_private;
@@ -46,6 +47,8 @@ pub struct Searched {
     pub findings: Vec<Finding>,
     /// Whether the file has all orphans, and there are some.
     pub is_listed: bool,
+    /// What the source bills for what was read, by collection.
+    pub units: Units,
 }
 
 /// Looks at all references between `collections`, under one snapshot of the source, if it offers them.
@@ -143,12 +146,14 @@ fn look(
         collections,
         source,
         snapshot,
+        units: Units::new(),
     };
     let mut list = Listing::new(search.file);
     let all: Vec<Sought> = sought.iter().map(|(_, of)| of.clone()).collect();
     let found = orphans::find(&all, KEY_BYTES_MAX, &mut reading, &mut |of, orphan| {
         list.add(collections, of, orphan);
     })?;
+    searched.units = reading.units;
     match list.end() {
         Ok(is_listed) => searched.is_listed = is_listed,
         // Everything else is known, and the first ones are in the report.
@@ -225,6 +230,18 @@ struct SourceReading<'a> {
     collections: &'a [PlannedCollection],
     source: &'a mut OpenedSource,
     snapshot: Option<String>,
+    /// What was billed so far.
+    units: Units,
+}
+
+impl SourceReading<'_> {
+    /// Notes that `planned` was read, `limit` records of it or all.
+    fn bill(&mut self, planned: &PlannedCollection, limit: Option<u64>) {
+        if let Some(cost) = &planned.source.cost {
+            let units = self.units.entry(planned.source.name.clone()).or_default();
+            *units = units.saturating_add(cost::reading(planned, cost, limit));
+        }
+    }
 }
 
 impl Reading for SourceReading<'_> {
@@ -262,7 +279,10 @@ impl Reading for SourceReading<'_> {
                     }
                     continue;
                 }
-                Item::End => return Ok(()),
+                Item::End => {
+                    self.bill(planned, None);
+                    return Ok(());
+                }
                 _ => continue,
             };
             record_count += batch.record_count() as u64;
@@ -272,6 +292,7 @@ impl Reading for SourceReading<'_> {
             };
             for batch in &batches {
                 if !each(batch)? {
+                    self.bill(planned, Some(record_count));
                     return Ok(());
                 }
             }

@@ -17,16 +17,22 @@ use crate::plan::{PlannedCollection, take_losses};
 use crate::transform::Transforms;
 use crate::verification::{Comparable, LeftOut, compare};
 
-/// Compares all collections, each at its own level and without its records in `left_out`, by its number.
+/// Compares all collections, each at its own level and without its records in `left_out`, by its number. `counted` says how
+/// many records of the source were just read, where that is known.
 ///
 /// # Errors
 /// The first comparison that could not be made.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what both sides are, and what is known of them"
+)]
 pub fn run(
     collections: &[PlannedCollection],
     source: &mut OpenedSource,
     sink: &mut OpenedSink,
     transforms: &Transforms,
     left_out: &BTreeMap<usize, LeftOut>,
+    counted: &BTreeMap<usize, u64>,
     emitter: &Emitter,
     stop: &Stop,
 ) -> Result<Vec<VerificationResult>, Failure> {
@@ -44,6 +50,7 @@ pub fn run(
                 transforms,
                 jobs: &planned.transforms,
                 sample: planned.limit,
+                counted: counted.get(&index).copied(),
                 left_out: left_out.get(&index).unwrap_or(&none),
             };
             let mut follow = |fields| with_new_fields(sink, &planned.sink, fields);

@@ -1,7 +1,7 @@
 //! The open transaction of one sink session, written again as a whole when an error may pass.
 //!
-//! Its batches are kept until the commit, so that nothing has to be read twice; their size is bounded, since the
-//! transaction is committed before it grows larger. Never tried again: a commit whose outcome is unknown, a fence, and
+//! Its batches are kept until the commit, so that nothing has to be read twice and refused records can be told apart; their
+//! size is bounded, since the transaction is committed before it grows larger. Never tried again: a commit whose outcome is unknown, a fence, and
 //! anything into a sink that cannot undo. Neighbours: `writer` decides when it is committed, `totals` adds up what the sink
 //! says of its records, `pause` waits where only somebody's repair helps.
 
@@ -63,6 +63,8 @@ pub(super) struct Open {
     lane: usize,
     pub(super) since: Instant,
     pub(super) kept: Vec<(Batch, Share)>,
+    /// Batches before those that are kept: judged at once by a sink that can undo nothing, so that nobody needs them again.
+    let_go: usize,
     pub(super) totals: Totals,
     bytes: u64,
     cursor: Cursor,
@@ -188,8 +190,11 @@ impl<'a> Transaction<'a> {
         if let Some(open) = &mut self.open {
             open.bytes += batch.facts.bytes;
             open.cursor = batch.facts.cursor.clone();
-            if self.context.rules.is_transactional {
+            // Of a record that is refused later, the batch says which one it is.
+            if self.context.rules.is_transactional || self.defers {
                 open.kept.push((batch, share));
+            } else {
+                open.let_go += 1;
             }
         }
         Ok(())
@@ -218,6 +223,7 @@ impl<'a> Transaction<'a> {
             lane: index,
             since: Instant::now(),
             kept: Vec::new(),
+            let_go: 0,
             totals: Totals::default(),
             bytes: 0,
             cursor: progress.state.cursor.clone(),
@@ -277,7 +283,8 @@ impl<'a> Transaction<'a> {
         {
             let receipt = self.sink.flush()?;
             for (batch, row) in open.totals.add_flush(receipt) {
-                if let Some((batch, _)) = open.kept.get(batch) {
+                let kept = batch.checked_sub(open.let_go).and_then(|at| open.kept.get(at));
+                if let Some((batch, _)) = kept {
                     let digests = left_out::digests(&progress.lane.into, batch, [row]);
                     open.totals.left_out.extend(digests);
                 }
@@ -361,5 +368,166 @@ fn part(batch: &Batch, first: usize, length: usize) -> Batch {
         schema: std::sync::Arc::clone(&batch.schema),
         records: batch.records.slice(first, length),
         facts,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{Int64Array, RecordBatch};
+    use whimbrel_plugin_api::sink::PrepareRequest;
+    use whimbrel_plugin_api::{Collection, ConflictPolicy, Field, Receipt, RecordType, Result, Schema, Sink};
+
+    use super::*;
+    use crate::control::Stop;
+    use crate::events::{Emitter, Phase};
+    use crate::loader::observe::CallLog;
+    use crate::pipeline::budget::Budget;
+    use crate::pipeline::held_back::HeldBack;
+    use crate::pipeline::link::{LinkItem, link};
+    use crate::pipeline::pause::Pause;
+    use crate::pipeline::writer::{self, Lane};
+    use crate::pipeline::{Counters, Outcomes};
+
+    /// Judges the first write at once and all others when it is flushed; refuses the records in `refused`, counted over all.
+    #[derive(Default)]
+    struct Deferring {
+        refused: Vec<u64>,
+        written: u64,
+        deferred: u64,
+    }
+
+    fn rejected(row: u64) -> RejectedRecord {
+        RejectedRecord {
+            record: format!("record {row}"),
+            row: Some(row),
+            code: "a.refused".to_owned(),
+            message: "refused".to_owned(),
+            data: None,
+        }
+    }
+
+    impl Sink for Deferring {
+        fn prepare(&mut self, _: &PrepareRequest) -> Result<PrepareReport> {
+            Ok(PrepareReport::default())
+        }
+
+        fn alter(&mut self, _: &AlterRequest) -> Result<PrepareReport> {
+            Ok(PrepareReport::default())
+        }
+
+        fn begin(&mut self, _: &LaneId) -> Result<()> {
+            Ok(())
+        }
+
+        fn write(&mut self, _: &str, batch: &Batch, _: ConflictPolicy) -> Result<Receipt> {
+            let count = batch.record_count() as u64;
+            self.written += count;
+            if self.written == count {
+                return Ok(Receipt::all(count));
+            }
+            self.deferred += count;
+            Ok(Receipt {
+                deferred: count,
+                ..Receipt::default()
+            })
+        }
+
+        fn flush(&mut self) -> Result<Receipt> {
+            Ok(Receipt {
+                accepted: self.deferred - self.refused.len() as u64,
+                rejected: self.refused.iter().copied().map(rejected).collect(),
+                ..Receipt::default()
+            })
+        }
+
+        fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
+            Ok(Committed::Committed {
+                seq: checkpoint.seq + 1,
+            })
+        }
+
+        fn abort(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn schema() -> Schema {
+        Schema::new(vec![Field::required("id", RecordType::INT64)])
+    }
+
+    fn batch(ids: std::ops::Range<i64>) -> Batch {
+        let schema = Arc::new(schema());
+        let column = Arc::new(Int64Array::from_iter_values(ids));
+        let records = RecordBatch::try_new(schema.to_arrow(), vec![column]).unwrap();
+        Batch::new(schema, records).unwrap()
+    }
+
+    fn context(outcomes: &Arc<Outcomes>) -> WriterContext {
+        let (emitter, stop) = (Emitter::new(Box::new(std::io::sink())), Stop::default());
+        WriterContext {
+            counters: Counters::new(vec!["a".to_owned()], Instant::now()),
+            pause: Arc::new(Pause::new(&emitter, &stop, Duration::from_secs(1))),
+            emitter,
+            stop,
+            phase: Phase::Import,
+            announces_commits: false,
+            rules: TransactionRules {
+                batch_records: 100,
+                widens: true,
+                commit_records: u64::MAX,
+                timeout: Duration::from_secs(60),
+                retries_max: 0,
+                retry_delay: Duration::ZERO,
+                is_transactional: false,
+            },
+            overflows: false,
+            continues_on_error: false,
+            outcomes: Arc::clone(outcomes),
+            reopen: None,
+        }
+    }
+
+    #[test]
+    fn what_a_sink_refuses_later_is_left_out_of_the_comparison_though_it_can_undo_nothing() {
+        let outcomes = Arc::new(Outcomes::new(10));
+        let context = context(&outcomes);
+        let log = CallLog::new(context.emitter.clone(), None);
+        let into = Arc::new(Collection::new("a", schema()).with_key(["id"]));
+        let sink = Deferring {
+            refused: vec![3, 5],
+            ..Deferring::default()
+        };
+        let mut sink = OpenedSink::of_host("deferring", Box::new(sink), &log);
+        let (budget, stop) = (Budget::new(1_000), Stop::default());
+        let (records, from) = link(8);
+        for ids in [10..12, 20..22, 30..33] {
+            let share = budget.take(1, &stop).unwrap();
+            assert!(records.send(LinkItem::Batch(batch(ids), share)).is_ok());
+        }
+        let cursor = Cursor::start();
+        assert!(records.send(LinkItem::End { cursor }).is_ok());
+        let (lanes, arriving) = crossbeam_channel::unbounded();
+        let lane = Lane {
+            id: LaneId::default(),
+            collection: 0,
+            source_name: "a".to_owned(),
+            partition: "all".to_owned(),
+            into: Arc::clone(&into),
+            policy: ConflictPolicy::Overwrite,
+            held_back: HeldBack::Nothing,
+            link: from,
+        };
+        assert!(lanes.send(lane).is_ok());
+        drop(lanes);
+        writer::write(&mut sink, &arriving, &budget, &context).unwrap();
+        // Rows 3 and 5 of all that was written.
+        let mut wanted = left_out::LeftOut::default();
+        for digest in left_out::digests(&into, &batch(0..40), [21, 31]) {
+            wanted.add(digest);
+        }
+        assert_eq!(outcomes.left_out()[&0], wanted);
+        assert_eq!((outcomes.rejected().0, budget.spent_bytes()), (2, 0));
     }
 }

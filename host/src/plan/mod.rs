@@ -2,9 +2,12 @@
 //!
 //! Pure: it asks nobody. Neighbours: [`crate::phases::pre_validation`] brings the facts and asks the sink afterwards.
 
+pub mod cost;
+mod offer;
 mod order;
 mod references;
 
+pub use offer::{Offer, Price, Spent, Wanted, chosen, has_open_patterns, rules, wanted};
 pub use order::{arrange, clearing_order, second_pass_policy, settle_order};
 
 use std::collections::HashMap;
@@ -45,46 +48,36 @@ pub struct PlannedCollection {
 /// Says what comes out of transforms for a collection.
 pub type Shape<'a> = dyn FnMut(&Collection, &[TransformJob]) -> Result<Collection, Failure> + 'a;
 
-/// Picks the collections, asks `shape` what their transforms make of them, gives them their names, keys and references in
+/// Picks the collections from what the source offers, asks `shape` what their transforms make of them, gives them their names, keys and references in
 /// the sink, and puts parents before children.
 ///
 /// # Errors
 /// `plan.collection_missing`, `plan.key_missing`, `plan.version_missing`, `plan.reference_..`, `plan.name_twice`,
 /// `plan.nothing_to_copy`, and what `shape` brings; all that apply.
-pub fn plan(
-    job: &Job,
-    available: Vec<Collection>,
-    shape: &mut Shape<'_>,
-) -> Result<Vec<PlannedCollection>, Vec<Failure>> {
+pub fn plan(job: &Job, offer: Offer, shape: &mut Shape<'_>) -> Result<Vec<PlannedCollection>, Vec<Failure>> {
     let mut faults: Vec<Failure> = Vec::new();
     let mut planned = Vec::new();
     let patterns = Patterns::new(&job.include, &job.exclude);
-    let known = known_names(available.iter());
-    let order: Vec<String> = available
-        .iter()
-        .map(|collection| collection.name.clone())
-        .collect();
-    let available: Available = available
-        .into_iter()
-        .map(|collection| (collection.name.clone(), collection))
-        .collect();
+    let known = offer.known();
     let all: Vec<CollectionJob>;
     let rules = match &job.collections {
         Some(rules) => rules,
         None => {
-            all = order.iter().map(|name| CollectionJob::whole(name)).collect();
+            let names = offer.collections.iter().map(|collection| &collection.name);
+            all = names.map(|name| CollectionJob::whole(name)).collect();
             &all
         }
     };
+    let available = Available::new(offer, rules, &known);
     for (number, rule) in rules.iter().enumerate() {
         if !patterns.matches(&rule.source) {
             continue;
         }
-        let attempt = match available.get(&rule.source) {
+        let attempt = match available.copied(&rule.source) {
             Some(source) => {
                 let mut source = source.clone();
                 let place = format!("collections[{number}]");
-                references::declare(&mut source, rule, &place, &available, rules)
+                references::declare(&mut source, rule, &place, &available)
                     .and_then(|()| plan_one(job, source, rule, shape))
             }
             None => Err(missing(&rule.source, &known).into()),
@@ -120,7 +113,7 @@ fn missing(name: &str, known: &str) -> Error {
 }
 
 fn nothing_to_copy(job: &Job, known: &str) -> Error {
-    if job.include.is_empty() && job.exclude.is_empty() {
+    if known == NO_NAMES || (job.include.is_empty() && job.exclude.is_empty()) {
         Error::config("plan.nothing_to_copy", "the source has no collections")
     } else {
         Error::config(
@@ -201,12 +194,16 @@ fn field_names(collection: &Collection) -> String {
     fields.join(", ")
 }
 
+/// What stands in the place of names if there are none.
+const NO_NAMES: &str = "none";
 /// Names that an error lists.
 const FIELDS_SHOWN_MAX: usize = 50;
 
 fn in_sink(source: &Collection, name: &str, key: &[String]) -> Collection {
     let mut sink = source.clone();
     name.clone_into(&mut sink.name);
+    // What the source bills is nothing to the sink.
+    sink.cost = None;
     sink.key = key.to_vec();
     for field in &mut sink.schema.fields {
         // A key without a value names no record.
@@ -215,16 +212,13 @@ fn in_sink(source: &Collection, name: &str, key: &[String]) -> Collection {
     sink
 }
 
-fn known_names<'a>(available: impl IntoIterator<Item = &'a Collection>) -> String {
-    let mut names: Vec<&str> = available
-        .into_iter()
-        .map(|collection| collection.name.as_str())
-        .collect();
+fn known_names<'a>(available: impl IntoIterator<Item = &'a str>) -> String {
+    let mut names: Vec<&str> = available.into_iter().collect();
     names.sort_unstable();
     let more = names.len().saturating_sub(FIELDS_SHOWN_MAX);
     names.truncate(FIELDS_SHOWN_MAX);
     match (names.is_empty(), more) {
-        (true, _) => "none".to_owned(),
+        (true, _) => NO_NAMES.to_owned(),
         (false, 0) => names.join(", "),
         (false, more) => format!("{} and {more} more", names.join(", ")),
     }

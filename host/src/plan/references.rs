@@ -8,12 +8,60 @@ use std::collections::HashMap;
 use whimbrel_plugin_api::collection::Reference;
 use whimbrel_plugin_api::{Collection, Error};
 
-use super::{PlannedCollection, Shape, known_names};
+use super::{Offer, PlannedCollection, Shape};
 use crate::config::{CollectionJob, ReferenceJob};
 use crate::events::Failure;
 
-/// The collections of the source, by name.
-pub(super) type Available = HashMap<String, Collection>;
+/// The collections of the source as far as they are known.
+pub(super) struct Available<'a> {
+    copied: HashMap<String, Collection>,
+    /// Those that are not copied. Of one without fields nothing is known but that it is there.
+    others: HashMap<String, Collection>,
+    rules: &'a [CollectionJob],
+    /// All names, as an error lists them.
+    known: &'a str,
+}
+
+impl<'a> Available<'a> {
+    pub(super) fn new(offer: Offer, rules: &'a [CollectionJob], known: &'a str) -> Self {
+        let by_name = |collections: Vec<Collection>| {
+            let named = |collection: Collection| (collection.name.clone(), collection);
+            collections.into_iter().map(named).collect()
+        };
+        Self {
+            copied: by_name(offer.collections),
+            others: by_name(offer.others),
+            rules,
+            known,
+        }
+    }
+
+    /// The collection called `name`, if it may be copied.
+    pub(super) fn copied(&self, name: &str) -> Option<&Collection> {
+        self.copied.get(name)
+    }
+
+    fn get(&self, name: &str) -> Option<&Collection> {
+        self.copied(name).or_else(|| self.others.get(name))
+    }
+
+    /// Whether nothing is known of `parent` but that it is there, since it is not copied.
+    fn is_only_a_name(&self, parent: &Collection) -> bool {
+        parent.schema.fields.is_empty() && self.copied(&parent.name).is_none()
+    }
+
+    /// What tells the records of `collection` apart in the source: what the job says, if these are fields there, or what the
+    /// source does.
+    fn key_of(&self, collection: &Collection) -> Vec<String> {
+        let rule = self.rules.iter().find(|rule| rule.source == collection.name);
+        rule.and_then(|rule| rule.key.clone())
+            .filter(|key| {
+                key.iter()
+                    .all(|field| collection.schema.index_of(field).is_some())
+            })
+            .unwrap_or_else(|| collection.key.clone())
+    }
+}
 
 /// Adds what the job declares to what the source knows, and names the fields that are pointed to. `place` is that of
 /// the rule.
@@ -25,17 +73,20 @@ pub(super) fn declare(
     source: &mut Collection,
     rule: &CollectionJob,
     place: &str,
-    available: &Available,
-    rules: &[CollectionJob],
+    available: &Available<'_>,
 ) -> Result<(), Failure> {
     source.references.retain_mut(|reference| {
         // A source may know of a reference to what it does not offer.
         let Some(parent) = available.get(&reference.collection) else {
             return false;
         };
+        if available.is_only_a_name(parent) {
+            // That it is not copied is what will be said of it.
+            return true;
+        }
         if reference.to_fields.is_empty() {
             reference.to_fields = match parent.key.is_empty() {
-                true => key_in_source(parent, rules),
+                true => available.key_of(parent),
                 false => parent.key.clone(),
             };
         }
@@ -43,7 +94,7 @@ pub(super) fn declare(
     });
     for (number, declared) in rule.references.iter().enumerate() {
         let place = format!("{place}.references[{number}]");
-        let reference = resolve(source, declared, &place, available, rules)?;
+        let reference = resolve(source, declared, &place, available)?;
         let same = |known: &Reference| {
             (&known.fields, &known.collection, &known.to_fields)
                 == (&reference.fields, &reference.collection, &reference.to_fields)
@@ -55,43 +106,38 @@ pub(super) fn declare(
     Ok(())
 }
 
-/// What tells the records of `collection` apart in the source: what the job says, if these are fields there, or what the
-/// source does.
-fn key_in_source(collection: &Collection, rules: &[CollectionJob]) -> Vec<String> {
-    let rule = rules.iter().find(|rule| rule.source == collection.name);
-    rule.and_then(|rule| rule.key.clone())
-        .filter(|key| {
-            key.iter()
-                .all(|field| collection.schema.index_of(field).is_some())
-        })
-        .unwrap_or_else(|| collection.key.clone())
-}
-
 fn resolve(
     own: &Collection,
     declared: &ReferenceJob,
     place: &str,
-    available: &Available,
-    rules: &[CollectionJob],
+    available: &Available<'_>,
 ) -> Result<Reference, Failure> {
     let parent = available.get(&declared.collection).ok_or_else(|| {
         Error::config(
             "plan.reference_collection_missing",
             format!(
                 "`{}` refers to `{}`, which the source does not have (it has: {})",
-                own.name,
-                declared.collection,
-                known_names(available.values())
+                own.name, declared.collection, available.known
             ),
         )
         .with_place(format!("{place}.collection"))
     })?;
     fields_are_there(own, &declared.fields, &format!("{place}.fields"))?;
+    let known = Reference {
+        fields: declared.fields.clone(),
+        collection: declared.collection.clone(),
+        to_fields: declared.to_fields.clone(),
+        is_enforced: false,
+    };
+    if available.is_only_a_name(parent) {
+        // To look at its fields may cost as much as reading it.
+        return Ok(known);
+    }
     let to_fields = if !declared.to_fields.is_empty() {
         fields_are_there(parent, &declared.to_fields, &format!("{place}.to_fields"))?;
         declared.to_fields.clone()
     } else {
-        key_in_source(parent, rules)
+        available.key_of(parent)
     };
     if to_fields.is_empty() {
         return Err(Error::config(
@@ -121,12 +167,7 @@ fn resolve(
         .with_place(place)
         .into());
     }
-    Ok(Reference {
-        fields: declared.fields.clone(),
-        collection: declared.collection.clone(),
-        to_fields,
-        is_enforced: false,
-    })
+    Ok(Reference { to_fields, ..known })
 }
 
 fn fields_are_there(collection: &Collection, fields: &[String], place: &str) -> Result<(), Failure> {

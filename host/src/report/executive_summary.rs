@@ -2,6 +2,7 @@
 //!
 //! Markdown in which nothing from outside can become mark-up. Lists are short; the final report has them whole.
 
+use super::cost::cost_line;
 use super::figures::{bytes, count, counted, printable, rate, seconds, sentence};
 use super::orphans::{missing_keys, with_orphans};
 use super::summary_tables::comparison;
@@ -86,6 +87,9 @@ fn figures(report: &FinalReport) -> String {
         }
         rows.push(("records rejected", count(summary.rejected_count)));
         rows.push(("transactions tried again", count(report.facts.retry_count)));
+        if let Some(cost) = &summary.cost {
+            rows.push(("billed for reading, as estimated before", plain(&cost_line(cost))));
+        }
     }
     let rows: String = rows
         .iter()

@@ -1,6 +1,7 @@
 //! Words an outcome: the JSON object of `--json`, the summary for people, the report files of a run.
 //! Reads outcomes and gathered events only; it asks no system and no plugin.
 
+mod cost;
 mod counts;
 mod executive_summary;
 pub mod figures;

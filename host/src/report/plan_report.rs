@@ -1,4 +1,5 @@
-//! The plan of a run in words and as JSON: what would be done, how long it would take, and what stands in the way.
+//! The plan of a run in words and as JSON: what would be done, how long it would take, what it would cost, and what stands
+//! in the way.
 //!
 //! Times come from measured rates: the last run of the same job that wrote anything, or a trial that only read. Nothing
 //! is guessed: without a rate or a count there is no time.
@@ -6,9 +7,11 @@
 use serde::Serialize;
 
 use super::TaskReport;
+use super::cost::cost_table;
 use super::figures::{bytes, count, printable, seconds as duration};
 use super::orphans::orphans_text;
 use super::plain_table::PlainTable;
+use crate::events::CostEstimate;
 
 /// A plan.
 #[derive(Debug, Clone, Serialize)]
@@ -37,6 +40,8 @@ pub struct PlanEstimate {
     pub time_limit_secs: Option<u64>,
     /// Whether the estimated time is beyond it.
     pub exceeds_time_limit: bool,
+    /// What reading costs; `None` if the source bills nothing.
+    pub cost: Option<CostEstimate>,
 }
 
 /// A rate that was measured in an earlier run.
@@ -52,7 +57,7 @@ pub struct PastRate {
 
 impl PlanReport {
     /// Puts together what was found out and what was measured.
-    pub fn new(task: TaskReport, past: Option<&PastRate>, time_limit_secs: Option<u64>) -> Self {
+    pub fn new(mut task: TaskReport, past: Option<&PastRate>, time_limit_secs: Option<u64>) -> Self {
         let all = |of: fn(&crate::events::CollectionResult) -> Option<u64>| {
             task.summary
                 .collections
@@ -87,6 +92,7 @@ impl PlanReport {
         let exceeds_time_limit = seconds
             .zip(time_limit_secs)
             .is_some_and(|(seconds, limit)| seconds > limit as f64);
+        let cost = task.summary.cost.take();
         Self {
             estimate: PlanEstimate {
                 record_count,
@@ -96,6 +102,7 @@ impl PlanReport {
                 seconds,
                 time_limit_secs,
                 exceeds_time_limit,
+                cost,
             },
             task,
         }
@@ -133,6 +140,9 @@ pub fn plan_text(report: &PlanReport) -> String {
     let orphans = orphans_text(summary, "orphans:", None);
     if !orphans.is_empty() {
         text.push_str(&format!("{orphans}\n"));
+    }
+    if let Some(cost) = &report.estimate.cost {
+        text.push_str(&cost_table(cost));
     }
     text.push_str(&estimate(&report.estimate));
     let verdict = if report.task.errors.is_empty() {

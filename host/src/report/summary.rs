@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
+use super::cost::cost_line;
 use super::figures::{bytes, count, counted, printable, rate, seconds};
 use super::next_steps::next_steps;
 use super::orphans::orphans_text;
@@ -66,6 +67,7 @@ pub fn text(report: &TaskReport, look: &Look) -> String {
         rejected(report, look),
         differences(report, look),
         phases(report),
+        cost(report),
     ];
     parts.push(format!("{}\n", last_line(report, look)));
     parts.push(steps(report, look));
@@ -226,6 +228,14 @@ fn phases(report: &TaskReport) -> String {
         .first_commit_ms
         .map_or_else(String::new, |ms| format!("; first commit after {} ms", count(ms)));
     format!("{}{memory}{first}\n", parts.join(", "))
+}
+
+/// What the source bills, as it was estimated before the copy.
+fn cost(report: &TaskReport) -> String {
+    let cost = report.summary.cost.as_ref().filter(|_| report.is_run());
+    cost.map_or_else(String::new, |cost| {
+        format!("estimated before the copy: {}\n", cost_line(cost))
+    })
 }
 
 fn last_line(report: &TaskReport, look: &Look) -> String {

@@ -31,6 +31,12 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// After its time a call is cancelled, and has so long to return before the task is given up.
 const CANCEL_GRACE: Duration = Duration::from_secs(3);
 
+/// So long after a wish to end may writers take to commit what is open. Then their calls are cancelled too, so that the task ends
+/// with a report before the supervisor ends the process, which it does after 10 s.
+const COMMIT_GRACE: Duration = Duration::from_secs(8);
+/// How often calls are looked for that follow a cancelled one.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Part of the memory budget that records on their way may take; the rest is for plugins and the program itself.
 const LINK_SHARE: u64 = 4;
 
@@ -237,6 +243,17 @@ fn load_all(task: &Task, emitter: &Emitter, calls: &Arc<CallLog>) -> Result<Vec<
 
 type Kind = fn(TaskContext) -> Outcome;
 
+/// Cancels the calls under way, of sources or of all.
+fn cancel(calls: &CallLog, sources_only: bool) {
+    for (_, call) in calls.longer_than(Duration::ZERO) {
+        if (call.role == Role::Source || !sources_only)
+            && let Some(canceller) = &call.canceller
+        {
+            canceller.cancel();
+        }
+    }
+}
+
 /// Ends the task when the supervisor says so, or is gone. What it answers opens at the next `Proceed`.
 fn obey(commands: Receiver<Command>, stop: Stop, calls: &Arc<CallLog>) -> Receiver<()> {
     let calls = Arc::clone(calls);
@@ -250,14 +267,16 @@ fn obey(commands: Receiver<Command>, stop: Stop, calls: &Arc<CallLog>) -> Receiv
                 Ok(Command::Cancel) | Err(_) => {
                     stop.ask();
                     // Whoever waits in a plugin for something that may never come is woken; writers go on, to commit.
-                    for (_, call) in calls.longer_than(Duration::ZERO) {
-                        if call.role == Role::Source
-                            && let Some(canceller) = &call.canceller
-                        {
-                            canceller.cancel();
-                        }
+                    cancel(&calls, true);
+                    let until = Instant::now() + COMMIT_GRACE;
+                    while let Some(left) = until.checked_duration_since(Instant::now()) {
+                        std::thread::park_timeout(left);
                     }
-                    return;
+                    // Further calls may follow the one that was cancelled; the process ends when there are none.
+                    loop {
+                        cancel(&calls, false);
+                        std::thread::park_timeout(CANCEL_INTERVAL);
+                    }
                 }
             }
         }

@@ -33,6 +33,8 @@ pub struct Comparable<'a> {
     pub jobs: &'a [TransformJob],
     /// Only so many records of the source were moved.
     pub sample: Option<u64>,
+    /// How many records of the source a copy has just read, if one has.
+    pub counted: Option<u64>,
     /// Records that the sink has refused.
     pub left_out: &'a LeftOut,
 }
@@ -116,11 +118,12 @@ fn note(result: &mut VerificationResult, kind: MismatchKind, record: String, fie
     }
 }
 
-/// The number of records of one side, counted by the system if it can, else by reading.
+/// The number of records of one side, counted by the system if it can; else as it is `known`, else by reading.
 fn count(
     side: &mut OpenedSource,
     request: &ReadRequest,
     chain: Option<Chain>,
+    known: Option<u64>,
     method: &Method,
     stop: &Stop,
     progress: &mut dyn FnMut(u64),
@@ -137,7 +140,7 @@ fn count(
         collection: request.collection.clone(),
         snapshot: None,
     };
-    match side.count(&asked)? {
+    match side.count(&asked)?.or(known) {
         Some(count) => Ok(count),
         None => Ok(side::read(side, request, None, &none, stop, progress)?.record_count),
     }
@@ -175,8 +178,12 @@ fn count_both(
 ) -> Result<(), Failure> {
     let (source_request, sink_request) = requests(both);
     let method = method(both, 1);
-    result.source_count = count(source, &source_request, both.chain()?, &method, stop, progress)?;
-    result.sink_count = count(sink, &sink_request, None, &method, stop, progress)?;
+    let estimate = &both.source.estimate;
+    // The source has counted them when it described the collection, a moment ago.
+    let known = estimate.record_count.filter(|_| estimate.exact);
+    let chain = both.chain()?;
+    result.source_count = count(source, &source_request, chain, known, &method, stop, progress)?;
+    result.sink_count = count(sink, &sink_request, None, None, &method, stop, progress)?;
     let fits = match both.sample {
         // The sink may hold more than the sample.
         Some(_) => result.sink_count >= result.source_count,
@@ -207,10 +214,20 @@ fn records_of_both(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), Failure> {
     let (source_request, mut sink_request) = requests(both);
-    let expected = match (both.sample, both.source.estimate.record_count) {
-        (Some(sample), _) => sample,
-        (None, Some(count)) if both.source.estimate.exact => count,
-        _ => count(source, &source_request, None, &method(both, 1), stop, progress)?,
+    // How much it is decides how much of it is compared. To count may cost as much as reading.
+    let expected = match (both.sample, both.counted, both.source.estimate.record_count) {
+        (Some(sample), _, _) => sample,
+        (None, Some(count), _) => count,
+        (None, None, Some(count)) if both.source.estimate.exact => count,
+        _ => count(
+            source,
+            &source_request,
+            None,
+            None,
+            &method(both, 1),
+            stop,
+            progress,
+        )?,
     };
     let one_in = if expected > EVERY_RECORD_MAX {
         expected.div_ceil(EVERY_RECORD_MAX)

@@ -66,6 +66,11 @@ impl TextDecoder {
         })
     }
 
+    /// Forgets all rows from `len` on, as a caller does whose record turned out to be at fault in another field.
+    pub fn truncate(&mut self, len: usize) {
+        self.column.truncate(len);
+    }
+
     /// How many rows have been added since the last [`Self::finish`].
     pub fn len(&self) -> usize {
         self.column.len()

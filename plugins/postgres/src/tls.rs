@@ -23,6 +23,13 @@ pub(crate) fn mode(tls: &Tls, address: &Address) -> TlsMode {
         })
 }
 
+/// Chooses what encrypts. The driver asks rustls for the one of the library, and rustls guesses only if one was compiled in;
+/// another plugin of the same build may bring a second one.
+fn provide_cryptography() {
+    // An error says that one was chosen before.
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
 /// `options` with what the config asks of TLS.
 pub(crate) fn apply(options: PgConnectOptions, tls: &Tls, address: &Address) -> Result<PgConnectOptions> {
     let mode = mode(tls, address);
@@ -40,6 +47,7 @@ pub(crate) fn apply(options: PgConnectOptions, tls: &Tls, address: &Address) -> 
             .with_place("config.tls.mode"));
     }
     refuse_variables(tls, mode)?;
+    provide_cryptography();
     let mut options = options.ssl_mode(match mode {
         TlsMode::Disable => PgSslMode::Disable,
         TlsMode::Prefer if address.is_socket() => PgSslMode::Disable,

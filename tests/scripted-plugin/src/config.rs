@@ -20,6 +20,15 @@ pub struct ScriptedConfig {
     pub references: BTreeMap<String, String>,
     /// Fields that point to records, one for each entry.
     pub links: Vec<Link>,
+    /// What the source bills: nothing if it is left out, else one unit for each record that it delivers, for each that it
+    /// describes, and for each thousand that it counts. Each `billed` line of the file of calls says how many units.
+    pub billed: Option<Billed>,
+    /// Whether the source says that its numbers of records are exact.
+    pub exact_counts: bool,
+    /// Whether the source counts when it is asked to.
+    pub counts: bool,
+    /// Whether the source describes its collections although only their names are asked for.
+    pub describes_always: bool,
     /// Octets of the text of each record.
     pub text_bytes: u32,
     /// Name of the store in this process that sinks write and readers read; calls are counted per store.
@@ -65,6 +74,10 @@ impl Default for ScriptedConfig {
             collections: vec!["records".to_owned()],
             references: BTreeMap::new(),
             links: Vec::new(),
+            billed: None,
+            exact_counts: false,
+            counts: true,
+            describes_always: false,
             text_bytes: 10,
             store: "default".to_owned(),
             committed_path: None,
@@ -105,6 +118,16 @@ pub struct Link {
     pub guaranteed: bool,
     /// Sink: it refuses records that point to nothing.
     pub enforced: bool,
+}
+
+/// What is billed.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Billed {
+    /// The unit, in the plural.
+    pub unit: String,
+    /// US dollars for a million of them.
+    pub usd_per_million: f64,
 }
 
 /// One thing that goes wrong.

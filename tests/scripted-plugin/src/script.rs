@@ -124,8 +124,23 @@ impl Script {
             .collect()
     }
 
-    /// Appends the call to the file of calls, in one write, so that lines of several threads stay whole.
+    /// Notes that the source bills `units` for `collection`, if it bills anything.
+    pub(crate) fn bill(&self, collection: &str, units: u64) -> Result<()> {
+        match &self.config.billed {
+            Some(_) => self.append(
+                &json!("billed"),
+                &json!({ "collection": collection, "units": units }),
+            ),
+            None => Ok(()),
+        }
+    }
+
     fn tell(&self, call: Call, about: &Value) -> Result<()> {
+        self.append(&json!(call), about)
+    }
+
+    /// Appends a line to the file of calls, in one write, so that lines of several threads stay whole.
+    fn append(&self, call: &Value, about: &Value) -> Result<()> {
         let Some(path) = &self.config.calls_path else {
             return Ok(());
         };

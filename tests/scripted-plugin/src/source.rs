@@ -10,7 +10,7 @@ use whimbrel_plugin_api::collection::{Collection, Reference};
 use whimbrel_plugin_api::partition::PartitionsRequest;
 use whimbrel_plugin_api::source::{AcknowledgeRequest, CountRequest, Predicate};
 use whimbrel_plugin_api::{
-    Batch, CollectionsRequest, Cursor, Error, Field, Finding, Item, OpenSource, Partition, ReadRequest,
+    Batch, CollectionsRequest, Cost, Cursor, Error, Field, Finding, Item, OpenSource, Partition, ReadRequest,
     RecordStream, RecordType, Result, Schema, Services, Source, SourceCapabilities, TypeMapping,
 };
 
@@ -55,6 +55,28 @@ impl ScriptedSource {
         }
     }
 
+    /// What is said of a collection if only its name is asked for.
+    fn mention(&self, name: &str) -> Collection {
+        let mut collection = Collection::new(name, Schema::default());
+        collection.cost = self.cost();
+        collection
+    }
+
+    /// A list of names takes as many units as descriptions do, as where names are found by looking at records.
+    fn cost(&self) -> Option<Cost> {
+        let records = u64::from(self.script.config.records);
+        self.script.config.billed.as_ref().map(|billed| Cost {
+            unit: billed.unit.clone(),
+            description_units: records,
+            read_units: records,
+            count_units: match self.script.config.counts {
+                true => counting_units(records),
+                false => 0,
+            },
+            usd_per_million: billed.usd_per_million,
+        })
+    }
+
     fn describe(&self, name: &str) -> Collection {
         let mut fields = vec![
             Field::required("id", RecordType::INT64),
@@ -83,6 +105,8 @@ impl ScriptedSource {
                 ..Reference::default()
             });
         }
+        collection.cost = self.cost();
+        collection.estimate.exact = self.script.config.exact_counts;
         collection.with_record_count(self.script.config.records.into())
     }
 
@@ -107,6 +131,11 @@ impl ScriptedSource {
         }
         record
     }
+}
+
+/// Units of a count: one for each thousand records, and at least one.
+fn counting_units(records: u64) -> u64 {
+    records.div_ceil(1_000).max(1)
 }
 
 fn made_up(id: u32, text_bytes: usize) -> Record {
@@ -177,19 +206,24 @@ impl Source for ScriptedSource {
     }
 
     fn collections(&mut self, request: &CollectionsRequest) -> Result<Vec<Collection>> {
-        self.script.play(Call::Collections)?;
-        let mut all = match self.content {
-            Content::Stored => store::collections(&self.script.config.store),
-            Content::MadeUp => self
-                .script
-                .config
-                .collections
-                .iter()
-                .map(|name| self.describe(name))
-                .collect(),
-        };
-        all.retain(|collection| request.wants(&collection.name));
-        Ok(all)
+        let about = serde_json::json!({ "names": request.names, "schemas": request.schemas });
+        self.script.play_about(Call::Collections, about)?;
+        if matches!(self.content, Content::Stored) {
+            let mut all = store::collections(&self.script.config.store);
+            all.retain(|collection| request.wants(&collection.name));
+            return Ok(all);
+        }
+        let config = &self.script.config;
+        let wanted = config.collections.iter().filter(|name| request.wants(name));
+        wanted
+            .map(|name| {
+                self.script.bill(name, config.records.into())?;
+                Ok(match request.schemas || config.describes_always {
+                    true => self.describe(name),
+                    false => self.mention(name),
+                })
+            })
+            .collect()
     }
 
     fn open_snapshot(&mut self) -> Result<Option<String>> {
@@ -250,12 +284,19 @@ impl Source for ScriptedSource {
             schema,
             announced: false,
             sequence: 0,
+            billed_to: matches!(self.content, Content::MadeUp).then(|| request.collection.clone()),
         }))
     }
 
     fn count(&mut self, request: &CountRequest) -> Result<Option<u64>> {
         let lie = self.script.play(Call::Count)? == Some(How::WrongRecordCount);
+        if !self.script.config.counts {
+            return Ok(None);
+        }
         let count = self.find(&request.collection)?.1.len() as u64;
+        if matches!(self.content, Content::MadeUp) {
+            self.script.bill(&request.collection, counting_units(count))?;
+        }
         Ok(Some(count + u64::from(lie)))
     }
 
@@ -277,6 +318,7 @@ impl Source for ScriptedSource {
             schema: Arc::new(collection.schema.select(&request.columns)?),
             announced: false,
             sequence: 0,
+            billed_to: matches!(self.content, Content::MadeUp).then(|| request.collection.clone()),
         }))
     }
 
@@ -313,6 +355,8 @@ struct ScriptedStream {
     schema: Arc<Schema>,
     announced: bool,
     sequence: u64,
+    /// The collection that is billed for what is read.
+    billed_to: Option<String>,
 }
 
 impl RecordStream for ScriptedStream {
@@ -329,6 +373,9 @@ impl RecordStream for ScriptedStream {
         let mut some: Vec<Record> = self.rest.by_ref().take(self.per_batch).collect();
         if some.is_empty() {
             return Ok(Item::End);
+        }
+        if let Some(collection) = &self.billed_to {
+            self.script.bill(collection, some.len() as u64)?;
         }
         let from = self.next.unwrap_or_default();
         self.next = Some(from + some.len());

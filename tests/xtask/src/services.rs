@@ -5,14 +5,16 @@
 //! folder, one `KEY=VALUE` a line, and into the environment of the tests.
 
 mod browser;
+mod firestore;
 mod flights;
 mod node;
 mod postgres;
+mod shared;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub use self::postgres::SharedServers;
+pub use self::shared::SharedServers;
 
 use crate::place::Place;
 use crate::step::{Failure, Outcome};
@@ -37,6 +39,8 @@ pub const ALL: &[Service] = &[
     postgres::POSTGRES18,
     postgres::PGBOUNCER,
     postgres::SQLITE,
+    firestore::JAVA,
+    firestore::FIRESTORE,
     flights::FLIGHTS,
     browser::CHROMIUM,
 ];
@@ -52,6 +56,8 @@ pub const FOR_TESTS: &[Service] = &[
     postgres::POSTGRES18,
     postgres::PGBOUNCER,
     postgres::SQLITE,
+    firestore::JAVA,
+    firestore::FIRESTORE,
     flights::FLIGHTS,
     browser::CHROMIUM,
 ];

@@ -53,6 +53,8 @@ impl Source for StageSource {
                 let mut collection = staged.collection.clone();
                 collection.estimate.record_count = Some(count(staged));
                 collection.estimate.exact = true;
+                // The source was billed when it was read, this is not.
+                collection.cost = None;
                 collection
             })
             .collect())

@@ -3,6 +3,7 @@
 
 use maud::{Markup, html};
 
+use super::super::cost::usd;
 use super::super::figures::{bytes, count, counted, printable, rate, seconds, sentence};
 use super::super::{FinalReport, NOTES_MAX, Tone};
 use crate::events::{CollectionResult, Comparison, Failure, Phase};
@@ -134,6 +135,10 @@ fn copying(report: &FinalReport) -> Vec<Tile> {
             count(report.facts.retry_count),
             "transactions tried again",
         ));
+    }
+    if let Some(cost) = &summary.cost {
+        let name = format!("{}, estimated before ({})", printable(&cost.unit), usd(cost.usd));
+        tiles.push(Tile::new(count(cost.run_units), name));
     }
     if summary.memory_peak_bytes > 0 {
         tiles.push(Tile::new(bytes(summary.memory_peak_bytes), "peak memory"));

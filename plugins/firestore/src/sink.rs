@@ -1,0 +1,190 @@
+//! The sink role: one writing session.
+//!
+//! How documents are written is in `write`; what each collection must look like before that, too. There are no transactions over many
+//! documents: what was written before an `abort` stays, and writing the same records again leaves the same documents. A lane has
+//! no checkpoint here yet: each begins anew.
+
+use std::collections::HashMap;
+
+use whimbrel_plugin_api::capability::{Atomicity, SinkCapabilities, TypeMapping};
+use whimbrel_plugin_api::runtime::Runtime;
+use whimbrel_plugin_api::services::LogLevel;
+use whimbrel_plugin_api::sink::{
+    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneId, OpenSink, PrepareReport,
+    PrepareRequest, Receipt, Sink,
+};
+use whimbrel_plugin_api::{
+    Batch, Collection, ConflictPolicy, Error, ErrorKind, ErrorScope, Finding, Result, Services, Source,
+};
+
+use crate::client::Client;
+use crate::config::FirestoreConfig;
+use crate::source::FirestoreSource;
+use crate::write::{self, Target, Writer};
+use crate::{check, value};
+
+/// A database that is written.
+pub struct FirestoreSink {
+    config: FirestoreConfig,
+    services: Services,
+    client: Client,
+    writer: Writer,
+    targets: HashMap<String, Target>,
+}
+
+impl OpenSink for FirestoreSink {
+    type Config = FirestoreConfig;
+
+    fn open(config: FirestoreConfig, services: Services) -> Result<Self> {
+        let client = Runtime::get()?.block_on(&services, Client::open(&config, &services))?;
+        Ok(Self {
+            writer: Writer::new(client.clone(), services.clone(), &config.writing),
+            config,
+            services,
+            client,
+            targets: HashMap::new(),
+        })
+    }
+
+    fn capabilities() -> SinkCapabilities {
+        SinkCapabilities {
+            atomicity: Atomicity::Idempotent,
+            upsert: true,
+            policies: write::offered(),
+            sessions_max: 0,
+            lanes: false,
+            undo: false,
+            read_back: true,
+            presence: true,
+            fields_max: 0,
+        }
+    }
+
+    fn type_mappings() -> Vec<TypeMapping> {
+        value::type_table()
+    }
+}
+
+impl FirestoreSink {
+    fn target(&self, collection: &str) -> Result<&Target> {
+        self.targets.get(collection).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                "firestore.not_prepared",
+                format!("`{collection}` was not prepared"),
+            )
+            .with_scope(ErrorScope::Write)
+        })
+    }
+
+    fn refuse_in_transaction(&self, call: &str) -> Result<()> {
+        if self.writer.is_open() {
+            let message = format!("`{call}` was called with a transaction open");
+            return Err(Error::internal(message).with_scope(ErrorScope::Write));
+        }
+        Ok(())
+    }
+
+    /// Looks at collections and, unless `is_dry` or something is in the way, makes room for them.
+    fn make_room(
+        &mut self,
+        collections: &[Collection],
+        before: Option<&Target>,
+        is_dry: bool,
+    ) -> Result<PrepareReport> {
+        let (client, services) = (&self.client, &self.services);
+        let keeps_types = self.config.writing.keep_types;
+        let plan = Runtime::get()?.block_on(services, async {
+            let plan = write::prepare(client, services, collections, keeps_types, before).await?;
+            if !is_dry && !plan.is_blocked() {
+                plan.carry_out(client).await?;
+            }
+            Ok(plan)
+        })?;
+        if !is_dry && !plan.is_blocked() {
+            self.targets.extend(plan.targets);
+        }
+        Ok(plan.report)
+    }
+}
+
+impl Sink for FirestoreSink {
+    fn check(&mut self) -> Result<Vec<Finding>> {
+        let (client, config, services) = (&self.client, &self.config, &self.services);
+        Runtime::get()?.block_on(services, check::sink(client, config, services))
+    }
+
+    fn prepare(&mut self, request: &PrepareRequest) -> Result<PrepareReport> {
+        for collection in &request.collections {
+            collection.schema.validate()?;
+        }
+        self.refuse_in_transaction("prepare")?;
+        self.make_room(&request.collections, None, request.dry)
+    }
+
+    fn alter(&mut self, request: &AlterRequest) -> Result<PrepareReport> {
+        self.refuse_in_transaction("alter")?;
+        request.new.validate()?;
+        let before = self.target(&request.collection)?.clone();
+        let mut collection =
+            Collection::new(&request.collection, request.new.clone()).with_key(before.place.key.clone());
+        collection.cursor_fields = before.version.iter().map(ToString::to_string).collect();
+        // A document has room for any field, so that nothing ever overflows.
+        self.make_room(std::slice::from_ref(&collection), Some(&before), false)
+    }
+
+    fn begin(&mut self, _: &LaneId) -> Result<()> {
+        self.writer.begin()
+    }
+
+    fn write(&mut self, collection: &str, batch: &Batch, policy: ConflictPolicy) -> Result<Receipt> {
+        let target = self.targets.get(collection);
+        match target {
+            Some(target) => self.writer.write(collection, target, batch, policy),
+            None => self.target(collection).map(|_| Receipt::default()),
+        }
+    }
+
+    fn flush(&mut self) -> Result<Receipt> {
+        self.writer.flush()
+    }
+
+    fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
+        self.writer.commit()?;
+        Ok(Committed::Committed {
+            seq: checkpoint.seq + 1,
+        })
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        self.writer.abort();
+        Ok(())
+    }
+
+    fn finalize(&mut self) -> Result<()> {
+        self.refuse_in_transaction("finalize")?;
+        let (sent, request_count) = self.writer.totals();
+        self.services.log(
+            LogLevel::Info,
+            format!("{sent} document writes in {request_count} requests"),
+        );
+        Ok(())
+    }
+
+    fn clear(&mut self, request: &ClearRequest) -> Result<ClearReport> {
+        self.refuse_in_transaction("clear")?;
+        let mut writer = Writer::new(self.client.clone(), self.services.clone(), &self.config.writing);
+        let (client, services) = (&self.client, &self.services);
+        let clearing = write::clear(client, services, &mut writer, &request.collections);
+        let removed = Runtime::get()?.block_on(services, clearing)?;
+        Ok(ClearReport { removed })
+    }
+
+    fn reader(&mut self) -> Result<Box<dyn Source>> {
+        Ok(Box::new(FirestoreSource::over(
+            self.client.clone(),
+            self.config.clone(),
+            self.services.clone(),
+        )))
+    }
+}

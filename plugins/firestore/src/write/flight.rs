@@ -1,0 +1,140 @@
+//! Requests under way at the same time: so many, and never two with the same document.
+//!
+//! Each is carried out by a task of its own on the plugin's runtime. Whoever writes a document again waits until the earlier write
+//! has ended, so that the last one wins. Neighbours: `send` is the task, `session` launches.
+
+use std::collections::HashSet;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use whimbrel_plugin_api::{Error, Result};
+
+use super::judged::Judged;
+use super::request::Request;
+use super::send::Sender;
+use crate::client::Client;
+use crate::config::WriteRequest;
+
+/// What a task leaves.
+struct Landed {
+    keys: HashSet<u64>,
+    judged: Judged,
+    outcome: Result<()>,
+}
+
+/// Requests under way. Its futures must run within the plugin's runtime.
+pub(super) struct Flight {
+    client: Client,
+    mode: WriteRequest,
+    in_flight_max: usize,
+    tasks: JoinSet<Landed>,
+    /// The documents of all of them.
+    keys: HashSet<u64>,
+    judged: Judged,
+    stop: watch::Sender<bool>,
+}
+
+impl Flight {
+    pub(super) fn new(client: Client, mode: WriteRequest, in_flight_max: u32) -> Self {
+        Self {
+            client,
+            mode,
+            in_flight_max: usize::try_from(in_flight_max).unwrap_or(usize::MAX).max(1),
+            tasks: JoinSet::new(),
+            keys: HashSet::new(),
+            judged: Judged::default(),
+            stop: watch::Sender::new(false),
+        }
+    }
+
+    /// Sends a request as soon as there is room for it and none of its documents is under way.
+    ///
+    /// # Errors
+    /// That of an earlier request.
+    pub(super) async fn launch(&mut self, mut request: Request) -> Result<()> {
+        while let Some(landed) = self.tasks.try_join_next() {
+            self.take_in(landed)?;
+        }
+        while self.tasks.len() >= self.in_flight_max || !self.keys.is_disjoint(&request.keys) {
+            let Some(landed) = self.tasks.join_next().await else {
+                // What is under way has ended, whatever the keys say.
+                self.keys.clear();
+                break;
+            };
+            self.take_in(landed)?;
+        }
+        let keys = std::mem::take(&mut request.keys);
+        self.keys.extend(&keys);
+        let sender = Sender {
+            client: self.client.clone(),
+            mode: self.mode,
+            stop: self.stop.subscribe(),
+        };
+        self.tasks.spawn(async move {
+            let (judged, outcome) = sender.send(request).await;
+            Landed {
+                keys,
+                judged,
+                outcome,
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits for all.
+    ///
+    /// # Errors
+    /// The first one of theirs; those that are still under way are then stopped, but not waited for.
+    pub(super) async fn land(&mut self) -> Result<()> {
+        while let Some(landed) = self.tasks.join_next().await {
+            self.take_in(landed)?;
+        }
+        Ok(())
+    }
+
+    /// What is known of the writes since this was last asked.
+    pub(super) fn take_judged(&mut self) -> Judged {
+        std::mem::take(&mut self.judged)
+    }
+
+    /// Sends nothing further. Attempts under way are not cut off: the service may carry them out all the same, and nothing else is to
+    /// be written before that is known.
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until all have stopped, and forgets them.
+    pub(super) async fn clear(&mut self) {
+        self.stop();
+        // Whether they succeeded no longer matters.
+        while self.tasks.join_next().await.is_some() {}
+        self.keys.clear();
+        self.judged = Judged::default();
+        self.stop = watch::Sender::new(false);
+    }
+
+    fn take_in(&mut self, landed: Result<Landed, tokio::task::JoinError>) -> Result<()> {
+        let outcome = match landed {
+            Ok(landed) => {
+                for key in &landed.keys {
+                    self.keys.remove(key);
+                }
+                self.judged.add(landed.judged);
+                landed.outcome
+            }
+            Err(error) => Err(Error::internal("a request ended without a word").with_cause(&error)),
+        };
+        if outcome.is_err() {
+            self.stop();
+        }
+        outcome
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.stop();
+        // They end with the attempt that is under way.
+        self.tasks.detach_all();
+    }
+}
