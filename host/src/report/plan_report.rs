@@ -157,7 +157,7 @@ pub fn plan_text(report: &PlanReport) -> String {
 fn ddl(report: &PlanReport) -> String {
     let statements = &report.task.summary.ddl;
     if statements.is_empty() {
-        return "the sink has all that is needed\n\n".to_owned();
+        return said_of_plan(report, "the sink has all that is needed\n\n");
     }
     let mut text = String::from("the sink would run:\n");
     for statement in statements {
@@ -179,10 +179,16 @@ fn losses(report: &PlanReport) -> String {
         }
     }
     if text.is_empty() {
-        "no losses are declared\n\n".to_owned()
+        said_of_plan(report, "no losses are declared\n\n")
     } else {
         format!("declared losses:\n{text}\n")
     }
+}
+
+/// What is true of a plan; one that was refused before there were collections in it says nothing.
+fn said_of_plan(report: &PlanReport, sentence: &str) -> String {
+    let is_empty = report.task.summary.collections.is_empty() && !report.task.errors.is_empty();
+    if is_empty { String::new() } else { sentence.to_owned() }
 }
 
 fn findings(report: &PlanReport) -> String {

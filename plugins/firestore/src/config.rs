@@ -285,7 +285,7 @@ const fn retries_max() -> u32 {
 }
 
 const fn page_documents_max() -> u32 {
-    1_000
+    10_000
 }
 
 const fn snapshot_secs_max() -> u32 {
