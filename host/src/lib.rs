@@ -3,9 +3,12 @@
 //! A program more than a library: `main.rs` calls [`cli::main`]. `ARCHITECTURE.md` has the map of the modules and
 //! the rules between them.
 
+pub mod barrier;
+pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod crash_site;
 pub mod events;
 pub mod loader;
 pub mod notify;

@@ -210,6 +210,25 @@ impl Error {
         )
     }
 
+    /// [`ErrorKind::Integrity`] with code `run.fenced`: another run holds the lane. The object is of no more use.
+    pub fn fenced() -> Self {
+        Self::new(
+            ErrorKind::Integrity,
+            "run.fenced",
+            "another run has taken over; nothing further is written by this one",
+        )
+    }
+
+    /// [`ErrorKind::Exists`] with code `run.lane_held`: `holder` lives and cannot be fenced off.
+    pub fn lane_held(holder: impl fmt::Display) -> Self {
+        Self::new(
+            ErrorKind::Exists,
+            "run.lane_held",
+            format!("{holder} still writes this and cannot be fenced off"),
+        )
+        .with_help("end that process, or wait for its end")
+    }
+
     /// Adds what a person can do.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {

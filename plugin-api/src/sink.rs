@@ -51,10 +51,19 @@ pub trait Sink: Send {
         Err(Error::unsupported("alter"))
     }
 
-    /// Fences off older holders of the lanes and returns what is durable in each. A sink without lanes answers the
-    /// start for each, the default.
-    fn take_over(&mut self, lanes: &[LaneId]) -> Result<Vec<LaneState>> {
-        Ok(lanes.iter().cloned().map(LaneState::unknown).collect())
+    /// Fences off older holders of the lanes and returns what is durable in each, in the order of the claims. Outside of
+    /// `begin` and `commit`; what is fenced off can commit nothing from here on, and what it has open does not hold the caller up
+    /// for ever. One session may take over for others of the same run. All claims of a call are granted, or none. Who cannot
+    /// be fenced off, since it lives and its system knows no fence, is named: `run.lane_held`. A sink without lanes answers
+    /// the start for each, the default.
+    ///
+    /// # Errors
+    /// [`Error::fenced`] if a claim says which epoch it holds and the lane has another one.
+    fn take_over(&mut self, claims: &[LaneClaim]) -> Result<Vec<LaneState>> {
+        Ok(claims
+            .iter()
+            .map(|claim| LaneState::unknown(claim.lane.clone()))
+            .collect())
     }
 
     /// Opens a transaction for the lane. At most one is open per session.
@@ -74,8 +83,10 @@ pub trait Sink: Send {
         Ok(Receipt::default())
     }
 
-    /// Makes everything since `begin` durable, together with the checkpoint. [`Committed::Unknown`] if the answer was
-    /// lost: the host takes over again instead of repeating.
+    /// Makes everything since `begin` durable, together with the checkpoint: both or neither. The lane must have the
+    /// checkpoint's `epoch` and `seq`, else nothing is changed and the answer is [`Committed::Fenced`].
+    /// [`Committed::Unknown`] if the answer was lost: the host takes over again instead of repeating. Nothing need have been
+    /// written since `begin`: the checkpoint alone is made durable then.
     fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed>;
 
     /// Undoes everything since `begin`. Also called when nothing is open, then without effect.
@@ -242,12 +253,30 @@ pub struct LaneId {
     pub partition: Cursor,
 }
 
+/// A wish to hold a lane.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LaneClaim {
+    /// The lane.
+    #[serde(flatten)]
+    pub lane: LaneId,
+    /// The run that begins the lane: one that another run has begun starts anew, with `seq` 0, no cursor and no extensions, under
+    /// the next epoch. A run that resumes says which run it resumes. Empty: the lane stays as it is, whoever began it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub begun_by: String,
+    /// The epoch that the caller believes to hold, after a commit whose answer was lost: granted only if it still does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<u64>,
+}
+
 /// What is durable in a lane.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LaneState {
     /// The lane.
     pub lane: LaneId,
+    /// The run that began it.
+    pub begun_by: String,
     /// The fence that this session holds now.
     pub epoch: u64,
     /// Commits so far.
@@ -258,6 +287,8 @@ pub struct LaneState {
     pub done: bool,
     /// Records committed so far.
     pub record_count: u64,
+    /// Those of the last checkpoint.
+    pub extensions: std::collections::BTreeMap<String, String>,
 }
 
 impl LaneState {
@@ -267,6 +298,36 @@ impl LaneState {
             lane,
             ..Self::default()
         }
+    }
+
+    /// The rule of [`Sink::take_over`] for one lane: what the lane is once `claim` is granted, given what is stored.
+    ///
+    /// # Errors
+    /// [`Error::fenced`].
+    pub fn taken_over(stored: Option<&Self>, claim: &LaneClaim) -> Result<Self> {
+        let epoch = stored.map_or(0, |stored| stored.epoch);
+        if claim.held.is_some_and(|held| held != epoch) {
+            return Err(Error::fenced());
+        }
+        let goes_on = stored.filter(|stored| claim.begun_by.is_empty() || stored.begun_by == claim.begun_by);
+        let mut state = goes_on.cloned().unwrap_or_else(|| Self {
+            begun_by: claim.begun_by.clone(),
+            ..Self::unknown(claim.lane.clone())
+        });
+        state.epoch = epoch + 1;
+        Ok(state)
+    }
+
+    /// The rule of [`Sink::commit`] for one lane: what the lane is once `checkpoint` is durable; `None` if it is fenced off.
+    pub fn committed(&self, checkpoint: &Checkpoint) -> Option<Self> {
+        (self.epoch == checkpoint.epoch && self.seq == checkpoint.seq).then(|| Self {
+            seq: self.seq + 1,
+            cursor: checkpoint.cursor.clone(),
+            done: checkpoint.done,
+            record_count: self.record_count + checkpoint.record_count,
+            extensions: checkpoint.extensions.clone(),
+            ..self.clone()
+        })
     }
 }
 
@@ -377,4 +438,156 @@ pub struct UndoReport {
     pub restored: u64,
     /// Records that somebody changed since and that were kept.
     pub kept: Vec<RejectedRecord>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane() -> LaneId {
+        LaneId {
+            job: "job".to_owned(),
+            source: "source".to_owned(),
+            collection: "people".to_owned(),
+            partition: Cursor(vec![7]),
+        }
+    }
+
+    fn stored() -> LaneState {
+        LaneState {
+            lane: lane(),
+            begun_by: "first".to_owned(),
+            epoch: 5,
+            seq: 3,
+            cursor: Cursor(b"here".to_vec()),
+            done: true,
+            record_count: 40,
+            extensions: [("note".to_owned(), "kept".to_owned())].into(),
+        }
+    }
+
+    fn claim(begun_by: &str, held: Option<u64>) -> LaneClaim {
+        LaneClaim {
+            lane: lane(),
+            begun_by: begun_by.to_owned(),
+            held,
+        }
+    }
+
+    #[test]
+    fn a_lane_goes_on_for_the_run_that_began_it_and_for_nobody_in_particular() {
+        let raised = LaneState { epoch: 6, ..stored() };
+        for begun_by in ["first", ""] {
+            for held in [None, Some(5)] {
+                let state = LaneState::taken_over(Some(&stored()), &claim(begun_by, held)).unwrap();
+                assert_eq!(state, raised, "{begun_by:?} {held:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lane_starts_anew_for_another_run_under_the_next_epoch() {
+        let anew = LaneState {
+            begun_by: "second".to_owned(),
+            epoch: 6,
+            ..LaneState::unknown(lane())
+        };
+        for held in [None, Some(5)] {
+            let state = LaneState::taken_over(Some(&stored()), &claim("second", held)).unwrap();
+            assert_eq!(state, anew);
+        }
+        // One that nobody has named goes on for nobody, and starts anew for the first who is named.
+        let unnamed = LaneState {
+            begun_by: String::new(),
+            ..stored()
+        };
+        let state = LaneState::taken_over(Some(&unnamed), &claim("", None)).unwrap();
+        assert_eq!((state.begun_by.as_str(), state.seq), ("", 3));
+        assert_eq!(
+            LaneState::taken_over(Some(&unnamed), &claim("second", None)).unwrap(),
+            anew
+        );
+    }
+
+    #[test]
+    fn a_new_lane_is_at_its_start() {
+        for begun_by in ["first", ""] {
+            let state = LaneState::taken_over(None, &claim(begun_by, None)).unwrap();
+            let expected = LaneState {
+                begun_by: begun_by.to_owned(),
+                epoch: 1,
+                ..LaneState::unknown(lane())
+            };
+            assert_eq!(state, expected);
+        }
+    }
+
+    #[test]
+    fn a_lane_that_is_held_no_longer_is_not_granted() {
+        for begun_by in ["first", "second", ""] {
+            for held in [0, 4, 6, u64::MAX] {
+                let error = LaneState::taken_over(Some(&stored()), &claim(begun_by, Some(held))).unwrap_err();
+                assert_eq!(
+                    (error.code.as_ref(), error.kind),
+                    ("run.fenced", crate::error::ErrorKind::Integrity)
+                );
+            }
+            // It was removed meanwhile.
+            LaneState::taken_over(None, &claim(begun_by, Some(5))).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_commit_moves_the_lane_only_from_its_epoch_and_number() {
+        let checkpoint = Checkpoint {
+            lane: lane(),
+            epoch: 5,
+            seq: 3,
+            cursor: Cursor(b"there".to_vec()),
+            done: false,
+            record_count: 2,
+            extensions: [("total".to_owned(), "9".to_owned())].into(),
+        };
+        let moved = LaneState {
+            seq: 4,
+            cursor: checkpoint.cursor.clone(),
+            done: false,
+            record_count: 42,
+            extensions: checkpoint.extensions.clone(),
+            ..stored()
+        };
+        assert_eq!(stored().committed(&checkpoint), Some(moved.clone()));
+        // The same once more is fenced off, and so is every other number and epoch.
+        assert_eq!(moved.committed(&checkpoint), None);
+        for (epoch, seq) in [(5, 2), (5, 4), (4, 3), (6, 3), (0, 0), (3, 5)] {
+            let stale = Checkpoint {
+                epoch,
+                seq,
+                ..checkpoint.clone()
+            };
+            assert_eq!(stored().committed(&stale), None, "epoch {epoch}, seq {seq}");
+        }
+        let taken = LaneState::taken_over(Some(&stored()), &claim("", None)).unwrap();
+        assert_eq!(taken.committed(&checkpoint), None);
+    }
+
+    #[test]
+    fn claims_and_states_cross_as_messages_and_leave_out_what_they_lack() {
+        let plain = serde_json::to_value(claim("", None)).unwrap();
+        let named = serde_json::json!({
+            "job": "job", "source": "source", "collection": "people", "partition": "07"
+        });
+        assert_eq!(plain, named);
+        for claim in [claim("", None), claim("run", Some(u64::MAX))] {
+            let text = serde_json::to_string(&claim).unwrap();
+            assert_eq!(serde_json::from_str::<LaneClaim>(&text).unwrap(), claim);
+        }
+        let text = serde_json::to_string(&stored()).unwrap();
+        assert_eq!(serde_json::from_str::<LaneState>(&text).unwrap(), stored());
+        // A sink built before lanes had names answers without them.
+        let old: LaneState = serde_json::from_str(r#"{"epoch":1,"seq":2}"#).unwrap();
+        assert_eq!((old.epoch, old.seq, old.begun_by.as_str()), (1, 2, ""));
+        let unknown: Committed = serde_json::from_str(r#"{"outcome":"perhaps"}"#).unwrap();
+        assert_eq!(unknown, Committed::Unknown);
+    }
 }

@@ -210,7 +210,12 @@ fn records_that_a_run_refused_can_be_listed_shown_and_exported() {
         .unwrap()
         .to_owned();
     let shown: String = ["1", "2"]
-        .map(|number| stage.run(&["rejected", "show", &run_id, number]).expect(0).out)
+        .map(|number| {
+            stage
+                .run(&["rejected", "show", number, "--run", &run_id])
+                .expect(0)
+                .out
+        })
         .concat();
     assert!(shown.contains("twelve") && shown.contains("soon"), "{shown}");
     stage
@@ -228,13 +233,13 @@ fn records_that_a_run_refused_can_be_listed_shown_and_exported() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600, "values are for their owner alone");
-    let missing = stage.run(&["rejected", "show", &run_id, "9", "--json"]);
+    let missing = stage.run(&["rejected", "show", "9", "--run", &run_id, "--json"]);
     assert_ne!(missing.code, 0);
     missing.json();
 }
 
 /// Every command with what it takes, its answer in JSON, and its exit code. None may be left out.
-const COMMANDS: [(&[&str], i32); 24] = [
+const COMMANDS: [(&[&str], i32); 32] = [
     (&["run", "job.yaml"], 0),
     (&["check", "job.yaml"], 0),
     (&["plan", "job.yaml"], 0),
@@ -246,7 +251,15 @@ const COMMANDS: [(&[&str], i32); 24] = [
     (&["import", "job.yaml", "--from", "out"], 0),
     (&["runs"], 0),
     (&["status"], 0),
+    (&["resume"], 2),
+    (&["resume", "missing"], 2),
+    (&["stop"], 2),
+    (&["stop", "missing"], 2),
     (&["rejected", "list"], 0),
+    (&["rejected", "show", "1"], 2),
+    (&["rejected", "edit", "1", "--set", "id=1"], 2),
+    (&["rejected", "replay", "--all"], 0),
+    (&["rejected", "discard", "--all"], 0),
     (&["rejected", "export", "--file", "rejected.ndjson"], 0),
     (&["plugin", "list"], 0),
     (&["plugin", "info", "scripted"], 0),

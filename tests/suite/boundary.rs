@@ -14,6 +14,8 @@ use crate::scripted_job::{self, ScriptedJob};
 /// Records of a scripted source, and how many a batch holds.
 const RECORDS: usize = 1_000;
 const BATCH: usize = 100;
+/// The first commit of a run is that of its own lane, before any record; this is the first with records.
+const DATA_COMMIT: u32 = 2;
 
 /// A job from the scripted source to the scripted sink; `source` and `sink` are misbehaviours.
 fn job(source: &Value, sink: &Value, more: &str) -> String {
@@ -119,8 +121,10 @@ fn p1_a_panic_in_any_call_is_a_typed_error_with_message_and_place() {
         .map(|call| ("source", call))
         .into_iter()
         .chain(SINK_CALLS.map(|call| ("sink", call)));
-    for (role, call) in calls.chain([("sink", "finalize"), ("sink", "reader")]) {
-        let script = misbehaving(call, 1, "panic");
+    let calls = calls.chain([("sink", "finalize"), ("sink", "reader")]);
+    let calls = calls.map(|(role, call)| (role, call, 1));
+    for (role, call, at) in calls.chain([("sink", "commit", DATA_COMMIT)]) {
+        let script = misbehaving(call, at, "panic");
         let none = json!([]);
         let (stage, answer) = if role == "source" {
             run(&script, &none)
@@ -145,7 +149,12 @@ fn p1_a_panic_in_any_call_is_a_typed_error_with_message_and_place() {
 
 #[test]
 fn p1_an_error_of_a_call_keeps_its_code_and_names_the_call() {
-    for (role, call, at) in [("source", "next", 2), ("sink", "write", 2), ("sink", "commit", 1)] {
+    for (role, call, at) in [
+        ("source", "next", 2),
+        ("sink", "write", 2),
+        ("sink", "commit", 1),
+        ("sink", "commit", DATA_COMMIT),
+    ] {
         let script = misbehaving(call, at, "error");
         let none = json!([]);
         let (stage, answer) = if role == "source" {
@@ -177,15 +186,23 @@ fn p2_a_crash_ends_the_run_as_crashed_with_the_signal_named() {
             ("source", "next", 4),
             ("sink", "write", 3),
             ("sink", "commit", 1),
+            ("sink", "commit", DATA_COMMIT),
             ("source", "open", 1),
         ] {
             let script = misbehaving(call, at, how);
             let none = json!([]);
-            let (stage, answer) = if role == "source" {
-                run(&script, &none)
+            let text = if role == "source" {
+                job(&script, &none, "")
             } else {
-                run(&none, &script)
+                job(&none, &script, "")
             };
+            let stage = Stage::new();
+            // That a worker is started again is shown elsewhere.
+            stage.write(
+                "job.yaml",
+                text.replace("limits: {", "limits: { worker_restarts: 0,"),
+            );
+            let answer = stage.run(&["run", "job.yaml", "--json"]);
             assert!(answer.code > 0, "{how} in {call}: exit {}", answer.code);
             assert_eq!(answer.json()["outcome"], "crashed", "{how} in {call}");
             let error = answer.error();
@@ -245,8 +262,12 @@ fn p7_nonsense_batches_are_refused_and_not_committed() {
 
 #[test]
 fn records_that_a_plugin_loses_or_doubles_are_found_by_verification() {
-    for (role, call, how) in [("source", "next", "end_early"), ("sink", "commit", "lost_commit")] {
-        let script = misbehaving(call, if role == "source" { 4 } else { 1 }, how);
+    for (role, call, at, how) in [
+        ("source", "next", 4, "end_early"),
+        // The only commit of a partition.
+        ("sink", "commit", DATA_COMMIT, "lost_commit"),
+    ] {
+        let script = misbehaving(call, at, how);
         let none = json!([]);
         let (_, answer) = if role == "source" {
             run(&script, &none)
@@ -257,6 +278,15 @@ fn records_that_a_plugin_loses_or_doubles_are_found_by_verification() {
         assert_eq!(report["outcome"], "differences", "{how}");
         assert_eq!(report["verification"][0]["source"], "records", "{how}");
     }
+}
+
+#[test]
+fn a_commit_that_a_sink_loses_is_found_by_the_next_one_in_its_lane() {
+    // That of the run's own lane, which has another one at the end.
+    let (stage, answer) = run(&json!([]), &misbehaving("commit", 1, "lost_commit"));
+    assert_eq!(answer.error()["code"], "run.fenced", "{}", answer.out);
+    assert_eq!(answer.code, 7, "{}", answer.out);
+    assert_eq!(committed(&stage.path("committed.ndjson")) % BATCH, 0);
 }
 
 #[test]
@@ -277,7 +307,7 @@ fn p8_what_a_plugin_prints_is_its_log_and_never_an_event() {
 }
 
 #[test]
-fn rejected_records_end_the_run_unless_they_are_allowed() {
+fn d2_rejected_records_end_the_run_unless_they_are_allowed() {
     let (stage, answer) = run(&json!([]), &misbehaving("write", 2, "reject"));
     assert_eq!(answer.code, 1, "{}", answer.out);
     assert_eq!(answer.error()["code"], "run.too_many_rejected");
@@ -297,29 +327,57 @@ fn rejected_records_end_the_run_unless_they_are_allowed() {
 }
 
 #[test]
-fn fencing_and_lost_answers_of_a_commit_are_told_apart() {
-    for (how, code, exit) in [
-        ("fenced", "run.fenced", 7),
-        ("not_committed", "run.not_committed", 3),
-        ("unknown_lost", "run.commit_unknown", 3),
-    ] {
-        let (_, answer) = run_once(&json!([]), &misbehaving("commit", 1, how));
-        assert_eq!(answer.error()["code"], code, "{}", answer.out);
-        assert_eq!(answer.code, exit, "{how}");
+fn s2_fencing_and_lost_answers_of_a_commit_are_told_apart() {
+    // Once at the run's own lane and once at one with records. What the lane says of a lost answer is believed.
+    for at in [1, DATA_COMMIT] {
+        for (how, code, exit) in [
+            ("fenced", "run.fenced", 7),
+            ("not_committed", "run.not_committed", 3),
+            ("unknown_lost", "run.not_committed", 3),
+        ] {
+            let (stage, answer) = run_once(&json!([]), &misbehaving("commit", at, how));
+            assert_eq!(answer.error()["code"], code, "{how} {at}: {}", answer.out);
+            assert_eq!(answer.code, exit, "{how} {at}");
+            assert_eq!(committed(&stage.path("committed.ndjson")), 0, "{how} {at}");
+        }
+    }
+    // Nobody says what became of it: of the lanes, only the first two claims are granted.
+    let script = json!([
+        { "call": "commit", "at": DATA_COMMIT, "how": "unknown_lost" },
+        { "call": "take_over", "at": 3, "times": 0, "how": "transient_error" },
+    ]);
+    let (_, answer) = run_once(&json!([]), &script);
+    assert_eq!(answer.error()["code"], "run.commit_unknown", "{}", answer.out);
+    assert_eq!(answer.code, 3);
+}
+
+#[test]
+fn s2_the_lane_says_whether_a_commit_was_made_whose_answer_was_lost() {
+    for at in [1, DATA_COMMIT, DATA_COMMIT + 1] {
+        for how in ["unknown_lost", "unknown_kept"] {
+            let (stage, answer) = run(&json!([]), &misbehaving("commit", at, how));
+            let report = answer.expect(0).json();
+            assert_eq!(report["verification"][0]["comparison"], "equal", "{how} {at}");
+            assert_eq!(
+                committed(&stage.path("committed.ndjson")),
+                RECORDS,
+                "{how} {at}: each is there once"
+            );
+        }
     }
 }
 
 #[test]
 fn k5_a_sink_that_does_not_come_to_an_end_is_cancelled_in_time_for_a_report() {
-    for call in ["write", "commit"] {
-        let hang = json!([{ "call": call, "how": "hang" }]);
+    for (call, at) in [("write", 1), ("commit", 1), ("commit", DATA_COMMIT)] {
+        let hang = misbehaving(call, at, "hang");
         let stage = ScriptedJob::new()
             .sink("misbehave", hang)
             .set("/limits/partitions_parallel", json!(1))
             .stage();
         let running = Running::start(&stage, &[]);
         wait_until("the call hangs", || {
-            !scripted_job::calls(&stage, scripted_job::SINK_CALLS, call).is_empty()
+            scripted_job::calls(&stage, scripted_job::SINK_CALLS, call).len() >= at as usize
         });
         running.signal(rustix::process::Signal::INT);
         let end = running.finish().expect(130);

@@ -134,7 +134,7 @@ fn job() -> ScriptedJob {
 }
 
 #[test]
-fn a_log_that_fills_the_disk_ends_the_run_in_good_order() {
+fn h2_a_log_that_fills_the_disk_ends_the_run_in_good_order() {
     if SmallDisk::find().is_none() {
         return;
     }
@@ -150,13 +150,14 @@ fn a_log_that_fills_the_disk_ends_the_run_in_good_order() {
 }
 
 #[test]
-fn a_state_that_fills_the_disk_ends_the_run_in_good_order() {
+fn h2_a_state_that_fills_the_disk_ends_the_run_in_good_order() {
     if SmallDisk::find().is_none() {
         return;
     }
     let stage = job()
         .set("/import/batch_size", json!(2))
         .set("/import/max_errors", json!(1_000_000))
+        .set("/import/breaker", json!({ "rate": 1.0 }))
         .sink("misbehave", misbehave("write", 1, 0, "reject"))
         .stage();
     let answer = run(&stage, 3 * 1024, ":");
@@ -166,7 +167,7 @@ fn a_state_that_fills_the_disk_ends_the_run_in_good_order() {
 }
 
 #[test]
-fn staged_records_that_fill_the_disk_end_the_run_before_the_sink_is_touched() {
+fn h2_staged_records_that_fill_the_disk_end_the_run_before_the_sink_is_touched() {
     if SmallDisk::find().is_none() {
         return;
     }
@@ -215,7 +216,7 @@ fn s4_a_database_on_a_full_disk_pauses_the_run_until_there_is_room() {
 }
 
 #[test]
-fn a_run_without_room_for_its_first_files_is_refused() {
+fn h2_a_run_without_room_for_its_first_files_is_refused() {
     if SmallDisk::find().is_none() {
         return;
     }

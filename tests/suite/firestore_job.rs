@@ -25,6 +25,9 @@ const COLLECTIONS: [(&str, &str); 6] = [
     ("users/*/orders/*/items", "items"),
 ];
 
+/// How a line of a dump begins with a document in which the plugin keeps a checkpoint.
+const LANE: &str = "{\"path\":\"_whimbrel/lane:";
+
 /// How much of the input is written. At 1 it is 52,458 documents, and each copy takes a minute or more with programs that are not
 /// optimised, so this part of it is usual: 1,553 documents, with every special one.
 const USUAL_SCALE: f64 = 0.02;
@@ -150,9 +153,12 @@ fn a_copy_in_another_project_is_equal_with_types_and_nothing_is_lost() {
     assert_eq!(declared(&report, "source"), Losses::new());
     assert_counts(&report, "source", &input.counts);
     assert_orphans(&report, &input.dump);
-    // With whimbrel's own documents: such a copy needs none.
-    let copied = Dump::read(&input.node.dump(&input.emulator, &copy));
-    input.dump.assert_equal(&copied);
+    // With whimbrel's own documents but for those of its checkpoints: such a copy needs none.
+    let is_lane = |line: &&str| line.starts_with(LANE);
+    let all = input.node.dump(&input.emulator, &copy);
+    assert!(all.lines().any(|line| is_lane(&line)), "a copy has checkpoints");
+    let others: Vec<&str> = all.lines().filter(|line| !is_lane(line)).collect();
+    input.dump.assert_equal(&Dump::read(&others.join("\n")));
 }
 
 #[test]

@@ -21,11 +21,11 @@ const KILLS: u64 = 5;
 const RECORDS: u64 = 1_500;
 
 /// Numbers that look random, the same for the same seed. Source: SplitMix64, Steele, Lea and Flood 2014.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     /// From `WHIMBREL_SEED`, or another one each time; `test` makes tests of one seed differ.
-    fn of_test(test: u64) -> Self {
+    pub fn of_test(test: u64) -> Self {
         let given = std::env::var("WHIMBREL_SEED")
             .ok()
             .and_then(|text| text.parse().ok());
@@ -35,7 +35,8 @@ impl Random {
         Self(seed ^ test.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -27,7 +27,16 @@ const HOST_LAYERS: [&[&str]; 7] = [
         "loader",
     ],
     &["status", "report", "notify"],
-    &["control", "state", "events", "workspace", "config", "error"],
+    &[
+        "barrier",
+        "control",
+        "crash_site",
+        "state",
+        "events",
+        "workspace",
+        "config",
+        "error",
+    ],
 ];
 
 /// Names that say nothing of what is in the file or folder.

@@ -64,7 +64,7 @@ fn h4_the_config_of_a_plugin_is_checked_against_its_schema_with_the_place_in_the
 }
 
 #[test]
-fn what_a_plugin_says_of_its_config_is_placed_in_the_job() {
+fn h4_what_a_plugin_says_of_its_config_is_placed_in_the_job() {
     let stage = Stage::new();
     stage.write("export.json", "{}");
     stage.write(

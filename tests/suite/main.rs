@@ -10,6 +10,7 @@
 
 mod answers;
 mod boundary;
+mod breaker;
 #[path = "../harness/browser.rs"]
 #[expect(
     dead_code,
@@ -20,6 +21,8 @@ mod browsers;
 mod config;
 mod deferring;
 mod disk_full;
+mod exactly_once;
+mod faults;
 #[path = "../harness/firestore.rs"]
 mod firestore;
 mod firestore_cost;
@@ -56,9 +59,12 @@ mod program;
 )]
 mod proxy;
 mod reading_cost;
+mod reconnecting;
 mod record_types;
 mod references;
+mod rejected;
 mod remote;
+mod resume_command;
 mod running;
 mod scripted_job;
 mod secret_search;
@@ -66,6 +72,7 @@ mod secrets;
 #[path = "../harness/sqld.rs"]
 mod sqld;
 mod staging;
+mod stopping;
 #[path = "../harness/proxy.rs"]
 mod tcp_proxy;
 mod unchanged;

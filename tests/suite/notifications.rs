@@ -160,7 +160,7 @@ fn neither_dry_runs_nor_commands_that_look_tell_anybody() {
 }
 
 #[test]
-fn a_wrong_config_of_a_notifier_is_refused_with_its_place_before_anything_happens() {
+fn h4_a_wrong_config_of_a_notifier_is_refused_with_its_place_before_anything_happens() {
     let stage = Stage::new();
     stage.write(
         "job.yaml",

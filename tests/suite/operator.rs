@@ -335,7 +335,7 @@ fn a_hook_that_fails_before_a_run_keeps_it_from_writing_and_later_ones_are_repor
 }
 
 #[test]
-fn one_run_of_a_job_at_a_time() {
+fn h3_one_run_of_a_job_at_a_time() {
     let hanging = ScriptedJob::new().source("misbehave", misbehave("next", 2, 0, "hang"));
     let stage = hanging.stage();
     let mut running = Running::start(&stage, &[]);

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::program::Stage;
-use crate::running::{Running, json_file, latest_run, wait_until};
+use crate::running::{End, Running, json_file, latest_run, wait_until};
 use crate::scripted_job::{SINK_CALLS, SOURCE_CALLS, ScriptedJob, calls, committed, lines, misbehave};
 
 /// While it is there, the sink is full.
@@ -27,10 +27,32 @@ fn job() -> ScriptedJob {
         )
 }
 
-fn full_stage(job: &ScriptedJob) -> Stage {
-    let stage = job.stage();
-    stage.write(FULL, "");
-    stage
+/// When the sink becomes full.
+#[derive(Clone, Copy, PartialEq)]
+enum Since {
+    /// Before the run makes the checkpoint durable with which it begins.
+    Start,
+    /// Before it makes the first record durable.
+    Records,
+}
+
+/// A run into a sink that is full.
+fn full(job: &ScriptedJob, since: Since) -> (Stage, Running) {
+    // Time enough to make it full before anything is read.
+    let stage = job
+        .clone()
+        .source("slow_ms", json!(1_000))
+        .source("misbehave", misbehave("read", 1, 6, "slow"))
+        .stage();
+    if since == Since::Start {
+        stage.write(FULL, "");
+    }
+    let mut running = Running::start(&stage, &[]);
+    if since == Since::Records {
+        running.until_named("lane_taken");
+        stage.write(FULL, "");
+    }
+    (stage, running)
 }
 
 /// The warnings among the notifications.
@@ -50,8 +72,13 @@ fn all_of_each() -> std::collections::BTreeMap<String, usize> {
 
 #[test]
 fn s4_a_run_pauses_with_one_alert_and_goes_on_after_the_repair() {
-    let stage = full_stage(&job());
-    let mut running = Running::start(&stage, &[]);
+    for since in [Since::Start, Since::Records] {
+        pauses_and_goes_on(since);
+    }
+}
+
+fn pauses_and_goes_on(since: Since) {
+    let (stage, mut running) = full(&job(), since);
     let paused = running.until_named("paused");
     assert_eq!(
         (&paused["role"], &paused["code"], &paused["help"]),
@@ -99,34 +126,47 @@ fn s4_few_calls_are_made_and_little_is_read_while_a_run_is_paused() {
     let job = job()
         .source("records", json!(50_000))
         .set("/import/pause_max_ms", json!(3_500));
-    let stage = full_stage(&job);
-    let end = Running::start(&stage, &[]).finish().expect(3);
+    for since in [Since::Start, Since::Records] {
+        let (stage, running) = full(&job, since);
+        assert_few_calls(&stage, &running.finish().expect(3), since);
+    }
+}
+
+fn assert_few_calls(stage: &Stage, end: &End, since: Since) {
     let error = &end.report()["errors"][0];
     assert_eq!(error["code"], "scripted.full");
     let causes = error["causes"].as_array().unwrap();
     let last = causes.last().unwrap().as_str().unwrap();
     assert!(last.starts_with("the run was paused for"), "{error}");
     assert_eq!((end.named("paused").len(), end.named("resumed").len()), (1, 0));
-    assert!(committed(&stage).is_empty());
-    // Each session has tried once; then there is one probe after 1 s, one 2 s later, and one when the time is up.
-    let writes = calls(&stage, SINK_CALLS, "write").len();
-    assert!((4..=7).contains(&writes), "{writes}");
+    assert!(committed(stage).is_empty());
+    // There is one probe after 1 s, one 2 s later, and one when the time is up.
+    if since == Since::Start {
+        let commits = calls(stage, SINK_CALLS, "commit").len();
+        assert!((3..=4).contains(&commits), "{commits}");
+        assert_eq!(calls(stage, SINK_CALLS, "write").len(), 0);
+    } else {
+        // Each session has tried once before.
+        let writes = calls(stage, SINK_CALLS, "write").len();
+        assert!((4..=7).contains(&writes), "{writes}");
+    }
     // Of 1,500 batches, those that may wait.
-    let batches = calls(&stage, SOURCE_CALLS, "next").len();
+    let batches = calls(stage, SOURCE_CALLS, "next").len();
     assert!(batches < 60, "{batches}");
-    assert_eq!(alerts(&stage).len(), 1, "the failure is told as an error");
+    assert_eq!(alerts(stage).len(), 1, "the failure is told as an error");
 }
 
 #[test]
 fn s4_a_signal_ends_a_paused_run_at_once() {
-    let stage = full_stage(&job());
-    let mut running = Running::start(&stage, &[]);
-    running.until_named("paused");
-    running.signal(Signal::INT);
-    let end = running.finish().expect(130);
-    assert_eq!(end.report()["outcome"], "cancelled");
-    assert!(committed(&stage).is_empty());
-    assert_eq!(status(&stage)["paused"], Value::Null);
+    for since in [Since::Start, Since::Records] {
+        let (stage, mut running) = full(&job(), since);
+        running.until_named("paused");
+        running.signal(Signal::INT);
+        let end = running.finish().expect(130);
+        assert_eq!(end.report()["outcome"], "cancelled");
+        assert!(committed(&stage).is_empty());
+        assert_eq!(status(&stage)["paused"], Value::Null);
+    }
 }
 
 #[test]
@@ -139,9 +179,18 @@ fn s4_every_record_is_there_once_whenever_the_sink_is_full() {
         assert_eq!((count("paused"), count("resumed")), (1, 1), "{what}");
         assert_eq!(count("retrying"), 0, "{what}");
     };
-    // Both sides of the first probe.
-    for call in ["take_over", "begin", "write", "commit", "add_constraints"] {
-        whole(job().sink("misbehave", misbehave(call, 1, 2, "full")), call);
+    // Both sides of the first probe. The first commit is that of the run's own lane, and so is the last one after six with records.
+    for (call, at) in [
+        ("take_over", 1),
+        ("begin", 1),
+        ("write", 1),
+        ("commit", 1),
+        ("commit", 2),
+        ("commit", 8),
+        ("add_constraints", 1),
+    ] {
+        let what = format!("{call} {at}");
+        whole(job().sink("misbehave", misbehave(call, at, 2, "full")), &what);
     }
     for call in ["write", "flush"] {
         let job = job()
@@ -152,12 +201,14 @@ fn s4_every_record_is_there_once_whenever_the_sink_is_full() {
 }
 
 #[test]
-fn a_job_that_does_not_want_to_wait_fails_at_once() {
+fn s4_a_job_that_does_not_want_to_wait_fails_at_once() {
     let job = job()
         .set("/import/pause_max_ms", json!(0))
         .set("/import/max_retries", json!(0));
-    let stage = full_stage(&job);
-    let end = Running::start(&stage, &[]).finish().expect(3);
-    assert_eq!(end.report()["errors"][0]["code"], "scripted.full");
-    assert!(end.named("paused").is_empty());
+    for since in [Since::Start, Since::Records] {
+        let (_stage, running) = full(&job, since);
+        let end = running.finish().expect(3);
+        assert_eq!(end.report()["errors"][0]["code"], "scripted.full");
+        assert!(end.named("paused").is_empty());
+    }
 }

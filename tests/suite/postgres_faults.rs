@@ -1,4 +1,5 @@
-//! Connections that are cut, slow and lost while a job reads or writes PostgreSQL, and poolers. FAULTS S1, S3, S5, S7.
+//! Connections that are cut, slow and lost while a job reads or writes PostgreSQL, and poolers. FAULTS R1, S1,
+//! S3, S5, S7.
 //!
 //! psql counts what arrived. Neighbours: `postgres_refusals`, for what is found beforehand, and `postgres_repair`, for what
 //! somebody has to repair.
@@ -134,35 +135,98 @@ fn s1_a_sink_that_stays_away_leaves_whole_transactions_and_a_clear_error() {
     assert!((1..PARTS).contains(&whole), "{whole}");
 }
 
+/// A table of [`RECORDS`] records, of six million octets.
+fn fill_docs(from: &Database) {
+    from.sql(&format!(
+        "CREATE TABLE docs (id bigint PRIMARY KEY, pad text); \
+         INSERT INTO docs SELECT i, repeat(md5(i::text), 30) FROM generate_series(1, {RECORDS}) i"
+    ));
+}
+
+/// Both sides have the same records, each once.
+#[track_caller]
+fn assert_copied(from: &Database, there: &Database, report: &Value) {
+    assert_eq!(report["verification"][0]["comparison"], "equal", "{report}");
+    assert_eq!(count(there, "docs"), (RECORDS, RECORDS));
+    let hash = "SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM docs t";
+    assert_eq!(there.sql(hash), from.sql(hash));
+}
+
 #[test]
-fn s1_a_source_connection_reset_in_mid_copy_leaves_whole_transactions_and_a_clear_error() {
+fn s1_r1_a_source_connection_reset_in_mid_copy_is_read_on_under_the_same_snapshot() {
     for server in servers() {
-        let from = server.database();
-        from.sql(&format!(
-            "CREATE TABLE docs (id bigint PRIMARY KEY, pad text); \
-             INSERT INTO docs SELECT i, repeat(md5(i::text), 30) FROM generate_series(1, {RECORDS}) i"
-        ));
+        let (from, there) = (server.database(), server.database());
+        fill_docs(&from);
         let proxy = Proxy::to_port(server.endpoint().port());
-        proxy.plan(When::Carried(Direction::Down, 1_000_000), Effect::Reset);
+        for bytes in [1_000_000, 3_000_000] {
+            proxy.plan(When::Carried(Direction::Down, bytes), Effect::Reset);
+        }
         let stage = Stage::new();
         let url = server.endpoint().at_port(proxy.port()).url(from.name());
-        let there = server.database();
-        let job = Job::new(database(&url), database(&there.url()));
-        job.write(&stage);
-        let answer = stage.run(&["run", "job.yaml", "--json"]);
-        assert_eq!(proxy.fault_count(), 1, "the cut has happened");
-        let report = report_of(answer, 3);
-        assert_clear(&report);
-        let rows = row_count(&there, "docs");
+        Job::new(database(&url), database(&there.url()))
+            .set("/import/retry_delay_ms", json!(10))
+            .set("/limits/batch_records", json!(500))
+            .write(&stage);
+        let end = ended(Running::start(&stage, &[]).finish(), 0);
+        assert_eq!(proxy.fault_count(), 2, "both cuts have happened");
+        let retries = end.named("retrying");
+        assert!(!retries.is_empty());
+        for retry in retries {
+            assert_eq!(
+                (&retry["role"], &retry["code"]),
+                (&json!("source"), &json!("postgres.connection_lost")),
+                "{retry}"
+            );
+        }
+        let report = end.report();
         assert_eq!(
-            report["collections"][0]["written_count"], rows,
+            report["collections"][0]["read_count"], RECORDS,
+            "none is counted twice"
+        );
+        assert_eq!(report["collections"][0]["written_count"], RECORDS);
+        assert_copied(&from, &there, report);
+    }
+}
+
+#[test]
+fn r1_a_source_that_stays_away_leaves_whole_transactions_and_a_clear_error() {
+    for server in servers() {
+        let (from, there) = (server.database(), server.database());
+        fill_docs(&from);
+        let proxy = Proxy::to_port(server.endpoint().port());
+        let stage = Stage::new();
+        let url = server.endpoint().at_port(proxy.port()).url(from.name());
+        Job::new(database(&url), database(&there.url()))
+            .set("/import/retry_delay_ms", json!(10))
+            .set("/import/max_retries", json!(2))
+            .set("/import/checkpoint_interval", json!(500))
+            .set("/import/checkpoint_interval_ms", json!(0))
+            .set("/limits/batch_records", json!(500))
+            .write(&stage);
+        proxy.set(Line {
+            down_bytes_per_second: Some(1_000_000),
+            ..Line::default()
+        });
+        let mut running = Running::start(&stage, &[]);
+        running.until(|event| event["event"] == "committed" && event["record_count"] != 0);
+        proxy.set(Line {
+            refuses: true,
+            ..Line::default()
+        });
+        proxy.cut_all();
+        let end = ended(running.finish(), 3);
+        assert_clear(end.report());
+        let rows = row_count(&there, "docs");
+        assert!((1..RECORDS).contains(&rows), "{rows}");
+        assert_eq!(
+            end.report()["collections"][0]["written_count"],
+            rows,
             "what is said to be written is there"
         );
-        // The next run brings everything, once.
-        job.set("/import/on_conflict", json!("overwrite")).write(&stage);
-        let report = report_of(stage.run(&["run", "job.yaml", "--json"]), 0);
-        assert_eq!(report["verification"][0]["comparison"], "equal", "{report}");
-        assert_eq!(count(&there, "docs"), (RECORDS, RECORDS));
+        // Once it is back, the rest comes.
+        proxy.set(Line::default());
+        let report = report_of(stage.run(&["resume", "--json"]), 0);
+        assert_copied(&from, &there, &report);
     }
 }
 

@@ -67,7 +67,7 @@ fn company(url: &str) -> Job {
 }
 
 #[test]
-fn a_circle_of_foreign_keys_is_loaded_in_two_passes_into_empty_tables_and_over_what_is_there() {
+fn d4_a_circle_of_foreign_keys_is_loaded_in_two_passes_into_empty_tables_and_over_what_is_there() {
     for server in servers() {
         let there = server.database();
         there.sql(TABLES);
@@ -115,7 +115,7 @@ fn a_circle_of_foreign_keys_is_loaded_in_two_passes_into_empty_tables_and_over_w
 }
 
 #[test]
-fn orphans_are_told_before_the_load_and_rejected_by_the_foreign_key() {
+fn d4_orphans_are_told_before_the_load_and_rejected_by_the_foreign_key() {
     for server in servers() {
         let there = server.database();
         there.sql(TABLES);
@@ -153,7 +153,7 @@ fn orphans_are_told_before_the_load_and_rejected_by_the_foreign_key() {
 }
 
 #[test]
-fn a_circle_that_takes_no_null_is_refused_and_nothing_is_written() {
+fn d4_a_circle_that_takes_no_null_is_refused_and_nothing_is_written() {
     for server in servers() {
         let there = server.database();
         there.sql(TABLES);

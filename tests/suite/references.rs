@@ -72,7 +72,7 @@ fn orphans_of_flights() -> Value {
 }
 
 #[test]
-fn orphans_of_a_declared_reference_are_named_in_the_plan_and_in_every_report_of_the_run() {
+fn d4_orphans_of_a_declared_reference_are_named_in_the_plan_and_in_every_report_of_the_run() {
     let stage = flights();
     let plan = run(&stage, &flights_job(), &["plan"]).expect(0).json();
     assert_eq!(plan["references"], orphans_of_flights());
@@ -120,7 +120,7 @@ fn orphans_of_a_declared_reference_are_named_in_the_plan_and_in_every_report_of_
 }
 
 #[test]
-fn a_job_that_bears_no_orphans_is_refused_before_anything_is_written() {
+fn d4_a_job_that_bears_no_orphans_is_refused_before_anything_is_written() {
     let stage = flights();
     let mut job = flights_job();
     job["import"] = json!({ "on_orphan": "fail" });
@@ -447,7 +447,7 @@ fn no_more_collections_than_allowed_are_under_way_at_once() {
 }
 
 #[test]
-fn a_circle_is_written_in_two_passes_and_counted_once() {
+fn d4_a_circle_is_written_in_two_passes_and_counted_once() {
     // `a` and `b` point to each other, `c` to itself, and `d` to all of them.
     let circle = linked(
         json!(["d", "a", "b", "c"]),
@@ -516,7 +516,7 @@ fn a_record_that_both_passes_reject_is_rejected_once() {
 }
 
 #[test]
-fn a_circle_that_cannot_be_opened_is_refused_with_what_can_be_done() {
+fn d4_a_circle_that_cannot_be_opened_is_refused_with_what_can_be_done() {
     let stage = linked(json!(["a", "b"]), &[("a", "b", true), ("b", "a", true)]).stage();
     let report = stage.run(&["run", "job.yaml", "--json"]).expect(2).json();
     assert_eq!(report["errors"][0]["code"], "plan.cycle_not_null");

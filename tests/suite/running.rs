@@ -119,6 +119,16 @@ impl Running {
         panic!("the run ended before: {:?}\n{err}", self.events.last());
     }
 
+    /// Reads on to the next event for which `wanted` holds, or to the end; whether there was one.
+    pub fn seek(&mut self, wanted: impl Fn(&Value) -> bool) -> bool {
+        while let Some(event) = self.next() {
+            if wanted(&event) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Reads on to the next event called `name`.
     #[track_caller]
     pub fn until_named(&mut self, name: &str) -> Value {
@@ -135,6 +145,11 @@ impl Running {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("it is our child, so it can be signalled");
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_some()
     }
 
     /// Kills it and collects its status; nobody is told.

@@ -90,6 +90,13 @@ pub fn calls(stage: &Stage, file: &str, call: &str) -> Vec<Value> {
         .collect()
 }
 
+/// The commits that the sink was asked for in lanes of records; the run's own lane, which is of no collection, has others.
+pub fn data_commits(stage: &Stage) -> Vec<Value> {
+    let mut commits = calls(stage, SINK_CALLS, "commit");
+    commits.retain(|about| about["collection"] != "");
+    commits
+}
+
 /// How many records of each collection the sink made durable, each counted once, by its collection.
 ///
 /// # Panics

@@ -198,7 +198,7 @@ fn transforms_are_made_anew_from_what_was_read() {
 }
 
 #[test]
-fn what_a_killed_extraction_has_left_is_not_taken_for_whole() {
+fn k1_what_a_killed_extraction_has_left_is_not_taken_for_whole() {
     let stage = staged()
         .source("misbehave", misbehave("next", 9, 0, "hang"))
         .stage();

@@ -70,23 +70,26 @@ impl EventOutput {
     pub fn add(&mut self, event: &Event) {
         let is_inner = matches!(
             event,
-            Event::CallStarted { .. } | Event::CallEnded { .. } | Event::Heartbeat { .. }
+            Event::CallStarted { .. }
+                | Event::CallEnded { .. }
+                | Event::Heartbeat { .. }
+                | Event::Barrier { .. }
         );
         if is_inner || (self.file.is_none() && !self.is_on_stdout) {
             return;
         }
         self.count += 1;
         // What was in a rejected record is for the store alone.
-        let without_data = match event {
-            Event::Rejected { collection, record } if record.data.is_some() => Some(Event::Rejected {
-                collection: collection.clone(),
-                record: whimbrel_plugin_api::source::RejectedRecord {
-                    data: None,
-                    ..record.clone()
-                },
-            }),
-            _ => None,
-        };
+        let mut without_data = None;
+        if let Event::Rejected { record, .. } = event
+            && record.data.is_some()
+        {
+            let mut event = event.clone();
+            if let Event::Rejected { record, .. } = &mut event {
+                record.data = None;
+            }
+            without_data = Some(event);
+        }
         let Ok(Value::Object(mut more)) = serde_json::to_value(without_data.as_ref().unwrap_or(event)) else {
             return;
         };

@@ -11,11 +11,10 @@ use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::{Error, ErrorKind};
 
 use super::plugin_info::describe;
-use super::run::run_prepared;
+use super::run::{Beginning, run_prepared};
 use super::tasks::{prepare, registry};
 use super::{Exit, Global, JobArgs};
 use crate::config::{Connector, Hooks, Job, LoadedJob, Staging};
-use crate::orchestrator::RunOptions;
 
 /// The keyword of a config schema that marks where the files are.
 const EXCHANGE_KEYWORD: &str = "x-whimbrel-exchange";
@@ -97,7 +96,7 @@ pub fn import(global: &Global, args: &ImportArgs) -> Exit {
 
 fn run(global: &Global, args: &JobArgs, title: &str, prepared: Result<super::tasks::Prepared, Exit>) -> Exit {
     match prepared {
-        Ok(prepared) => run_prepared(global, args, title, prepared, RunOptions::default()),
+        Ok(prepared) => run_prepared(global, args, title, prepared, Beginning::default()),
         Err(exit) => exit,
     }
 }

@@ -125,6 +125,10 @@ impl Exit {
         if failure.error.code == "run.fenced" {
             return Self::Fenced;
         }
+        // Whatever keeps a run from going on with a copy: nothing was written, and somebody has to decide.
+        if failure.error.code.starts_with("resume.") {
+            return Self::Config;
+        }
         match failure.error.kind {
             ErrorKind::Config => Self::Config,
             ErrorKind::Unauthenticated | ErrorKind::Permission | ErrorKind::Unavailable => Self::Environment,
@@ -190,6 +194,7 @@ mod tests {
         assert_eq!(exit(failed(ErrorKind::Timeout, "run.transaction_timeout")), 1);
         assert_eq!(exit(Outcome::Differences { summary: summary() }), 4);
         assert_eq!(exit(failed(ErrorKind::Integrity, "run.fenced")), 7);
+        assert_eq!(exit(failed(ErrorKind::Integrity, "resume.damaged")), 2);
         assert_eq!(Exit::Signal(15).number(), 143);
         for number in [0, 1, 2, 3, 4, 5, 7, 130, 143] {
             assert_eq!(Exit::of_number(number).number(), number);

@@ -5,12 +5,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::{KeyFlag, Overrides, Said};
 
 /// What takes the place of keys of a job.
-#[derive(Args, Debug, Clone, Default)]
+#[derive(Args, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[command(next_help_heading = "In place of keys of the job")]
 pub struct JobFlags {
     /// Give a parameter of the job a value; may be given several times.
@@ -43,6 +45,9 @@ pub struct JobFlags {
     /// Rejected records that the run bears.
     #[arg(long, value_name = "RECORDS")]
     pub max_errors: Option<String>,
+    /// Add records to a target that holds some already although its sink knows neither keys nor how far an earlier run came.
+    #[arg(long)]
+    pub allow_duplicates: bool,
     /// Go on with the other collections when one fails.
     #[arg(long)]
     pub continue_on_error: bool,
@@ -68,6 +73,42 @@ pub struct JobFlags {
 }
 
 impl JobFlags {
+    /// These, laid over `earlier` ones: what is said here counts, what is not said stays as it was.
+    #[must_use]
+    pub fn over(mut self, earlier: Self) -> Self {
+        let is_chosen = self.verification_level.is_some();
+        let name = |setting: &String| setting.split('=').next().unwrap_or_default().to_owned();
+        let given: Vec<String> = self.set.iter().map(name).collect();
+        let mut set: Vec<String> = earlier.set;
+        set.retain(|setting| !given.contains(&name(setting)));
+        set.append(&mut self.set);
+        let list = |now: Vec<String>, before: Vec<String>| if now.is_empty() { before } else { now };
+        Self {
+            set,
+            settings: self.settings.or(earlier.settings),
+            source: self.source.or(earlier.source),
+            sink: self.sink.or(earlier.sink),
+            include: list(self.include, earlier.include),
+            exclude: list(self.exclude, earlier.exclude),
+            mode: self.mode.or(earlier.mode),
+            batch_size: self.batch_size.or(earlier.batch_size),
+            memory_mb: self.memory_mb.or(earlier.memory_mb),
+            max_errors: self.max_errors.or(earlier.max_errors),
+            allow_duplicates: self.allow_duplicates || earlier.allow_duplicates,
+            continue_on_error: self.continue_on_error || earlier.continue_on_error,
+            on_conflict: self.on_conflict.or(earlier.on_conflict),
+            skip_orphan_check: self.skip_orphan_check || earlier.skip_orphan_check,
+            staging: self.staging.or(earlier.staging),
+            // Of the two that contradict each other, the one that is said now.
+            verification_level: match self.no_auto_verification {
+                true => None,
+                false => self.verification_level.or(earlier.verification_level),
+            },
+            no_auto_verification: self.no_auto_verification || earlier.no_auto_verification && !is_chosen,
+            working_dir: self.working_dir.or(earlier.working_dir),
+        }
+    }
+
     /// What they say about a job.
     pub fn overrides(&self) -> Overrides {
         let texts = [
@@ -103,6 +144,12 @@ impl JobFlags {
             "--exclude",
             "/exclude",
             self.exclude.clone().into(),
+        );
+        add(
+            self.allow_duplicates,
+            "--allow-duplicates",
+            "/import/allow_duplicates",
+            true.into(),
         );
         add(
             self.continue_on_error,
@@ -197,6 +244,74 @@ mod tests {
             assert_eq!(changed.pointer(pointer), Some(&wanted), "{flags}");
             assert_eq!(changed.as_object().unwrap().len(), 1, "{flags}: {changed}");
         }
+    }
+
+    fn flags(text: &str) -> JobFlags {
+        Program::parse_from(std::iter::once("x").chain(text.split_whitespace())).flags
+    }
+
+    #[test]
+    fn flags_are_laid_over_earlier_ones() {
+        for (now, before, wanted) in [
+            ("", "--set a=1 --batch-size 7", "--set a=1 --batch-size 7"),
+            ("--set b=2", "--set a=1", "--set a=1 --set b=2"),
+            ("--set a=2=3", "--set a=1 --set b=1", "--set b=1 --set a=2=3"),
+            (
+                "--include x",
+                "--include a --include b --exclude c",
+                "--include x --exclude c",
+            ),
+            (
+                "--continue-on-error",
+                "--skip-orphan-check",
+                "--continue-on-error --skip-orphan-check",
+            ),
+            (
+                "--verification-level basic",
+                "--no-auto-verification",
+                "--verification-level basic",
+            ),
+            (
+                "--no-auto-verification",
+                "--verification-level basic",
+                "--no-auto-verification",
+            ),
+            (
+                "--source s --mode full",
+                "--source a --sink b --mode test --settings f --working-dir w --staging disk",
+                "--source s --sink b --mode full --settings f --working-dir w --staging disk",
+            ),
+        ] {
+            assert_eq!(
+                flags(now).over(flags(before)),
+                flags(wanted),
+                "{now} over {before}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_flag_is_lost_when_nothing_is_laid_over() {
+        let every = "--set a=1 --settings f --source s --sink t --include i --exclude e --mode test --batch-size 1 \
+                     --memory-mb 2 --max-errors 3 --allow-duplicates --continue-on-error --on-conflict skip \
+                     --skip-orphan-check --staging disk --verification-level basic --working-dir w";
+        let every = flags(every);
+        assert_eq!(JobFlags::default().over(every.clone()), every);
+        assert_eq!(every.clone().over(JobFlags::default()), every);
+        let kept = serde_json::to_value(&every).unwrap();
+        let is_said = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
+        let silent: Vec<&String> = kept
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(_, value)| !is_said(value))
+            .map(|(key, _)| key)
+            .collect();
+        assert_eq!(
+            silent,
+            ["no_auto_verification"],
+            "a flag that this test does not name"
+        );
     }
 
     #[test]

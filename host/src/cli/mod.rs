@@ -15,20 +15,26 @@ mod hooks;
 mod init;
 mod init_text;
 mod job_flags;
+mod kept_flags;
+mod made_from;
 mod man;
 mod notifying;
 mod output;
 mod plan;
 mod plugin_info;
 mod plugin_list;
+mod refused_before;
 mod rejected;
 mod remembered;
+mod resumable;
+mod resume;
 mod run;
 mod run_record;
 mod runs;
 mod schema;
 mod stats;
 mod status;
+mod stop;
 mod tasks;
 mod verify;
 
@@ -63,6 +69,8 @@ pub struct Global {
 enum Command {
     /// Copy the collections of a job and verify that they arrived.
     Run(run::RunArgs),
+    /// Go on with a run that ended early, where the sink has it.
+    Resume(resume::ResumeArgs),
     /// Look at both systems and say whether a run could begin; changes nothing.
     Check(JobArgs),
     /// Say what a run would do, how long it would take and what stands in the way; changes nothing.
@@ -81,7 +89,9 @@ enum Command {
     Runs(runs::RunsArgs),
     /// Say how far a run is, or how it ended.
     Status(status::StatusArgs),
-    /// See the records that a run refused.
+    /// End a run from any terminal; it can be resumed.
+    Stop(stop::StopArgs),
+    /// See the records that a run refused, correct them and send them again.
     #[command(subcommand)]
     Rejected(rejected::RejectedCommand),
     /// See which plugins there are.
@@ -162,6 +172,7 @@ pub fn main() -> ExitCode {
     };
     let exit = match cli.command {
         Command::Run(args) => run::run(&cli.global, &args),
+        Command::Resume(args) => resume::resume(&cli.global, &args),
         Command::Check(args) => check::check(&cli.global, &args),
         Command::Plan(args) => plan::plan(&cli.global, &args),
         Command::Verify(args) => verify::verify(&cli.global, &args),
@@ -171,6 +182,7 @@ pub fn main() -> ExitCode {
         Command::Clear(args) => clear::clear(&cli.global, &args),
         Command::Runs(args) => runs::runs(&cli.global, &args),
         Command::Status(args) => status::status(&cli.global, &args),
+        Command::Stop(args) => stop::stop(&cli.global, &args),
         Command::Rejected(command) => rejected::rejected(&cli.global, &command),
         Command::Plugin(PluginCommand::List) => plugin_list::list(&cli.global),
         Command::Plugin(PluginCommand::Info { name }) => plugin_info::info(&cli.global, &name),

@@ -39,10 +39,21 @@ impl Remembered {
     /// # Errors
     /// What is wrong with the state; that there is none is no error.
     pub fn open(args: &PlaceArgs) -> Result<Self, Error> {
-        let variables = Variables::of_process();
+        let folder = Self::named_folder(args);
+        Self::at(Workspace::of_job("job.yaml".as_ref(), folder.as_deref()))
+    }
+
+    /// The working folder that a flag or a variable names.
+    pub fn named_folder(args: &PlaceArgs) -> Option<PathBuf> {
         let named = args.working_dir.clone();
-        let folder = named.or_else(|| variables.filled(VARIABLE).map(PathBuf::from));
-        let workspace = Workspace::of_job("job.yaml".as_ref(), folder.as_deref());
+        named.or_else(|| Variables::of_process().filled(VARIABLE).map(PathBuf::from))
+    }
+
+    /// Opens what there is in `workspace`.
+    ///
+    /// # Errors
+    /// As [`Remembered::open`].
+    pub fn at(workspace: Workspace) -> Result<Self, Error> {
         let store = SqliteStore::open_existing(&workspace.state_db())?;
         Ok(Self { workspace, store })
     }
@@ -60,8 +71,8 @@ impl Remembered {
         let filter = |state, limit| RunFilter {
             job: job.map(str::to_owned),
             state,
-            prefix: None,
             limit,
+            ..RunFilter::default()
         };
         let mut runs = self.select(&filter(state, limit))?;
         if matches!(state, Some(RunState::Running | RunState::Crashed)) {
@@ -124,7 +135,11 @@ impl Remembered {
         }
     }
 
-    fn select(&self, filter: &RunFilter) -> Result<Vec<RunRecord>, Error> {
+    /// Runs as `filter` asks, each in the state in which it is now.
+    ///
+    /// # Errors
+    /// What is wrong with the state.
+    pub fn select(&self, filter: &RunFilter) -> Result<Vec<RunRecord>, Error> {
         let mut runs = match &self.store {
             Some(store) => store.runs(filter)?,
             None => Vec::new(),
@@ -135,7 +150,8 @@ impl Remembered {
         Ok(runs)
     }
 
-    fn none(&self) -> Error {
+    /// Nothing is known here.
+    pub fn none(&self) -> Error {
         let message = format!("no run is known in `{}`", self.workspace.root().display());
         Error::not_found("run.none", message).with_help(
             "`whimbrel run JOB` makes one; the working folder of another job is named with `--working-dir`",

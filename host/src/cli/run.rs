@@ -1,18 +1,27 @@
 //! `whimbrel run JOB`: copies the collections of a job and verifies them.
 //!
-//! Everything that it shares with its like is in `tasks`; what is kept of a run, and its hooks, is in `run_record`.
+//! Everything that it shares with its like is in `tasks`; what is kept of a run, and its hooks, is in `run_record`; going on with an
+//! earlier run is in `resume`.
+
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use whimbrel_plugin_api::Error;
+use whimbrel_plugin_api::{Error, Finding};
 
 use super::event_output::EventOutput;
+use super::job_flags::JobFlags;
+use super::kept_flags::KeptFlags;
+use super::made_from::made_from;
 use super::notifying::{self, Notifying};
+use super::resume::{Wish, go_on};
 use super::run_record::RunRecord;
-use super::tasks::{Follower, Prepared, execute, look, prepare, refuse, report_of, run_task, say};
+use super::tasks::{Follower, Prepared, execute, look, prepare, refuse, report_of, run_task, say, warn};
 use super::{Exit, Global, JobArgs};
 use crate::config::Origin;
 use crate::events::{Event, Phase};
 use crate::orchestrator::RunOptions;
+use crate::state::RunOrigin;
+use crate::status::RunCheckpoint;
 use crate::supervisor::TaskKind;
 
 /// What `run` takes.
@@ -32,6 +41,21 @@ pub struct RunArgs {
     /// Read the source again even if an earlier run has left what it would read.
     #[arg(long)]
     read_anew: bool,
+    /// Go on with the newest run of this job; if none is remembered here, with what the sink has of one.
+    #[arg(long, conflicts_with_all = ["dry_run", "validate_only", "read_anew"])]
+    resume: bool,
+    /// With `--resume`: go on though the job, the source or a plugin is not as it was when the copy began.
+    #[arg(long, requires = "resume")]
+    accept_changes: bool,
+    /// With `--resume`: go on from where the sink is, though more of it was seen before: the sink was restored.
+    #[arg(long, requires = "resume")]
+    accept_sink_cursor: bool,
+    /// With `--resume`: hold this `migration-checkpoint.json` against the sink, in place of what is remembered here.
+    #[arg(long, value_name = "FILE", requires = "resume")]
+    checkpoint_file: Option<PathBuf>,
+    /// Take the place of a run of the job whose process lives and has given no sign of life for a minute.
+    #[arg(long)]
+    take_over: bool,
     /// Also show what plugins log for finding faults.
     #[arg(short, long)]
     verbose: bool,
@@ -39,7 +63,7 @@ pub struct RunArgs {
 
 /// The phases by name.
 #[derive(Clone, Copy, ValueEnum)]
-enum PhaseName {
+pub enum PhaseName {
     /// Looking at both systems.
     #[value(name = "pre_validation", alias = "pre-validation")]
     PreValidation,
@@ -74,18 +98,60 @@ pub fn run(global: &Global, args: &RunArgs) -> Exit {
     if args.validate_only {
         return run_task(global, &args.job, "check", |job| TaskKind::Check { job });
     }
+    let skip_phases = args.skip_phases.iter().map(|name| Phase::from(*name)).collect();
+    if args.resume {
+        let wish = Wish {
+            run: None,
+            job: Some(&args.job.job),
+            flags: &args.job.flags,
+            accepts_changes: args.accept_changes,
+            accepts_sink_cursor: args.accept_sink_cursor,
+            takes_over: args.take_over,
+            checkpoint_file: args.checkpoint_file.as_deref(),
+            skip_phases,
+            events: args.job.events,
+            events_file: args.job.events_file.as_deref(),
+            asks_sink: true,
+        };
+        return go_on(global, &wish);
+    }
     let prepared = match prepare(global, &args.job, "run", |_| Ok(())) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
     let options = RunOptions {
-        skip_phases: args.skip_phases.iter().map(|name| Phase::from(*name)).collect(),
+        skip_phases,
         dry_run: args.dry_run,
         reads_anew: args.read_anew,
         ..RunOptions::default()
     };
     let title = if args.dry_run { "dry-run" } else { "run" };
-    run_prepared(global, &args.job, title, prepared, options)
+    let beginning = Beginning {
+        options,
+        flags: args.job.flags.clone(),
+        takes_over: args.take_over,
+        ..Beginning::default()
+    };
+    run_prepared(global, &args.job, title, prepared, beginning)
+}
+
+/// How a run begins, besides its job.
+#[derive(Default)]
+pub struct Beginning {
+    /// What its worker is told.
+    pub options: RunOptions,
+    /// The copy that it goes on with.
+    pub origin: RunOrigin,
+    /// What was laid over the job, to be kept for runs that go on with it.
+    pub flags: JobFlags,
+    /// What is kept of that already.
+    pub earlier: KeptFlags,
+    /// What is known to be durable.
+    pub before: Option<RunCheckpoint>,
+    /// What is to be said first.
+    pub findings: Vec<Finding>,
+    /// Whether it replaces a run whose process says nothing.
+    pub takes_over: bool,
 }
 
 /// Runs a job that is ready; `title` is the command that a person gave.
@@ -94,21 +160,28 @@ pub fn run_prepared(
     args: &JobArgs,
     title: &str,
     mut prepared: Prepared,
-    mut options: RunOptions,
+    beginning: Beginning,
 ) -> Exit {
     let described = match notifying::configure(global, title, &mut prepared) {
         Ok(described) => described,
         Err(exit) => return exit,
     };
     let begun = EventOutput::create(args).and_then(|events| {
-        RunRecord::begin(&prepared.loaded, title, &options).map(|record| (events, record))
+        RunRecord::begin(&prepared.loaded, title, &beginning).map(|record| (events, record))
     });
     let (mut events, mut record) = match begun {
         Ok(begun) => begun,
         Err(error) => return refuse(global, title, Some(&prepared.loaded), &[error]),
     };
+    let mut options = beginning.options;
     let notifies = !options.dry_run;
     let holds = !prepared.loaded.job.hooks.before.is_empty() && !options.dry_run;
+    for finding in record.findings() {
+        if !global.json && args.events.is_none() {
+            warn(finding);
+        }
+    }
+    options.made_from = made_from(&prepared);
     options.run_id = record.run_id().to_owned();
     options.sizes_writes = prepared.loaded.origin("/import/batch_size") != Origin::Default;
     options.staging_folder = record.staging_folder();
@@ -143,6 +216,7 @@ pub fn run_prepared(
             return exit;
         }
     };
+    record.complete(&executed, &mut report);
     if let Some(notifying) = notifying {
         // A state or a folder that cannot be written is told by the end of the record.
         notifying.finish(global, &mut executed, &mut report, |event| {

@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use whimbrel_plugin_api::Error;
+use whimbrel_plugin_api::{Error, Finding};
 
 use super::Exit;
 use super::hooks::{self, HookFacts};
+use super::job_flags::JobFlags;
+use super::kept_flags::KeptFlags;
+use super::resumable;
+use super::run::Beginning;
 use super::tasks::{Executed, Follower};
 use crate::config::{Hook, Hooks, LoadedJob, Mode, Secrets};
-use crate::events::{Event, Phase};
-use crate::orchestrator::RunOptions;
+use crate::events::{Event, FoundBy, Phase};
 use crate::report::{Ending, TaskReport};
 use crate::state::{
     JobSeen, NewRun, Process, Recorder, RunEnd, RunId, RunState, SqliteStore, StateStore, open_run,
@@ -41,6 +44,9 @@ pub struct RunRecord {
     runs_hooks: bool,
     job_folder: PathBuf,
     secrets: Secrets,
+    flags: JobFlags,
+    kept: KeptFlags,
+    findings: Vec<Finding>,
 }
 
 impl RunRecord {
@@ -48,7 +54,8 @@ impl RunRecord {
     ///
     /// # Errors
     /// `run.already_running`, and whatever is wrong with the working folder or the state in it.
-    pub fn begin(loaded: &LoadedJob, title: &str, options: &RunOptions) -> Result<Self, Error> {
+    pub fn begin(loaded: &LoadedJob, title: &str, beginning: &Beginning) -> Result<Self, Error> {
+        let options = &beginning.options;
         let writes = !options.dry_run;
         let workspace = Workspace::of_job(&loaded.path, Some(&loaded.working_dir));
         workspace.create()?;
@@ -66,9 +73,27 @@ impl RunRecord {
         };
         let command = if writes { title } else { "dry-run" };
         let folder = run_folder.folder().to_owned();
-        let new = NewRun::of_this_process(id.clone(), seen, command, mode, folder.clone(), writes);
+        let mut findings = beginning.findings.clone();
+        if command == "run" {
+            findings.extend(resumable::unfinished(
+                store.as_ref(),
+                &workspace,
+                &loaded.job.name,
+            )?);
+        }
+        let mut kept = KeptFlags::begin(&beginning.flags, &beginning.earlier);
+        kept.accepts_sink_cursor = options
+            .resume
+            .as_ref()
+            .is_some_and(|resume| resume.accepts_sink_cursor);
+        let new = NewRun {
+            takes_over: beginning.takes_over,
+            origin: beginning.origin.clone(),
+            overrides: kept.to_json(loaded),
+            ..NewRun::of_this_process(id.clone(), seen, command, mode, folder.clone(), writes)
+        };
         let guard = open_run(&store, &new)?;
-        let files = RunFiles::create(&workspace, id.as_str(), &loaded.path)?;
+        let files = RunFiles::create_after(&workspace, id.as_str(), &loaded.path, beginning.before.clone())?;
         Ok(Self {
             job: loaded.job.name.clone(),
             command: command.to_owned(),
@@ -84,6 +109,9 @@ impl RunRecord {
             runs_hooks: writes && !options.skip_phases.contains(&Phase::PostMigration),
             job_folder: loaded.folder.clone(),
             secrets: loaded.secrets.clone(),
+            flags: beginning.flags.clone(),
+            kept,
+            findings,
             id,
         })
     }
@@ -128,7 +156,28 @@ impl RunRecord {
         };
         events.add(&event);
         self.follow(&event)?;
+        for finding in self.findings.clone() {
+            let found = Event::Found { role: None, finding };
+            events.add(&found);
+            self.follow(&found)?;
+        }
         Ok(event)
+    }
+
+    /// What was found before the run began.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Puts that into `report`; for a worker that was lost it is completed from events, which have it too.
+    pub fn complete(&mut self, executed: &Executed, report: &mut TaskReport) {
+        if matches!(executed.supervised.ended, Ended::Outcome(_)) {
+            let findings = self
+                .findings
+                .drain(..)
+                .map(|finding| FoundBy { role: None, finding });
+            report.summary.findings.splice(0..0, findings);
+        }
     }
 
     /// The run was begun and came to nothing, which has been said.
@@ -246,6 +295,11 @@ impl RunRecord {
 }
 
 impl Follower for RunRecord {
+    fn job_is_complete(&mut self, loaded: &LoadedJob) -> Result<(), Error> {
+        self.kept = self.kept.clone().complete(&self.flags, loaded);
+        self.store.note_overrides(&self.id, &self.kept.to_json(loaded))
+    }
+
     fn follow(&mut self, event: &Event) -> Result<(), Error> {
         let recorded = self
             .recorder
@@ -257,6 +311,10 @@ impl Follower for RunRecord {
             recorder.give_up(error);
         }
         recorded.and(noted)
+    }
+
+    fn make_durable(&mut self) -> Result<(), Error> {
+        self.recorder.as_mut().map_or(Ok(()), Recorder::make_durable)
     }
 
     fn plugin_output(&mut self, line: &str) {

@@ -9,6 +9,7 @@ use whimbrel_plugin_api::Error;
 
 use super::output::{print, print_json};
 use super::remembered::{PlaceArgs, Remembered, length_secs, moment};
+use super::resumable;
 use super::tasks::refuse;
 use super::{Exit, Global};
 use crate::report::PlainTable;
@@ -34,7 +35,17 @@ pub struct RunsArgs {
 
 #[derive(Serialize)]
 struct RunsJson {
-    runs: Vec<RunRecord>,
+    runs: Vec<Listed>,
+}
+
+/// A run of the list.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    run: RunRecord,
+    /// What goes on with it, if something can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resume_command: Option<String>,
 }
 
 /// Lists runs.
@@ -54,19 +65,33 @@ pub fn runs(global: &Global, args: &RunsArgs) -> Exit {
     }
 }
 
-fn list(args: &RunsArgs) -> Result<(String, Vec<RunRecord>), Error> {
+fn list(args: &RunsArgs) -> Result<(String, Vec<Listed>), Error> {
     let remembered = Remembered::open(&args.place)?;
     let state = args.state.as_deref().and_then(RunState::of_name);
-    let runs = remembered.runs(args.job.as_deref(), state, args.limit)?;
+    let runs = listed(
+        &remembered,
+        remembered.runs(args.job.as_deref(), state, args.limit)?,
+    )?;
     Ok((remembered.workspace.root().display().to_string(), runs))
 }
 
-fn text(runs: &[RunRecord], now: DateTime<Utc>) -> String {
+fn listed(remembered: &Remembered, runs: Vec<RunRecord>) -> Result<Vec<Listed>, Error> {
+    let resumable = resumable::all(remembered)?;
+    let listed = runs.into_iter().map(|run| Listed {
+        resume_command: resumable
+            .contains(&run.id)
+            .then(|| resumable::command(&remembered.workspace, &run.id)),
+        run,
+    });
+    Ok(listed.collect())
+}
+
+fn text(runs: &[Listed], now: DateTime<Utc>) -> String {
     let header = [
-        "RUN", "JOB", "COMMAND", "STATE", "STARTED", "TIME", "WRITTEN", "REJECTED", "BY",
+        "RUN", "JOB", "COMMAND", "STATE", "STARTED", "TIME", "WRITTEN", "REJECTED", "BY", "RESUMES",
     ];
     let mut table = PlainTable::new(&header);
-    for run in runs {
+    for Listed { run, .. } in runs {
         table.row([
             run.id.to_string(),
             printable(&run.job.name),
@@ -77,9 +102,28 @@ fn text(runs: &[RunRecord], now: DateTime<Utc>) -> String {
             count(run.counts.written_count),
             count(run.counts.rejected_count),
             printable(&run.started_by),
+            resumes(run),
         ]);
     }
-    table.text(&[5, 6, 7])
+    let commands: Vec<&String> = runs
+        .iter()
+        .filter_map(|listed| listed.resume_command.as_ref())
+        .collect();
+    let hints: String = commands
+        .iter()
+        .map(|command| format!("can be resumed: `{}`\n", printable(command)))
+        .collect();
+    let gap = if hints.is_empty() { "" } else { "\n" };
+    format!("{}{gap}{hints}", table.text(&[5, 6, 7]))
+}
+
+/// The run that `run` goes on with.
+fn resumes(run: &RunRecord) -> String {
+    match run.origin.resumes.as_deref() {
+        None => "-".to_owned(),
+        Some("") => "what the sink has".to_owned(),
+        Some(id) => printable(id),
+    }
 }
 
 #[cfg(test)]
@@ -100,7 +144,10 @@ mod tests {
             ..RunEnd::new(RunState::Done, 0, None)
         };
         remembered.store().unwrap().end_run(&ids[0], &end).unwrap();
-        let text = text(&remembered.runs(None, None, 10).unwrap(), Utc::now());
+        let text = text(
+            &listed(&remembered, remembered.runs(None, None, 10).unwrap()).unwrap(),
+            Utc::now(),
+        );
         let lines: Vec<String> = text
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -108,14 +155,20 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "RUN JOB COMMAND STATE STARTED TIME WRITTEN REJECTED BY".to_owned(),
+                "RUN JOB COMMAND STATE STARTED TIME WRITTEN REJECTED BY RESUMES".to_owned(),
                 format!(
-                    "{} hourly\u{fffd}[2J run crashed 2026-11-19 11:06:40 UTC ? 0 0 ann@mail",
+                    "{} hourly\u{fffd}[2J run crashed 2026-11-19 11:06:40 UTC ? 0 0 ann@mail -",
                     ids[1]
                 ),
                 format!(
-                    "{} nightly run done 2026-11-18 11:06:40 UTC 12.3 s 0 0 ann@mail",
+                    "{} nightly run done 2026-11-18 11:06:40 UTC 12.3 s 0 0 ann@mail -",
                     ids[0]
+                ),
+                String::new(),
+                format!(
+                    "can be resumed: `whimbrel resume {} --working-dir {}`",
+                    ids[1],
+                    folder.path().display()
                 ),
             ]
         );

@@ -13,11 +13,12 @@ use whimbrel_plugin_api::Error;
 
 use super::output::{print, print_json, print_line};
 use super::remembered::{PlaceArgs, Remembered, length_secs, moment};
+use super::resumable;
 use super::tasks::refuse;
 use super::{Exit, Global};
 use crate::report::PlainTable;
 use crate::report::figures::{count, printable, rate, seconds};
-use crate::state::{RunRecord, RunState};
+use crate::state::{RunId, RunRecord, RunState};
 use crate::status::{CollectionState, PausedStatus, RunStatus, Totals};
 
 /// How often a watched run is looked at.
@@ -47,6 +48,12 @@ struct Seen {
     run: RunRecord,
     /// What the run's folder says, if it says something.
     status: Option<RunStatus>,
+    /// The newest run that goes on with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed_by: Option<RunId>,
+    /// What goes on with it, if something can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resume_command: Option<String>,
 }
 
 /// Shows it.
@@ -75,7 +82,15 @@ fn see(remembered: &Remembered, run: Option<&str>) -> Result<Seen, Error> {
     let folder = remembered.workspace.run(run.id.as_str())?;
     // A run that was refused early, or a folder that was tidied away, has no such file.
     let status = RunStatus::read(&folder).ok();
-    Ok(Seen { run, status })
+    let resumed_by = resumable::next(remembered, &run)?;
+    let can_be_resumed = run.can_be_resumed() && resumable::all(remembered)?.contains(&run.id);
+    let resume_command = can_be_resumed.then(|| resumable::command(&remembered.workspace, &run.id));
+    Ok(Seen {
+        run,
+        status,
+        resumed_by,
+        resume_command,
+    })
 }
 
 fn watch(global: &Global, remembered: &Remembered, mut seen: Seen) -> Result<Exit, Error> {
@@ -167,6 +182,14 @@ fn text(seen: &Seen, now: DateTime<Utc>) -> String {
     );
     let mut say = |name: &str, what: String| text.push_str(&format!("  {name:9} {what}\n"));
     say("command", format!("{}, mode {}", run.command, run.mode));
+    match run.origin.resumes.as_deref() {
+        None => {}
+        Some("") => say("resumes", "what the sink has of an earlier run".to_owned()),
+        Some(id) => say("resumes", printable(id)),
+    }
+    if let Some(next) = &seen.resumed_by {
+        say("resumed", format!("by {next}"));
+    }
     say("job file", printable(&run.job.path.display().to_string()));
     let by = printable(&run.started_by);
     say(
@@ -231,6 +254,9 @@ fn text(seen: &Seen, now: DateTime<Utc>) -> String {
     }
     if run.counts.rejected_count > 0 {
         say("see", format!("`whimbrel rejected list {}`", run.id));
+    }
+    if let Some(command) = &seen.resume_command {
+        say("next", format!("`{}` goes on with it", printable(command)));
     }
     if let Some(status) = &seen.status {
         text.push_str(&collections(status));

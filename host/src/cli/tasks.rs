@@ -35,6 +35,22 @@ pub trait Follower {
     /// Why the task must not go on.
     fn follow(&mut self, event: &Event) -> Result<(), Error>;
 
+    /// The plugins' own settings are in the job now, so all of its secrets are known.
+    ///
+    /// # Errors
+    /// Why the task must not go on.
+    fn job_is_complete(&mut self, _loaded: &LoadedJob) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Makes durable what it has taken note of.
+    ///
+    /// # Errors
+    /// What keeps it from becoming durable.
+    fn make_durable(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Takes note of a line that a plugin printed.
     fn plugin_output(&mut self, _line: &str) {}
 
@@ -63,6 +79,8 @@ pub struct Prepared {
     pub variables: Variables,
     /// The libraries that it needs.
     pub plugins: Vec<PluginFile>,
+    /// What these are, as far as their files say.
+    pub versions: Vec<PluginUsed>,
 }
 
 /// Loads the job, lets `alter` change it, and finds its plugins, or says what is wrong.
@@ -84,12 +102,13 @@ pub fn prepare(
         }
     }
     alter(&mut loaded).map_err(|error| refuse(global, title, Some(&loaded), &[error]))?;
-    let plugins = plugin_files(&loaded, &registry(global))
+    let (plugins, versions) = plugin_files(&loaded, &registry(global))
         .map_err(|faults| refuse(global, title, Some(&loaded), &faults))?;
     Ok(Prepared {
         loaded,
         variables,
         plugins,
+        versions,
     })
 }
 
@@ -121,16 +140,25 @@ pub fn uses(job: &Job) -> Vec<(Role, &str, String)> {
 }
 
 /// The libraries for the roles that move records; each is loaded once for a role.
-fn plugin_files(loaded: &LoadedJob, registry: &Registry) -> Result<Vec<PluginFile>, Vec<Error>> {
+fn plugin_files(
+    loaded: &LoadedJob,
+    registry: &Registry,
+) -> Result<(Vec<PluginFile>, Vec<PluginUsed>), Vec<Error>> {
     let mut faults = Vec::new();
+    let mut versions = Vec::new();
     let mut plugins: Vec<PluginFile> = Vec::new();
     for (role, plugin, place) in uses(&loaded.job) {
         match registry.find(plugin, Some(role)) {
-            Ok((path, _)) => {
+            Ok((path, manifest)) => {
                 let is_known = plugins
                     .iter()
                     .any(|known| known.role == role && known.name == plugin);
                 if !is_known {
+                    versions.push(PluginUsed {
+                        role,
+                        name: plugin.to_owned(),
+                        version: manifest.version.to_string(),
+                    });
                     plugins.push(PluginFile {
                         role,
                         name: plugin.to_owned(),
@@ -142,7 +170,7 @@ fn plugin_files(loaded: &LoadedJob, registry: &Registry) -> Result<Vec<PluginFil
         }
     }
     if faults.is_empty() {
-        Ok(plugins)
+        Ok((plugins, versions))
     } else {
         Err(faults)
     }
@@ -177,6 +205,7 @@ pub fn execute(
         loaded,
         variables,
         plugins,
+        ..
     } = prepared;
     let task = Task {
         plugins: plugins
@@ -388,6 +417,11 @@ impl Observer for TaskObserver<'_> {
         if !self.quiet {
             self.loaded.findings[known..].iter().for_each(warn);
         }
+        for follower in &mut self.followers {
+            follower
+                .job_is_complete(&self.loaded)
+                .map_err(|error| vec![error])?;
+        }
         for event in events {
             self.tell(event).map_err(|error| vec![error])?;
         }
@@ -417,6 +451,11 @@ impl Observer for TaskObserver<'_> {
             let scrubbed = self.secrets.scrub_all(event.clone());
             self.tell(&scrubbed)
         }
+    }
+
+    fn make_durable(&mut self) -> Result<(), Error> {
+        let mut followers = self.followers.iter_mut();
+        followers.try_for_each(|follower| follower.make_durable())
     }
 
     fn plugin_output(&mut self, line: &str) {

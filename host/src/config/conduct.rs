@@ -42,6 +42,10 @@ pub struct Limits {
     /// Milliseconds between two looks at the memory and the calls of a run.
     #[schemars(range(min = 100, max = 86_400_000))]
     pub health_check_interval_ms: u64,
+    /// Times that the process which holds the plugins is started again in a run after a signal has ended it, where the sink
+    /// keeps how far the run has come.
+    #[schemars(range(min = 0, max = 10))]
+    pub worker_restarts: u32,
 }
 
 impl Default for Limits {
@@ -55,6 +59,7 @@ impl Default for Limits {
             batch_records: 8_192,
             quota_safety: 0.8,
             health_check_interval_ms: 30_000,
+            worker_restarts: 3,
         }
     }
 }

@@ -129,14 +129,15 @@ fn a_minimal_job_has_the_documented_defaults() {
             "staging": "memory",
             "import": {
                 "on_conflict": "overwrite", "on_new_field": "fail", "on_orphan": "report", "max_errors": 0,
+                "breaker": { "rate": 0.1, "records_min": 50, "window": 1000 }, "allow_duplicates": false,
                 "continue_on_error": false,
-                "batch_size": 100, "concurrent_batches": 3, "checkpoint_interval": 1000, "max_retries": 5,
+                "batch_size": 100, "concurrent_batches": 3, "checkpoints": true, "checkpoint_interval": 1000, "checkpoint_interval_ms": 1000, "max_retries": 5,
                 "retry_delay_ms": 1000, "transaction_timeout_ms": 30000, "pause_max_ms": 1800000,
             },
             "limits": {
                 "memory_mb": 512, "collections_parallel": 3, "partitions_parallel": 2, "connection_pool_size": 10,
                 "call_timeout_secs": 300, "batch_records": 8192, "quota_safety": 0.8,
-                "health_check_interval_ms": 30000,
+                "health_check_interval_ms": 30000, "worker_restarts": 3,
             },
             "rollback": {
                 "enabled": true, "batch_size": 50, "max_retries": 3, "timeout_ms": 300000,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::ConflictPolicy;
 
 /// How records are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Import {
     /// What happens to a record whose key the sink already has.
@@ -20,6 +20,12 @@ pub struct Import {
     /// Rejected records that a run bears; with one more it fails.
     #[schemars(range(min = 0, max = 1_000_000_000_000_u64))]
     pub max_errors: u64,
+    /// The part of rejected records that ends a run early, with its state kept. `max_errors` holds besides; what is exceeded
+    /// first counts.
+    pub breaker: BreakerPolicy,
+    /// Whether records may be added to a target that holds some already although its sink knows neither keys nor how far an
+    /// earlier run came, so that records may be there twice afterwards.
+    pub allow_duplicates: bool,
     /// Whether the other collections go on when one fails; the run fails at its end.
     pub continue_on_error: bool,
     /// Records per write to the sink. Unless it is set, a sink that judges records together later gets batches as they were
@@ -29,10 +35,17 @@ pub struct Import {
     /// Batches of one partition that may wait for the sink.
     #[schemars(range(min = 1, max = 64))]
     pub concurrent_batches: u32,
-    /// Records after which a transaction is committed, once it is a second old.
+    /// Whether the sink keeps how far the copy is, together with the records, if it can. Without, nothing of that is left in the sink,
+    /// and a run that is interrupted begins anew.
+    pub checkpoints: bool,
+    /// Records after which a transaction is committed, once it is as old as `checkpoint_interval_ms`.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub checkpoint_interval: u64,
-    /// Times that a transaction is tried again after an error that may pass.
+    /// Milliseconds before which a transaction is not committed for the number of its records alone.
+    #[schemars(range(min = 0, max = 3_600_000))]
+    pub checkpoint_interval_ms: u64,
+    /// Times that a transaction, or the reading of a partition, is tried again after an error that may pass; counted anew after
+    /// each success.
     #[schemars(range(min = 0, max = 100))]
     pub max_retries: u32,
     /// Milliseconds before the first of these tries; doubled for each further one, up to a minute.
@@ -54,14 +67,44 @@ impl Default for Import {
             on_new_field: NewFieldPolicy::default(),
             on_orphan: OrphanPolicy::default(),
             max_errors: 0,
+            breaker: BreakerPolicy::default(),
+            allow_duplicates: false,
             continue_on_error: false,
             batch_size: 100,
             concurrent_batches: 3,
+            checkpoints: true,
             checkpoint_interval: 1_000,
+            checkpoint_interval_ms: 1_000,
             max_retries: 5,
             retry_delay_ms: 1_000,
             transaction_timeout_ms: 30_000,
             pause_max_ms: 1_800_000,
+        }
+    }
+}
+
+/// When too large a part of the records is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BreakerPolicy {
+    /// The part of the records that may be rejected, by either side or on the way; with more the run ends. 1 means that none
+    /// is too large.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub rate: f64,
+    /// Records before which no part is too large, since a few say little.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub records_min: u64,
+    /// The last so many records are looked at.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub window: u64,
+}
+
+impl Default for BreakerPolicy {
+    fn default() -> Self {
+        Self {
+            rate: 0.1,
+            records_min: 50,
+            window: 1_000,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Here are the files themselves; what is in them is put together by `resolution.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use super::nearest::nearest;
 use super::origin::Origin;
 use super::overrides::Overrides;
 use super::resolution::{Inputs, resolve};
+use super::secret_forms;
 use super::secrets::{MASK, Secrets};
 use super::settings;
 use super::spans::{SpanNode, Spans};
@@ -69,12 +70,57 @@ impl LoadedJob {
         }
     }
 
+    /// The parameters that stand in a value which is a secret, as far as that is known.
+    pub fn secret_parameters(&self) -> BTreeSet<&str> {
+        let mut names = BTreeSet::new();
+        let job = serde_json::to_value(&self.job).unwrap_or_default();
+        look_for_secrets(&job, &self.spans.root, &self.parameters, &mut names);
+        names
+    }
+
     /// The job with `***` or the written reference in place of each secret: what may be stored and printed.
     pub fn shown(&self) -> Value {
         let mut value = serde_json::to_value(&self.job).unwrap_or_default();
         mask(&mut value, &self.spans.root);
         self.secrets.scrub_value(&mut value);
         value
+    }
+}
+
+fn look_for_secrets<'a>(
+    value: &Value,
+    span: &SpanNode,
+    parameters: &'a BTreeMap<String, String>,
+    found: &mut BTreeSet<&'a str>,
+) {
+    match (value, &span.written) {
+        (Value::Object(members), _) => {
+            let parts = members
+                .iter()
+                .filter_map(|(key, member)| Some((member, span.parts.get(key)?)));
+            parts.for_each(|(member, part)| look_for_secrets(member, part, parameters, found));
+        }
+        (Value::Array(items), _) => {
+            let parts = (0..).zip(items);
+            let parts = parts
+                .filter_map(|(index, item): (usize, _)| Some((item, span.parts.get(&index.to_string())?)));
+            parts.for_each(|(item, part)| look_for_secrets(item, part, parameters, found));
+        }
+        (leaf, Some(written)) if span.is_secret => {
+            let text = leaf.as_str().map_or_else(|| leaf.to_string(), str::to_owned);
+            // Of a URL only password and token are secret, and a parameter may well name the database.
+            let mut secrets = secret_forms::parts(&text);
+            if text.contains("://") && secrets.len() > 1 {
+                secrets.remove(&text);
+            }
+            let is_in = |value: &str| secrets.iter().any(|secret| secret.contains(value));
+            let named = |name: &str| written.contains(&format!("${{param:{name}}}"));
+            let secret = parameters
+                .iter()
+                .filter(|(name, value)| named(name) && is_in(value));
+            found.extend(secret.map(|(name, _)| name.as_str()));
+        }
+        _ => {}
     }
 }
 

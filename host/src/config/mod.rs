@@ -47,7 +47,7 @@ pub use conduct::{
     AlertThresholds, CommandHook, EnvFileHook, Hook, Hooks, Limits, Monitor, NotifierJob, Rollback, ToldEvent,
 };
 pub use editor_schema::{job_file_schema, settings_file_schema};
-pub use import::{Import, NewFieldPolicy, OrphanPolicy};
+pub use import::{BreakerPolicy, Import, NewFieldPolicy, OrphanPolicy};
 pub use job::{
     CollectionJob, Connector, Job, Mode, Parameter, ReferenceJob, Staging, TransformJob, VerificationLevel,
 };

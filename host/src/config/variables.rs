@@ -60,7 +60,7 @@ pub const VARIABLES: [Variable; 26] = [
     value(
         &["MIGRATION_MAX_RETRIES"],
         "/import/max_retries",
-        "Times that a transaction is tried again after an error that may pass.",
+        "Times that a transaction, or the reading of a partition, is tried again after an error that may pass.",
     ),
     value(
         &["MIGRATION_RETRY_DELAY", "MIGRATION_RETRY_DELAY_BASE"],
@@ -85,7 +85,7 @@ pub const VARIABLES: [Variable; 26] = [
     value(
         &["MIGRATION_CHECKPOINT_INTERVAL"],
         "/import/checkpoint_interval",
-        "Records after which a transaction is committed, once it is a second old.",
+        "Records after which a transaction is committed, once it is as old as `checkpoint_interval_ms`.",
     ),
     value(
         &["MIGRATION_ROLLBACK_ENABLED"],

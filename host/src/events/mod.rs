@@ -6,21 +6,25 @@
 
 mod cost;
 mod emitter;
+mod failure;
 mod outcome;
+mod refused;
 
 pub use cost::{CollectionCost, CostEstimate};
 pub use emitter::Emitter;
+pub use failure::Failure;
 pub use outcome::{
-    ClearedCollection, CollectionResult, CollectionStats, Comparison, FoundBy, MeasuredRate, Mismatch,
-    MismatchKind, Orphan, Outcome, ReferenceResult, ReferenceState, RunSummary, StagedFacts,
-    VerificationResult,
+    ClearedCollection, CollectionGuarantee, CollectionResult, CollectionStats, Comparison, FoundBy,
+    Guarantee, MeasuredRate, Mismatch, MismatchKind, Orphan, Outcome, ReferenceResult, ReferenceState,
+    RunSummary, StagedFacts, VerificationResult,
 };
+pub use refused::{RefusedAgain, RefusedBefore};
 
 use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::export::Description;
 use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::source::RejectedRecord;
-use whimbrel_plugin_api::{Cursor, Error, Finding};
+use whimbrel_plugin_api::{Cursor, Finding};
 
 /// The six phases of a run, in their order. Extraction, transformation and import overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -158,8 +162,11 @@ pub enum Event {
         /// Whether the partition is complete.
         done: bool,
     },
-    /// A transaction failed and is tried again.
+    /// A transaction, or the reading of a partition, failed and is tried again.
     Retrying {
+        /// The source if it is the reading; else it is a transaction.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
         /// In the source.
         collection: String,
         /// Which try this will be, from 1.
@@ -224,6 +231,56 @@ pub enum Event {
         collection: String,
         /// Which one and why.
         record: RejectedRecord,
+        /// The phase that refused it.
+        #[serde(default = "import")]
+        stage: Phase,
+        /// The partition, as a person reads it.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        partition: String,
+        /// The commit of the lane that leaves it out, if that is made; 0 if it belongs to none.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        seq: u64,
+        /// By what a comparison knows it, in hexadecimal digits; none unless the sink refused it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
+    },
+    /// A lane is held from now on: records that were refused for a later commit of it than this will be met again.
+    LaneTaken {
+        /// In the source.
+        collection: String,
+        /// The partition, as a person reads it.
+        partition: String,
+        /// The commits of the lane so far.
+        seq: u64,
+        /// Where the source goes on.
+        cursor: Cursor,
+        /// Records of all those commits.
+        record_count: u64,
+        /// Whether the partition is complete.
+        done: bool,
+    },
+    /// Rejected records of an earlier run were sent again, and what the sink took of them is durable.
+    Replayed {
+        /// The numbers of those that were taken.
+        taken: Vec<u64>,
+        /// Those that were not.
+        refused: Vec<RefusedAgain>,
+    },
+    /// The worker waits until all events before this one are durable in the state; for the supervisor alone.
+    Barrier {
+        /// The number that the answer names.
+        number: u64,
+    },
+    /// The process that held the plugins was ended by a signal and another one goes on where the sink has got to; said by the supervisor.
+    WorkerRestarted {
+        /// Which restart of this run, from 1.
+        attempt: u32,
+        /// The code of what ended it.
+        code: String,
+        /// What ended it.
+        message: String,
+        /// Milliseconds before the next one is started.
+        delay_ms: u64,
     },
     /// How far a comparison is.
     VerificationProgress {
@@ -300,54 +357,10 @@ pub enum Event {
     },
 }
 
-/// An error with the plugin call that brought it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Failure {
-    /// What went wrong.
-    #[serde(flatten)]
-    pub error: Error,
-    /// The plugin, if one was called.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plugin: Option<String>,
-    /// Its role.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<Role>,
-    /// The call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub call: Option<String>,
-    /// The phase.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<Phase>,
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self {
-            error,
-            plugin: None,
-            role: None,
-            call: None,
-            phase: None,
-        }
-    }
-}
-
-impl Failure {
-    /// Names the phase, if none is named yet.
-    #[must_use]
-    pub fn in_phase(mut self, phase: Phase) -> Self {
-        self.phase.get_or_insert(phase);
-        self
-    }
-
-    /// Names the plugin's call, if none is named yet.
-    #[must_use]
-    pub fn at_call(mut self, plugin: &str, role: Role, call: &str) -> Self {
-        if self.plugin.is_none() {
-            self.plugin = Some(plugin.to_owned());
-            self.role = Some(role);
-            self.call = Some(call.to_owned());
-        }
-        self
-    }
+const fn import() -> Phase {
+    Phase::Import
 }

@@ -85,6 +85,9 @@ pub struct RunSummary {
     /// The file of the run's folder that lists all of these, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orphans_file: Option<String>,
+    /// What is promised of each collection if the run is interrupted, in the order of the plan.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub guarantees: Vec<CollectionGuarantee>,
     /// Statements that a dry preparation would run.
     pub ddl: Vec<String>,
     /// Peak resident memory of the worker, octets.
@@ -104,6 +107,40 @@ pub struct RunSummary {
     pub stats: Vec<CollectionStats>,
     /// What was removed, for `clear`.
     pub cleared: Vec<ClearedCollection>,
+}
+
+/// How often a record takes effect in the sink if the run is interrupted and gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guarantee {
+    /// Once: each is written once.
+    ExactlyOnce,
+    /// Once in effect: what is written again changes nothing.
+    Idempotent,
+    /// At least once: what is written again may be there twice.
+    AtLeastOnce,
+}
+
+impl Guarantee {
+    /// In words.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ExactlyOnce => "exactly once",
+            Self::Idempotent => "once in effect",
+            Self::AtLeastOnce => "at least once",
+        }
+    }
+}
+
+/// What is promised of one collection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectionGuarantee {
+    /// In the source.
+    pub collection: String,
+    /// What.
+    pub guarantee: Guarantee,
+    /// Why, in one sentence.
+    pub reason: String,
 }
 
 /// What is known of a reference before anything is written.

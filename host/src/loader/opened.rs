@@ -10,8 +10,8 @@ use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::notifier::{Notification, NotificationReceipt, Notifier};
 use whimbrel_plugin_api::partition::{Partition, PartitionsRequest};
 use whimbrel_plugin_api::sink::{
-    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneId, LaneState, PrepareReport,
-    PrepareRequest, Receipt,
+    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneClaim, LaneId, LaneState,
+    PrepareReport, PrepareRequest, Receipt,
 };
 use whimbrel_plugin_api::source::{AcknowledgeRequest, CountRequest, Item, ReadRequest, RecordStream};
 use whimbrel_plugin_api::transform::{Applied, Plan, Transform};
@@ -171,8 +171,8 @@ impl OpenedSink {
     }
 
     /// See [`Sink::take_over`].
-    pub fn take_over(&mut self, lanes: &[LaneId]) -> Result<Vec<LaneState>, Failure> {
-        self.site.run("take_over", || self.sink.take_over(lanes))
+    pub fn take_over(&mut self, claims: &[LaneClaim]) -> Result<Vec<LaneState>, Failure> {
+        self.site.run("take_over", || self.sink.take_over(claims))
     }
 
     /// See [`Sink::begin`].

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::notifier::{Notification, Severity};
 
 use super::pace::{ErrorPace, ProgressPace};
@@ -135,7 +136,9 @@ impl Notices {
                 self.progress.plan(source, *record_count);
                 None
             }
-            Event::Rejected { collection, record } => {
+            Event::Rejected {
+                collection, record, ..
+            } => {
                 self.rejected.seen += 1;
                 self.rejected(collection, Some(&record.code), now)
             }
@@ -200,6 +203,7 @@ impl Notices {
     fn error_added(&mut self, event: &Event, now: Moment) -> Option<Notification> {
         let (severity, title, text) = match event {
             Event::Retrying {
+                role,
                 collection,
                 code,
                 message,
@@ -210,8 +214,9 @@ impl Notices {
                 if !self.retries.is_due(count) {
                     return None;
                 }
-                let title = match count {
-                    1 => format!("a transaction of {collection} is tried again"),
+                let title = match (count, role) {
+                    (_, Some(Role::Source)) => format!("{collection} is read on after a failure"),
+                    (1, _) => format!("a transaction of {collection} is tried again"),
                     _ => format!("{count} transactions were tried again, the last of {collection}"),
                 };
                 (Severity::Warning, title, format!("{message}\n  code: {code}"))
@@ -376,6 +381,10 @@ mod tests {
         Event::Rejected {
             collection: "a".to_owned(),
             record,
+            stage: Phase::Import,
+            partition: String::new(),
+            seq: 0,
+            digest: None,
         }
     }
 
@@ -677,6 +686,7 @@ mod tests {
     #[test]
     fn transactions_that_are_tried_again_are_told_now_and_then() {
         let retrying = Event::Retrying {
+            role: None,
             collection: "a".to_owned(),
             attempt: 2,
             delay_ms: 1,

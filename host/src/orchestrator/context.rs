@@ -1,6 +1,7 @@
 //! What a task carries from phase to phase.
 //! Not here: what a phase keeps for itself.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,10 +10,14 @@ use crossbeam_channel::Receiver;
 use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::capability::{SinkCapabilities, SourceCapabilities};
 
+use crate::barrier::Barrier;
+use crate::checkpoint::ResumeOptions;
 use crate::config::Job;
 use crate::control::Stop;
 use crate::events::{Emitter, Event, Phase, PhaseOutcome, PhaseReport, RunSummary};
 use crate::loader::observe::{CallLog, Opener};
+use crate::phases::replaying::ReplayOptions;
+use crate::pipeline::breaker::Breaker;
 use crate::pipeline::budget::Budget;
 use crate::pipeline::pause::Pause;
 use crate::transform::Transforms;
@@ -35,6 +40,12 @@ pub struct RunOptions {
     pub orphans_file: Option<PathBuf>,
     /// Whether somebody has said how many records a write has; else a sink that defers its judgement gets whole batches.
     pub sizes_writes: bool,
+    /// What the copy depends on, by name, as digests without secrets.
+    pub made_from: BTreeMap<String, String>,
+    /// The copy that is gone on with; none if the run begins one.
+    pub resume: Option<ResumeOptions>,
+    /// Rejected records of an earlier run that are sent again; only for a replay.
+    pub replay: Option<ReplayOptions>,
 }
 
 /// The loaded plugins with what they say of themselves.
@@ -61,6 +72,8 @@ pub struct TaskContext {
     pub options: RunOptions,
     /// Says when writing may begin; none if nobody is waited for.
     pub gate: Option<Receiver<()>>,
+    /// Where everybody waits until what was said is durable in the state.
+    pub barrier: Barrier,
     /// What all records on their way draw on.
     pub budget: Budget,
     /// Where calls are announced.
@@ -73,6 +86,8 @@ pub struct TaskContext {
     pub stop: Stop,
     /// Where everybody waits for a repair.
     pub pause: Arc<Pause>,
+    /// Ends the run when too many of its last records are refused.
+    pub breaker: Arc<Breaker>,
     /// When the worker started.
     pub started: Instant,
     /// What was done so far.

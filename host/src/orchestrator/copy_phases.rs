@@ -12,8 +12,9 @@ use super::ending::{Ended, failed, list_copied, list_planned};
 use crate::config::Staging;
 use crate::events::{Failure, Outcome, Phase, PhaseOutcome, StagedFacts};
 use crate::loader::observe::{OpenedSink, OpenedSource};
-use crate::phases::copying::{self, From, Into, Scene};
+use crate::phases::copying::{self, From, Into, RunFacts, Scene};
 use crate::phases::staged::{self, Stages};
+use crate::pipeline::reconnect::OpenAnew;
 use crate::pipeline::staging::StageManifest;
 use crate::pipeline::{Counters, Outcomes};
 use crate::plan::{PlannedCollection, made_from};
@@ -76,8 +77,21 @@ fn scene<'a>(context: &'a TaskContext, outcomes: &'a Arc<Outcomes>) -> Scene<'a>
         budget: &context.budget,
         calls: &context.calls,
         pause: &context.pause,
-        sizes_writes: context.options.sizes_writes,
+        barrier: &context.barrier,
+        breaker: &context.breaker,
+        facts: RunFacts {
+            run_id: &context.options.run_id,
+            made_from: &context.options.made_from,
+            resume: context.options.resume.as_ref(),
+            sizes_writes: context.options.sizes_writes,
+        },
     }
+}
+
+/// The source may be spoilt by a failure that passes.
+fn reopen_source(context: &TaskContext) -> Arc<OpenAnew<'static>> {
+    let (opener, config) = (context.plugins.source.clone(), context.job.source.config.clone());
+    Arc::new(move || opener.open_source(&config))
 }
 
 fn counters(context: &TaskContext, collections: &[PlannedCollection], is_staging: bool) -> Arc<Counters> {
@@ -113,6 +127,7 @@ fn overlapped_copy(
     let from = From {
         source,
         capabilities: &context.plugins.source_capabilities,
+        reopen: Some(reopen_source(context)),
     };
     let copied = if writes {
         let into = Into {
@@ -227,6 +242,7 @@ fn staged_copy(
     let from = From {
         source: &mut stage,
         capabilities: &staged::capabilities(),
+        reopen: None,
     };
     let copied = copying::into_sink(&scene(context, outcomes), &planned, from, into, &written)
         .and_then(|()| outcomes.failure().map_or(Ok(()), Err));
@@ -279,6 +295,7 @@ fn extract(
     let from = From {
         source,
         capabilities: &context.plugins.source_capabilities,
+        reopen: Some(reopen_source(context)),
     };
     let scene = scene(context, outcomes);
     let attempt = staged::extract(&scene, collections, from, &stages.extracted, manifest, read);

@@ -5,9 +5,14 @@ mod context;
 mod copy_phases;
 mod ending;
 mod look;
+mod replay;
 mod run;
 mod validation;
 
+pub use crate::checkpoint::ResumeOptions;
+pub use crate::events::RefusedBefore;
+pub use crate::phases::replaying::{ReplayOptions, ReplayRecord};
 pub use context::{Opened, RunOptions, TaskContext};
 pub use look::{check, clear, plan, stats, verify};
+pub use replay::replay;
 pub use run::run;

@@ -11,6 +11,7 @@ use super::copy_phases::{copy_phases, follow_growth};
 use super::ending::{Ended, failed, unverified, with_memory};
 use super::validation::{Depth, Ready, reusable_stage, validate};
 use crate::config::{Staging, VerificationLevel};
+use crate::crash_site;
 use crate::events::{Outcome, Phase, PhaseOutcome, RunSummary};
 use crate::loader::observe::OpenedSource;
 use crate::phases::staged::Stages;
@@ -40,6 +41,7 @@ fn run_phases(context: &mut TaskContext) -> Result<Ended, Ended> {
         mut collections,
         ..
     } = validate(context, staged.as_ref(), Depth::Run)?;
+    crash_site::reach("validated");
     wait_for_gate(context)?;
     let outcomes = Arc::new(Outcomes::new(context.job.import.max_errors));
     let mut verified_from = copy_phases(context, &mut source, sink, &collections, staged, &outcomes)?;
@@ -57,7 +59,9 @@ fn run_phases(context: &mut TaskContext) -> Result<Ended, Ended> {
         verify_phase(context, from, &collections, &outcomes.left_out())?
     };
     let differs = matches!(*outcome, Outcome::Differences { .. });
+    crash_site::reach("verified");
     tidy_up(context, differs);
+    crash_site::reach("tidied_up");
     // The phases that came since are part of the summary in either case.
     let summary = std::mem::take(&mut context.summary);
     Ok(Box::new(if differs {

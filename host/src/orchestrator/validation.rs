@@ -15,6 +15,7 @@ use crate::phases::references;
 use crate::phases::staged::{self, Stages};
 use crate::pipeline::staging::StageManifest;
 use crate::plan::cost::{self, RunShape, Units};
+use crate::plan::guarantee::{Sides, guarantees};
 use crate::plan::{PlannedCollection, Spent, made_from};
 
 /// What validation hands on: both sides, opened, and the plan with what it took.
@@ -113,6 +114,7 @@ fn look(
         emitter: &context.emitter,
         checks: !context.skips(Phase::PreValidation),
         staging_folder: &context.options.staging_folder,
+        resumes: context.options.resume.is_some(),
     };
     let mut validated = pre_validation::run(&look, &mut source, &mut sink)?;
     if depth != Depth::Systems && look.checks && validated.blockers.is_empty() {
@@ -163,6 +165,13 @@ pub(super) fn validate(
         }
         Ok((source, sink, validated)) => {
             context.summary.ddl = validated.ddl;
+            if depth != Depth::Systems {
+                let sides = Sides {
+                    source: &context.plugins.source_capabilities,
+                    sink: &context.plugins.sink_capabilities,
+                };
+                context.summary.guarantees = guarantees(&validated.collections, sides, &validated.findings);
+            }
             context.summary.findings = validated.findings;
             context.summary.references = validated.references;
             let taken = Taken {

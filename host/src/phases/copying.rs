@@ -3,6 +3,7 @@
 //! Used with the sink itself, where extraction, transformation and import overlap, and with nothing at all for a dry run.
 //! Neighbours: [`crate::pipeline`] moves the batches, `staged` does the same phase by phase.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,14 +14,21 @@ use whimbrel_plugin_api::partition::PartitionsRequest;
 use whimbrel_plugin_api::sink::PrepareRequest;
 use whimbrel_plugin_api::source::BatchBounds;
 
+use super::lanes::{self, Course, Holder};
 use super::second_pass;
+use crate::barrier::Barrier;
+use crate::checkpoint::ResumeOptions;
 use crate::config::{Job, NewFieldPolicy};
 use crate::control::{Cause, Stop};
+use crate::crash_site;
 use crate::events::{Emitter, Event, Failure, Phase};
 use crate::loader::observe::{CallLog, OpenedSink, OpenedSource, Opener};
+use crate::pipeline::breaker::Breaker;
 use crate::pipeline::budget::Budget;
+use crate::pipeline::concurrency::Concurrency;
 use crate::pipeline::copy::Settings;
 use crate::pipeline::pause::Pause;
+use crate::pipeline::reconnect::{OpenAnew, ReadingContext};
 use crate::pipeline::staging::Discard;
 use crate::pipeline::writer::{Reopen, WriterContext};
 use crate::pipeline::{CopyTask, Counters, HeldBack, Outcomes, TransactionRules, copy};
@@ -29,6 +37,11 @@ use crate::transform::Transforms;
 
 /// Sessions that are opened at most, whatever the sink allows: two cores gain nothing from more.
 const SESSIONS_MAX: usize = 4;
+
+/// Records of a batch for a sink whose transaction is one request: the known ones take 500 writes in one.
+const CONDITIONAL_RECORDS_MAX: usize = 400;
+/// Octets of such a batch; encoded, records are larger than their columns, and the least that is known to be taken is 3.5 MiB.
+const CONDITIONAL_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// What all copies of a run have in common.
 pub struct Scene<'a> {
@@ -48,6 +61,23 @@ pub struct Scene<'a> {
     pub calls: &'a Arc<CallLog>,
     /// Where everybody waits for a repair.
     pub pause: &'a Arc<Pause>,
+    /// Passed before a commit that relies on what was told.
+    pub barrier: &'a Barrier,
+    /// Ends the run when too many of its last records are refused.
+    pub breaker: &'a Arc<Breaker>,
+    /// What is told of the run besides its job.
+    pub facts: RunFacts<'a>,
+}
+
+/// What is told of a run besides its job.
+#[derive(Clone, Copy)]
+pub struct RunFacts<'a> {
+    /// The run.
+    pub run_id: &'a str,
+    /// What the copy depends on, by name.
+    pub made_from: &'a BTreeMap<String, String>,
+    /// The copy that is gone on with; none if the run begins one.
+    pub resume: Option<&'a ResumeOptions>,
     /// Whether somebody has said how many records a write has.
     pub sizes_writes: bool,
 }
@@ -58,6 +88,8 @@ pub struct From<'a> {
     pub source: &'a mut OpenedSource,
     /// Its capabilities.
     pub capabilities: &'a SourceCapabilities,
+    /// Opens it once more when it is spoilt; none for what the host itself reads from.
+    pub reopen: Option<Arc<OpenAnew<'static>>>,
 }
 
 /// A sink with what it can do.
@@ -80,6 +112,10 @@ pub struct Pass<'a> {
     pub announces_commits: bool,
     /// Whether its sink can undo a transaction.
     pub is_transactional: bool,
+    /// Whether its sink keeps the checkpoints of its lanes.
+    pub keeps_lanes: bool,
+    /// Whether a transaction of its sink is one guarded request, so that batches must be small: there is no cursor within one.
+    pub is_conditional: bool,
     /// How a spoilt session is replaced.
     pub reopen: Option<Arc<Reopen>>,
 }
@@ -110,19 +146,49 @@ pub fn into_sink(
         .pause
         .around(|| sessions.prepare(&mut sink))
         .map_err(|failure| failure.in_phase(Phase::Import))?;
+    crash_site::reach("prepared");
     let (further, count) = (sessions.clone(), sessions_max(scene.job, capabilities));
     let pass = Pass {
         counters,
         phase: Phase::Import,
         announces_commits: true,
-        is_transactional: capabilities.atomicity == Atomicity::Transactional,
+        is_transactional: matches!(
+            capabilities.atomicity,
+            Atomicity::Transactional | Atomicity::Conditional
+        ),
+        keeps_lanes: capabilities.lanes,
+        is_conditional: capabilities.atomicity == Atomicity::Conditional,
         reopen: Some(Arc::new(move || sessions.open())),
     };
+    let reopen = {
+        let further = further.clone();
+        move || further.open()
+    };
+    let in_import = |failure: Failure| failure.in_phase(Phase::Import);
+    let mut holder = Holder {
+        sink: &mut sink,
+        reopen: &reopen,
+    };
+    let course = lanes::look(scene, collections, capabilities.lanes, &mut holder).map_err(in_import)?;
     let mut sinks = vec![sink];
     with_snapshot(scene, from, |from, snapshot| {
-        let mut tasks = tasks(scene, collections, from, snapshot.as_deref(), counters)
-            .map_err(|failure| failure.in_phase(Phase::Extraction))?;
-        let again = second_pass::divide(&mut tasks, collections, capabilities);
+        let mut tasks = tasks(
+            scene,
+            collections,
+            from,
+            snapshot.as_deref(),
+            counters,
+            Some(&course),
+        )
+        .map_err(|failure| failure.in_phase(Phase::Extraction))?;
+        let mut again = second_pass::divide(&mut tasks, collections, capabilities);
+        let mut holder = Holder {
+            sink: &mut sinks[0],
+            reopen: &reopen,
+        };
+        let both = (&mut tasks, &mut again);
+        let run_lane =
+            lanes::claim(scene, collections, course, &mut holder, both, counters).map_err(in_import)?;
         while sinks.len() < count.min(tasks.len()) {
             match further.open() {
                 Ok(session) => sinks.push(session),
@@ -150,7 +216,23 @@ pub fn into_sink(
         if scene.stop.is_raised() {
             return Ok(());
         }
-        finish(scene, &mut sinks)
+        if scene.outcomes.failure().is_none() {
+            crash_site::reach("copied");
+            add_constraints(scene, &mut sinks).map_err(in_import)?;
+            crash_site::reach("constraints_added");
+            let mut holder = Holder {
+                sink: &mut sinks[0],
+                reopen: &reopen,
+            };
+            run_lane.done(scene, &mut holder).map_err(in_import)?;
+        } else {
+            add_constraints(scene, &mut sinks).map_err(in_import)?;
+        }
+        for sink in &mut sinks {
+            scene.pause.around(|| sink.finalize()).map_err(in_import)?;
+        }
+        crash_site::reach("finalized");
+        Ok(())
     })
 }
 
@@ -205,11 +287,13 @@ pub fn into_nothing(
         phase: Phase::Transformation,
         announces_commits: false,
         is_transactional: false,
+        keeps_lanes: false,
+        is_conditional: false,
         reopen: None,
     };
     let mut sinks = vec![OpenedSink::of_host("nothing", Box::new(Discard), scene.calls)];
     with_snapshot(scene, from, |from, snapshot| {
-        let tasks = tasks(scene, collections, from, snapshot.as_deref(), counters)
+        let tasks = tasks(scene, collections, from, snapshot.as_deref(), counters, None)
             .map_err(|failure| failure.in_phase(Phase::Extraction))?;
         move_records(scene, from, snapshot, &mut sinks, &tasks, &pass)
     })
@@ -250,19 +334,23 @@ pub(super) fn move_records(
 ) -> Result<(), Failure> {
     let (job, import) = (scene.job, &scene.job.import);
     let settings = Settings {
-        job: job.name.clone(),
-        source_fingerprint: job.source.plugin.clone(),
         snapshot,
         readers: readers(job, from.capabilities),
         collections_parallel: job.limits.collections_parallel as usize,
         transforms: scene.transforms.clone(),
         budget: scene.budget.clone(),
+        open_source: from.reopen.clone(),
+        reading: ReadingContext {
+            can_resume: from.capabilities.resume,
+            retries_max: import.max_retries,
+            retry_delay: Duration::from_millis(import.retry_delay_ms),
+            emitter: scene.emitter.clone(),
+            stop: scene.stop.clone(),
+            pause: Arc::clone(scene.pause),
+        },
         on_new_field: import.on_new_field,
         link_batches: import.concurrent_batches as usize,
-        batch: BatchBounds {
-            records_max: job.limits.batch_records as usize,
-            ..BatchBounds::default()
-        },
+        batch: batch_bounds(job, pass),
     };
     let context = WriterContext {
         counters: Arc::clone(pass.counters),
@@ -276,23 +364,43 @@ pub(super) fn move_records(
             } else {
                 usize::MAX
             },
-            widens: !scene.sizes_writes,
+            widens: !scene.facts.sizes_writes,
             commit_records: import.checkpoint_interval,
+            commit_age: Duration::from_millis(import.checkpoint_interval_ms),
             timeout: Duration::from_millis(import.transaction_timeout_ms),
             retries_max: import.max_retries,
             retry_delay: Duration::from_millis(import.retry_delay_ms),
             is_transactional: pass.is_transactional,
+            keeps_lanes: pass.keeps_lanes,
         },
         overflows: import.on_new_field == NewFieldPolicy::Overflow,
         continues_on_error: import.continue_on_error,
         outcomes: Arc::clone(scene.outcomes),
         pause: Arc::clone(scene.pause),
+        barrier: scene.barrier.clone(),
+        breaker: Arc::clone(scene.breaker),
+        concurrency: Concurrency::new(sinks.len(), &job.sink.plugin, scene.emitter),
         reopen: pass.reopen.clone(),
     };
     copy(from.source, sinks, tasks, &settings, &context);
     match scene.stop.cause() {
         Some(Cause::Failed(failure)) => Err(*failure),
         Some(Cause::Asked) | None => Ok(()),
+    }
+}
+
+fn batch_bounds(job: &Job, pass: &Pass<'_>) -> BatchBounds {
+    let asked = BatchBounds {
+        records_max: job.limits.batch_records as usize,
+        ..BatchBounds::default()
+    };
+    if pass.is_conditional {
+        BatchBounds {
+            records_max: asked.records_max.min(CONDITIONAL_RECORDS_MAX),
+            bytes_max: asked.bytes_max.min(CONDITIONAL_BYTES_MAX),
+        }
+    } else {
+        asked
     }
 }
 
@@ -308,20 +416,16 @@ fn say_few_sessions(scene: &Scene<'_>, open_count: usize, failure: &Failure) {
     });
 }
 
-/// The last calls of a copy that is complete.
-fn finish(scene: &Scene<'_>, sinks: &mut [OpenedSink]) -> Result<(), Failure> {
-    let in_import = |failure: Failure| failure.in_phase(Phase::Import);
+/// What slows loading down comes when all is loaded.
+fn add_constraints(scene: &Scene<'_>, sinks: &mut [OpenedSink]) -> Result<(), Failure> {
     if let Some(first) = sinks.first_mut() {
         let added = scene.pause.around(|| first.add_constraints());
-        for finding in added.map_err(in_import)? {
+        for finding in added? {
             scene.emitter.emit(&Event::Found {
                 role: Some(whimbrel_plugin_api::manifest::Role::Sink),
                 finding,
             });
         }
-    }
-    for sink in sinks {
-        scene.pause.around(|| sink.finalize()).map_err(in_import)?;
     }
     Ok(())
 }
@@ -349,11 +453,15 @@ pub(super) fn tasks(
     from: &mut From<'_>,
     snapshot: Option<&str>,
     counters: &Counters,
+    course: Option<&Course>,
 ) -> Result<Vec<CopyTask>, Failure> {
     let mut tasks = Vec::new();
     for (index, planned) in collections.iter().enumerate() {
         // A sample is taken from the collection as a whole: parts would each add their own.
-        let partitions = if from.capabilities.partitions && planned.limit.is_none() {
+        let earlier = course.and_then(|course| course.partitions(&planned.source.name));
+        let partitions = if let Some(earlier) = earlier {
+            earlier
+        } else if from.capabilities.partitions && planned.limit.is_none() {
             from.source.partitions(&PartitionsRequest {
                 collection: planned.source.name.clone(),
                 snapshot: snapshot.map(str::to_owned),
@@ -367,18 +475,21 @@ pub(super) fn tasks(
             .partitions_total
             .store(partitions.len() as u64, Ordering::Relaxed);
         let (source, sink) = (Arc::new(planned.source.clone()), Arc::new(planned.sink.clone()));
-        tasks.extend(partitions.into_iter().map(|partition| CopyTask {
-            from: Arc::clone(&source),
-            transforms: Arc::clone(&planned.transforms),
-            limit: planned.limit,
-            collection: index,
-            source_name: planned.source.name.clone(),
-            into: Arc::clone(&sink),
-            partition,
-            policy: planned.policy,
-            waits_for: Arc::default(),
-            held_back: HeldBack::Nothing,
-        }));
+        for partition in partitions {
+            tasks.push(CopyTask {
+                from: Arc::clone(&source),
+                transforms: Arc::clone(&planned.transforms),
+                limit: planned.limit,
+                collection: index,
+                source_name: planned.source.name.clone(),
+                into: Arc::clone(&sink),
+                machine: lanes::unkept(scene, &planned.source.name, &partition)?,
+                partition,
+                policy: planned.policy,
+                waits_for: Arc::default(),
+                held_back: HeldBack::Nothing,
+            });
+        }
     }
     Ok(tasks)
 }

@@ -4,9 +4,11 @@
 
 pub mod asking;
 pub mod copying;
+mod lanes;
 pub mod post_migration;
 pub mod pre_validation;
 pub mod references;
+pub mod replaying;
 mod second_pass;
 pub mod staged;
 pub mod verification;

@@ -15,6 +15,7 @@ use crate::config::{Job, Staging, TransformJob};
 use crate::events::{Emitter, Event, Failure, FoundBy, ReferenceResult};
 use crate::loader::observe::{OpenedSink, OpenedSource};
 use crate::plan::cost::Units;
+use crate::plan::guarantee::settle_duplicates;
 use crate::plan::{PlannedCollection, Spent, blockers, plan, settle, settle_order};
 use crate::transform::{Chain, Transforms};
 
@@ -56,6 +57,8 @@ pub struct Look<'a> {
     pub checks: bool,
     /// Where staged records would be kept.
     pub staging_folder: &'a Path,
+    /// Whether the copy of an earlier run is gone on with: what the sink holds is its own.
+    pub resumes: bool,
 }
 
 /// Looks at both sides and makes the plan.
@@ -110,7 +113,7 @@ pub fn run(look: &Look<'_>, source: &mut OpenedSource, sink: &mut OpenedSink) ->
 /// What the sink would do for the planned collections, and what that means for the plan.
 fn ask_sink(look: &Look<'_>, sink: &mut OpenedSink, validated: &mut Validated) -> Result<(), Failure> {
     let (job, emitter) = (look.job, look.emitter);
-    let report = sink.prepare(&PrepareRequest {
+    let mut report = sink.prepare(&PrepareRequest {
         collections: validated
             .collections
             .iter()
@@ -120,7 +123,20 @@ fn ask_sink(look: &Look<'_>, sink: &mut OpenedSink, validated: &mut Validated) -
     })?;
     validated.ddl.clone_from(&report.ddl);
     note(job, emitter, Some(Role::Sink), &report.findings, validated);
+    if look.resumes && look.sink_capabilities.lanes {
+        // When the copy began, it was judged by what was there before it.
+        for prepared in &mut report.collections {
+            prepared.record_count = Some(0);
+        }
+    }
     let mut findings = settle(&mut validated.collections, &report, look.sink_capabilities);
+    settle_duplicates(
+        &mut validated.collections,
+        &report,
+        look.sink_capabilities,
+        job.import.allow_duplicates,
+        &mut findings,
+    );
     findings.extend(settle_order(
         &mut validated.collections,
         &report,

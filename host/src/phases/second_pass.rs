@@ -99,6 +99,8 @@ pub(super) fn run(
         phase: Phase::Import,
         announces_commits: false,
         is_transactional: first.is_transactional,
+        keeps_lanes: first.keeps_lanes,
+        is_conditional: first.is_conditional,
         reopen: first.reopen.clone(),
     };
     let moved = move_records(&second, from, snapshot, sinks, tasks, &pass);

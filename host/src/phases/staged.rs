@@ -127,6 +127,7 @@ pub fn transform(
     let from = From {
         source: &mut stage,
         capabilities: &capabilities(),
+        reopen: None,
     };
     let manifest = StageManifest::default();
     fill(
@@ -174,7 +175,7 @@ fn fill(
 ) -> Result<Option<StageManifest>, Failure> {
     let in_phase = |failure: Failure| failure.in_phase(phase);
     with_snapshot(scene, from, |from, snapshot| {
-        let tasks = tasks(scene, collections, from, snapshot.as_deref(), counters).map_err(in_phase)?;
+        let tasks = tasks(scene, collections, from, snapshot.as_deref(), counters, None).map_err(in_phase)?;
         let stage = Stage::create(folder, with_partitions(collections, &tasks, form))
             .map_err(|error| in_phase(error.into()))?;
         let mut sinks: Vec<OpenedSink> = (0..SESSIONS)
@@ -185,6 +186,8 @@ fn fill(
             phase,
             announces_commits: false,
             is_transactional: false,
+            keeps_lanes: false,
+            is_conditional: false,
             reopen: None,
         };
         move_records(scene, from, snapshot, &mut sinks, &tasks, &pass)?;

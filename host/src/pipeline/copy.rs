@@ -6,28 +6,25 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use whimbrel_plugin_api::error::ErrorScope;
-use whimbrel_plugin_api::sink::LaneId;
 use whimbrel_plugin_api::source::{BatchBounds, ReadRequest};
-use whimbrel_plugin_api::{Collection, ConflictPolicy, Cursor, Partition};
+use whimbrel_plugin_api::{Collection, ConflictPolicy, Partition};
 
 use super::budget::Budget;
 use super::dispatch::{Dispatch, Next};
 use super::held_back::HeldBack;
 use super::link::{LinkItem, link};
 use super::reader;
+use super::reconnect::{OpenAnew, ReadingContext, ReconnectingStream, SharedSource};
 use super::transformer::{Work, transform};
-use super::writer::{self, Lane, WriterContext};
+use super::writer::{self, WriterContext};
+use crate::checkpoint::{Lane, LaneCounts};
 use crate::config::{NewFieldPolicy, TransformJob};
 use crate::events::{Failure, Phase};
-use crate::loader::observe::{OpenedSink, OpenedSource, OpenedStream};
+use crate::loader::observe::{OpenedSink, OpenedSource};
 use crate::transform::Transforms;
 
 /// How often progress is announced, and whoever waits looks whether the run ends.
 const TICK: Duration = Duration::from_millis(100);
-
-/// Ends the descriptor of a partition in the name of its lane in a second pass.
-const SECOND_PASS_MARK: &[u8] = b"/second-pass";
 
 /// One partition to copy.
 #[derive(Debug, Clone)]
@@ -46,6 +43,8 @@ pub struct CopyTask {
     pub limit: Option<u64>,
     /// The part.
     pub partition: Partition,
+    /// What is durable of it, and under which epoch it is held.
+    pub machine: Lane,
     /// What happens to records that the sink has already.
     pub policy: ConflictPolicy,
     /// Numbers of the collections that must be complete before.
@@ -56,10 +55,6 @@ pub struct CopyTask {
 
 /// What a copy needs besides its tasks.
 pub struct Settings {
-    /// The job's name.
-    pub job: String,
-    /// What identifies the source.
-    pub source_fingerprint: String,
     /// The snapshot that is read.
     pub snapshot: Option<String>,
     /// Streams that may be read at the same time.
@@ -76,6 +71,10 @@ pub struct Settings {
     pub link_batches: usize,
     /// Bounds of a batch.
     pub batch: BatchBounds,
+    /// Opens the source once more when it is spoilt; none for what the host itself reads from.
+    pub open_source: Option<Arc<OpenAnew<'static>>>,
+    /// How streams are taken up again.
+    pub reading: ReadingContext,
 }
 
 /// Copies `tasks` from `source` through one writer per session of `sinks`. Ends with the first failure, which is kept in
@@ -95,21 +94,22 @@ pub fn copy(
                 context.counters.announce(&context.emitter);
             }
         });
-        copy_scoped(scope, source, sinks, tasks, settings, context);
+        let shared = SharedSource::new(source, settings.open_source.as_deref());
+        std::thread::scope(|scope| copy_scoped(scope, &shared, sinks, tasks, settings, context));
         drop(finished);
     });
     context.counters.announce(&context.emitter);
 }
 
-struct ReadJob<'a> {
-    stream: OpenedStream,
+struct ReadJob<'a, 's> {
+    stream: ReconnectingStream<'a, 's>,
     task: &'a CopyTask,
     link: Sender<LinkItem>,
 }
 
 fn copy_scoped<'scope>(
     scope: &'scope std::thread::Scope<'scope, '_>,
-    source: &mut OpenedSource,
+    source: &'scope SharedSource<'_>,
     sinks: &'scope mut [OpenedSink],
     tasks: &'scope [CopyTask],
     settings: &'scope Settings,
@@ -118,7 +118,7 @@ fn copy_scoped<'scope>(
     let mut lane_senders = Vec::new();
     let mut writers = Vec::new();
     for sink in sinks {
-        let (sender, receiver) = unbounded::<Lane>();
+        let (sender, receiver) = unbounded::<writer::Lane>();
         lane_senders.push(sender);
         writers.push(scope.spawn(move || {
             if let Err(failure) = writer::write(sink, &receiver, &settings.budget, context) {
@@ -127,7 +127,7 @@ fn copy_scoped<'scope>(
         }));
     }
     // A rendezvous: the next stream is opened only when a reader is free to read it.
-    let (jobs, waiting) = crossbeam_channel::bounded::<ReadJob<'scope>>(0);
+    let (jobs, waiting) = crossbeam_channel::bounded::<ReadJob<'scope, '_>>(0);
     let readers: Vec<_> = (0..settings.readers.clamp(1, tasks.len().max(1)))
         .map(|_| {
             let waiting = waiting.clone();
@@ -170,34 +170,34 @@ fn copy_scoped<'scope>(
 }
 
 /// Opens the stream of one task and hands it over; false if the run ends.
-fn start<'a>(
-    source: &mut OpenedSource,
+fn start<'a, 's>(
+    source: &'a SharedSource<'s>,
     task: &'a CopyTask,
-    settings: &Settings,
+    settings: &'a Settings,
     context: &WriterContext,
-    jobs: &Sender<ReadJob<'a>>,
-    lanes: &Sender<Lane>,
+    jobs: &Sender<ReadJob<'a, 's>>,
+    lanes: &Sender<writer::Lane>,
 ) -> bool {
     let request = ReadRequest {
         collection: task.source_name.clone(),
         partition: Some(task.partition.clone()),
         snapshot: settings.snapshot.clone(),
-        limit: task.limit,
+        cursor: task.machine.state().cursor.clone(),
+        limit: task.limit.map(|limit| {
+            let counts = LaneCounts::of(&task.machine.state().extensions);
+            limit.saturating_sub(counts.read)
+        }),
         batch: settings.batch,
         ..ReadRequest::default()
     };
-    let stream = match open_stream(source, &request, context) {
+    let opened = ReconnectingStream::open(source, request, &settings.reading);
+    let stream = match opened {
         Ok(stream) => stream,
         Err(failure) => return fail(task, context, failure.in_phase(Phase::Extraction)),
     };
     let (sender, receiver) = link(settings.link_batches);
-    let lane = Lane {
-        id: LaneId {
-            job: settings.job.clone(),
-            source: settings.source_fingerprint.clone(),
-            collection: task.source_name.clone(),
-            partition: lane_partition(task),
-        },
+    let lane = writer::Lane {
+        machine: task.machine.clone(),
         collection: task.collection,
         source_name: task.source_name.clone(),
         partition: task.partition.label.clone(),
@@ -228,29 +228,6 @@ fn start<'a>(
     }
 }
 
-/// What tells the lane of a task from all others: each pass over a partition has one of its own.
-fn lane_partition(task: &CopyTask) -> Cursor {
-    let mut descriptor = task.partition.descriptor.clone();
-    if task.held_back.is_second_pass() {
-        descriptor.0.extend_from_slice(SECOND_PASS_MARK);
-    }
-    descriptor
-}
-
-/// Opens a stream; a source that has no connection left for it may have one later.
-fn open_stream(
-    source: &mut OpenedSource,
-    request: &ReadRequest,
-    context: &WriterContext,
-) -> Result<OpenedStream, Failure> {
-    match source.read(request) {
-        Err(failure) if context.pause.is_for(&failure) && failure.error.scope != ErrorScope::Session => {
-            context.pause.hold(failure, || source.read(request))
-        }
-        outcome => outcome,
-    }
-}
-
 /// A collection has failed before or in its reading: ends the run, or only the collection. False if the run ends.
 fn fail(task: &CopyTask, context: &WriterContext, failure: Failure) -> bool {
     if context.continues_on_error {
@@ -264,7 +241,7 @@ fn fail(task: &CopyTask, context: &WriterContext, failure: Failure) -> bool {
     false
 }
 
-fn read_jobs(waiting: &Receiver<ReadJob<'_>>, settings: &Settings, context: &WriterContext) {
+fn read_jobs(waiting: &Receiver<ReadJob<'_, '_>>, settings: &Settings, context: &WriterContext) {
     for job in waiting {
         let task = job.task;
         if let Err(failure) = move_one(job, settings, context) {
@@ -279,7 +256,7 @@ fn read_jobs(waiting: &Receiver<ReadJob<'_>>, settings: &Settings, context: &Wri
 }
 
 /// Reads one partition, through its transforms if there are any, into the link of its writer.
-fn move_one(job: ReadJob<'_>, settings: &Settings, context: &WriterContext) -> Result<(), Failure> {
+fn move_one(job: ReadJob<'_, '_>, settings: &Settings, context: &WriterContext) -> Result<(), Failure> {
     let ReadJob {
         stream,
         task,
@@ -287,6 +264,7 @@ fn move_one(job: ReadJob<'_>, settings: &Settings, context: &WriterContext) -> R
     } = job;
     let counters = context.counters.of(task.collection);
     let planned = &task.from.schema;
+    let from_cursor = &task.machine.state().cursor;
     // The writer takes the closing of its link for an end, so a failure must be known before that.
     let known = |outcome: Result<(), Failure>, to: Sender<LinkItem>| {
         if let Err(failure) = &outcome {
@@ -298,6 +276,7 @@ fn move_one(job: ReadJob<'_>, settings: &Settings, context: &WriterContext) -> R
     if task.transforms.is_empty() {
         let outcome = reader::read(
             stream,
+            from_cursor.clone(),
             planned,
             settings.on_new_field,
             &to,
@@ -313,6 +292,7 @@ fn move_one(job: ReadJob<'_>, settings: &Settings, context: &WriterContext) -> R
         jobs: &task.transforms,
         collection: &task.from,
         counters,
+        from: from_cursor,
         stop: &context.stop,
     };
     std::thread::scope(|scope| {
@@ -323,6 +303,7 @@ fn move_one(job: ReadJob<'_>, settings: &Settings, context: &WriterContext) -> R
         });
         let read = reader::read(
             stream,
+            from_cursor.clone(),
             planned,
             settings.on_new_field,
             &between,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::checkpoint::LaneCounts;
 use crate::events::{Emitter, Event};
 
 /// The counters of one collection.
@@ -33,6 +34,18 @@ pub struct CollectionCounters {
 }
 
 impl CollectionCounters {
+    /// Adds what an earlier run of the copy has done of a partition.
+    pub fn restore(&self, counts: LaneCounts, written: u64, done: bool) {
+        let add = |to: &AtomicU64, count: u64| to.fetch_add(count, Ordering::Relaxed);
+        add(&self.read, counts.read);
+        add(&self.filtered, counts.filtered);
+        add(&self.skipped, counts.skipped);
+        add(&self.rejected, counts.rejected);
+        add(&self.written, written);
+        add(&self.transformed, counts.read.saturating_sub(counts.filtered));
+        add(&self.partitions_done, u64::from(done));
+    }
+
     /// Whether every partition was read to its end and committed.
     pub fn is_complete(&self) -> bool {
         let total = self.partitions_total.load(Ordering::Relaxed);

@@ -11,23 +11,38 @@ use whimbrel_plugin_api::{Batch, Cursor, Schema};
 
 use super::budget::Share;
 use crate::control::Stop;
+use crate::events::Phase;
 
 /// How often somebody who waits for room looks whether the run ends.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What passes a link.
 pub enum LinkItem {
-    /// Records, with their share of the budget.
-    Batch(Batch, Share),
+    /// Records, with their share of the budget, and what has passed of the partition up to their last one.
+    Batch(Batch, Share, Passed),
     /// From now on batches follow this schema, which has all fields of the one before and more.
     Grown(Arc<Schema>),
-    /// Records that the source could not deliver.
-    Rejected(Vec<RejectedRecord>),
+    /// Records that did not come as far as the sink, with the phase that refused them. They belong to what comes next: its cursor is
+    /// the first one that is behind them.
+    Rejected(Phase, Vec<RejectedRecord>),
     /// The partition is read to its end.
     End {
         /// The last cursor.
         cursor: Cursor,
+        /// What has passed of the partition.
+        passed: Passed,
     },
+}
+
+/// Records of one reading of a partition, from where it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Read.
+    pub read: u64,
+    /// Left out on purpose by transforms.
+    pub filtered: u64,
+    /// Whether further batches come of the same records that were read: until then there is no cursor to commit at.
+    pub more: bool,
 }
 
 /// Both ends of a new link in which `batches` may wait. Few suffice: the budget bounds octets, and a reader that is far

@@ -7,12 +7,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use whimbrel_plugin_api::source::RejectedRecord;
 use whimbrel_plugin_api::{Collection, Error, ErrorKind, Field};
 
-use crate::events::{Emitter, Event, Failure};
+use super::refused::Refused;
+use crate::events::{Emitter, Event, Failure, Phase, RefusedBefore};
 use crate::verification::LeftOut;
 use crate::verification::side::Digest;
 
 /// Rejected records that are kept for the summary.
 pub const REJECTED_SHOWN_MAX: usize = 50;
+
+/// Where records were refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The phase that refused them.
+    pub stage: Phase,
+    /// Their partition, as a person reads it.
+    pub partition: String,
+    /// The commit of the partition's lane that will leave them out: one more than the lane has.
+    pub seq: u64,
+}
+
+/// A lane as a run has found it.
+#[derive(Debug, Clone, Copy)]
+pub struct ReachedLane<'a> {
+    /// The collection, in the source.
+    pub collection: &'a str,
+    /// Its partition, as a person reads it.
+    pub partition: &'a str,
+    /// The commits of it so far.
+    pub seq: u64,
+}
 
 /// Shared by all writers of a run.
 #[derive(Debug, Default)]
@@ -40,6 +63,16 @@ struct State {
     left_out: BTreeMap<usize, LeftOut>,
     /// Digests of the records that the first of two passes has rejected.
     seen: HashSet<[u8; 32]>,
+}
+
+impl State {
+    fn count(&mut self, collection: &str, record: RejectedRecord) {
+        self.rejected_count += 1;
+        if self.rejected.len() < REJECTED_SHOWN_MAX {
+            let record = RejectedRecord { data: None, ..record };
+            self.rejected.push((collection.to_owned(), record));
+        }
+    }
 }
 
 impl Outcomes {
@@ -74,9 +107,16 @@ impl Outcomes {
     }
 
     /// Announces records of `collection` that were rejected; how many of them were not told before.
-    pub fn reject(&self, emitter: &Emitter, collection: &str, records: Vec<RejectedRecord>) -> u64 {
+    pub fn reject(
+        &self,
+        emitter: &Emitter,
+        collection: &str,
+        refusal: &Refusal,
+        records: Vec<impl Into<Refused>>,
+    ) -> u64 {
         let mut told = 0;
-        for record in records {
+        for refused in records {
+            let Refused { record, digest } = refused.into();
             if !self.is_new(collection, &record.record) {
                 continue;
             }
@@ -84,15 +124,40 @@ impl Outcomes {
             emitter.emit(&Event::Rejected {
                 collection: collection.to_owned(),
                 record: record.clone(),
+                stage: refusal.stage,
+                partition: refusal.partition.clone(),
+                seq: refusal.seq,
+                digest: digest.map(|digest| digits(&digest)),
             });
-            let mut state = self.state();
-            state.rejected_count += 1;
-            if state.rejected.len() < REJECTED_SHOWN_MAX {
-                let record = RejectedRecord { data: None, ..record };
-                state.rejected.push((collection.to_owned(), record));
-            }
+            self.state().count(collection, record);
         }
         told
+    }
+
+    /// Takes over what earlier runs of a copy have refused in a partition whose lane has reached `seq`: all that is `refused` for
+    /// a commit that was made. Nothing is announced. Answers how many records these are.
+    pub fn restore_refused(&self, index: usize, lane: &ReachedLane<'_>, refused: &[RefusedBefore]) -> u64 {
+        let made = refused.iter().filter(|one| {
+            one.collection == lane.collection && one.partition == lane.partition && one.seq <= lane.seq
+        });
+        let (mut restored, mut digests) = (0, Vec::new());
+        for one in made {
+            digests.extend(one.digest.as_deref().and_then(of_digits));
+            if !self.is_new(&one.collection, &one.record) {
+                continue;
+            }
+            restored += 1;
+            let record = RejectedRecord {
+                record: one.record.clone(),
+                row: None,
+                code: one.code.clone(),
+                message: one.message.clone(),
+                data: None,
+            };
+            self.state().count(&one.collection, record);
+        }
+        self.leave_out(index, &digests);
+        restored
     }
 
     fn is_new(&self, collection: &str, record: &str) -> bool {
@@ -231,6 +296,21 @@ impl Outcomes {
     }
 }
 
+/// As the state keeps it.
+fn digits(digest: &Digest) -> String {
+    digest.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// What [`digits`] has written; none if it is anything else.
+fn of_digits(text: &str) -> Option<Digest> {
+    let is_digest = text.len() == 2 * size_of::<Digest>() && text.is_ascii();
+    let mut digest = Digest::default();
+    for (number, octet) in digest.iter_mut().enumerate().filter(|_| is_digest) {
+        *octet = u8::from_str_radix(&text[2 * number..2 * number + 2], 16).ok()?;
+    }
+    is_digest.then_some(digest)
+}
+
 fn two_types(collection: &str, one: &Field, other: &Field) -> Error {
     Error::new(
         ErrorKind::InvalidData,
@@ -251,6 +331,61 @@ mod tests {
         Emitter::new(Box::new(std::io::sink()))
     }
 
+    fn refusal() -> Refusal {
+        Refusal {
+            stage: Phase::Import,
+            partition: "p".into(),
+            seq: 4,
+        }
+    }
+
+    #[test]
+    fn what_earlier_runs_refused_counts_once_its_commit_was_made() {
+        let digest: Digest = std::array::from_fn(|octet| octet as u8 * 17);
+        let before = |record: &str, partition: &str, seq, digest: Option<Digest>| RefusedBefore {
+            collection: "c".into(),
+            partition: partition.into(),
+            seq,
+            record: record.into(),
+            code: "a.b".into(),
+            message: "m".into(),
+            digest: digest.as_ref().map(digits),
+        };
+        let refused = [
+            before("made", "p", 5, Some(digest)),
+            before("by the source", "p", 1, None),
+            before("not made", "p", 6, Some([1; 16])),
+            before("elsewhere", "q", 5, Some([2; 16])),
+        ];
+        let outcomes = Outcomes::new(2);
+        let lane = ReachedLane {
+            collection: "c",
+            partition: "p",
+            seq: 5,
+        };
+        assert_eq!(outcomes.restore_refused(3, &lane, &refused), 2);
+        let (count, shown) = outcomes.rejected();
+        let names: Vec<&str> = shown.iter().map(|(_, record)| record.record.as_str()).collect();
+        assert_eq!((count, names), (2, vec!["made", "by the source"]));
+        let mut left_out = LeftOut::default();
+        left_out.add(digest);
+        assert_eq!(outcomes.left_out(), BTreeMap::from([(3, left_out)]));
+        assert!(outcomes.too_many(0).is_none());
+        assert!(
+            outcomes.too_many(1).is_some(),
+            "they count towards what a run bears"
+        );
+    }
+
+    #[test]
+    fn digests_read_back_and_nothing_else_is_one() {
+        let digest: Digest = std::array::from_fn(|octet| 255 - octet as u8);
+        assert_eq!(of_digits(&digits(&digest)), Some(digest));
+        for text in ["", "00", &"g".repeat(32), &"é".repeat(16), &"0".repeat(33)] {
+            assert_eq!(of_digits(text), None, "{text}");
+        }
+    }
+
     #[test]
     fn data_of_rejected_records_is_announced_and_not_kept_in_the_summary() {
         let outcomes = Outcomes::new(1);
@@ -261,7 +396,7 @@ mod tests {
             message: "m".into(),
             data: Some("secret".into()),
         };
-        outcomes.reject(&emitter(), "c", vec![record]);
+        outcomes.reject(&emitter(), "c", &refusal(), vec![record]);
         let (count, shown) = outcomes.rejected();
         assert_eq!((count, shown[0].1.data.clone()), (1, None));
         assert!(outcomes.too_many(0).is_none());

@@ -25,7 +25,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const NEVER_AGAIN: [&str; 3] = ["plugin.call_timeout", "run.fenced", "run.commit_unknown"];
 
 /// Whether the same may succeed later.
-pub(super) fn is_passing(failure: &Failure) -> bool {
+pub fn is_passing(failure: &Failure) -> bool {
     failure.error.kind.is_transient() && !NEVER_AGAIN.contains(&failure.error.code.as_str())
 }
 

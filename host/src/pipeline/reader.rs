@@ -1,5 +1,6 @@
 //! Reads one stream to its end and pushes its batches into a link.
-//! It waits for the byte budget and for its writer, never for longer than the run lasts.
+//! It waits for the byte budget and for its writer, never for longer than the run lasts. Neighbour: `reconnect` takes a stream up
+//! again whose source was away.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,18 +11,23 @@ use whimbrel_plugin_api::{Cursor, Error, ErrorKind, Schema};
 
 use super::budget::{Budget, held_bytes};
 use super::counters::CollectionCounters;
-use super::link::{LinkItem, push};
+use super::link::{LinkItem, Passed, push};
+use super::reconnect::ItemStream;
 use crate::config::NewFieldPolicy;
 use crate::control::Stop;
 use crate::events::{Failure, Phase};
-use crate::loader::observe::OpenedStream;
 
-/// Reads `stream` until it ends, fails, or the run stops.
+/// Reads `stream`, which was opened at the cursor `from`, until it ends, fails, or the run stops.
 ///
 /// # Errors
 /// `source.schema_changed` if the stream's schema is not `planned`, for which the sink was prepared; what the stream brings, and `source.unexpected_item` for items that belong to change streams.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a thing of its own, and there is one caller"
+)]
 pub fn read(
-    mut stream: OpenedStream,
+    mut stream: impl ItemStream,
+    from: Cursor,
     planned: &Schema,
     on_new_field: NewFieldPolicy,
     link: &Sender<LinkItem>,
@@ -29,7 +35,8 @@ pub fn read(
     budget: &Budget,
     stop: &Stop,
 ) -> Result<(), Failure> {
-    let mut cursor = Cursor::start();
+    let mut cursor = from;
+    let mut passed = Passed::default();
     let mut current = Arc::new(planned.clone());
     while !stop.is_raised() {
         let item = match stream
@@ -37,7 +44,9 @@ pub fn read(
             .map_err(|failure| failure.in_phase(Phase::Extraction))?
         {
             Item::Schema(schema) => {
-                let has_grown = compare(&current, &schema, on_new_field)
+                // A stream that was taken up again may lack fields that have turned up since they were planned.
+                let required = if stream.is_taken_up() { planned } else { &current };
+                let has_grown = compare(required, &current, &schema, on_new_field)
                     .map_err(|error| Failure::from(error).in_phase(Phase::Extraction))?;
                 if !has_grown {
                     continue;
@@ -50,6 +59,7 @@ pub fn read(
                 continue;
             }
             Item::Batch(batch) => {
+                passed.read += batch.record_count() as u64;
                 counters
                     .read
                     .fetch_add(batch.record_count() as u64, Ordering::Relaxed);
@@ -60,11 +70,11 @@ pub fn read(
                 let Some(share) = budget.take(held, stop) else {
                     return Ok(());
                 };
-                LinkItem::Batch(batch, share)
+                LinkItem::Batch(batch, share, passed)
             }
-            Item::Rejected(records) => LinkItem::Rejected(records),
+            Item::Rejected(records) => LinkItem::Rejected(Phase::Extraction, records),
             Item::End => {
-                push(link, LinkItem::End { cursor }, stop);
+                push(link, LinkItem::End { cursor, passed }, stop);
                 return Ok(());
             }
             Item::TransactionEnd { .. } | Item::Truncate { .. } => {
@@ -83,9 +93,14 @@ pub fn read(
     Ok(())
 }
 
-/// Whether `found` has fields that `planned` lacks. Columns that the sink was not prepared for would be lost, so that is an
-/// error unless `on_new_field` says what to do; any other change is one in any case.
-fn compare(planned: &Schema, found: &Schema, on_new_field: NewFieldPolicy) -> Result<bool, Error> {
+/// Whether `found` has fields that `known` lacks. Columns that the sink was not prepared for would be lost, so that is an
+/// error unless `on_new_field` says what to do; any other change is one in any case, also that a field of `required` is gone.
+fn compare(
+    required: &Schema,
+    known: &Schema,
+    found: &Schema,
+    on_new_field: NewFieldPolicy,
+) -> Result<bool, Error> {
     let mut has_grown = false;
     let differs = |what: String| {
         Error::new(
@@ -96,9 +111,9 @@ fn compare(planned: &Schema, found: &Schema, on_new_field: NewFieldPolicy) -> Re
         .with_help("run the job again; it is planned anew")
     };
     for field in &found.fields {
-        match planned
+        match known
             .index_of(&field.name)
-            .map(|index| &planned.fields[index].record_type)
+            .map(|index| &known.fields[index].record_type)
         {
             None if on_new_field == NewFieldPolicy::Fail => {
                 return Err(differs(format!("the field `{}` is new", field.name)).with_help(
@@ -116,14 +131,14 @@ fn compare(planned: &Schema, found: &Schema, on_new_field: NewFieldPolicy) -> Re
             Some(_) => {}
         }
     }
-    if let Some(missing) = planned
+    if let Some(missing) = required
         .fields
         .iter()
         .find(|field| found.index_of(&field.name).is_none())
     {
         return Err(differs(format!("the field `{}` is gone", missing.name)));
     }
-    if found.presence && !planned.presence {
+    if found.presence && !known.presence {
         return Err(differs("records lack fields that all of them had".to_owned()));
     }
     Ok(has_grown)
@@ -141,7 +156,8 @@ mod tests {
             Field::new("b", RecordType::INT64),
         ]);
         let changed = |fields: Vec<Field>| {
-            compare(&planned, &Schema::new(fields), NewFieldPolicy::Fail).map_err(|error| error.message)
+            compare(&planned, &planned, &Schema::new(fields), NewFieldPolicy::Fail)
+                .map_err(|error| error.message)
         };
         let (a, b) = (
             Field::new("a", RecordType::Text),
@@ -164,12 +180,15 @@ mod tests {
         );
         let grown = Schema::new(vec![a.clone(), b.clone(), Field::new("c", RecordType::Bool)]);
         for policy in [NewFieldPolicy::Evolve, NewFieldPolicy::Overflow] {
-            assert!(compare(&planned, &grown, policy).unwrap());
+            assert!(compare(&planned, &planned, &grown, policy).unwrap());
+            // A stream that begins anew tells of the fields one after the other once more.
+            assert!(!compare(&planned, &grown, &planned, policy).unwrap());
+            assert!(compare(&grown, &grown, &planned, policy).is_err());
         }
         let mut sparse = planned.clone();
         sparse.presence = true;
         assert_eq!(
-            compare(&planned, &sparse, NewFieldPolicy::Evolve)
+            compare(&planned, &planned, &sparse, NewFieldPolicy::Evolve)
                 .unwrap_err()
                 .code,
             "source.schema_changed"

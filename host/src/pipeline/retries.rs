@@ -5,17 +5,17 @@
 
 use std::time::{Duration, Instant};
 
+use whimbrel_plugin_api::Error;
 use whimbrel_plugin_api::error::ErrorScope;
 
+use super::backoff as waiting;
+use super::concurrency::Permit;
 use super::pause::is_passing;
 use super::totals::Totals;
-use super::transaction::Transaction;
+use super::transaction::{Open, Transaction};
 use super::writer::LaneProgress;
 use crate::events::{Event, Failure};
 use crate::loader::observe::OpenedSink;
-
-/// The longest time between two tries.
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
 impl Transaction<'_> {
     /// A call between transactions, which waits for a repair if it needs one.
@@ -45,11 +45,11 @@ impl Transaction<'_> {
     /// Runs `action`; if it fails in a way that may pass, undoes the transaction and writes all of it again first.
     pub(super) fn with_retries<T>(
         &mut self,
-        progress: &LaneProgress,
-        mut action: impl FnMut(&mut Self) -> Result<T, Failure>,
+        progress: &mut LaneProgress,
+        mut action: impl FnMut(&mut Self, &mut LaneProgress) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut tries = 0;
-        let mut outcome = self.sit_out(progress).and_then(|()| action(self));
+        let mut outcome = self.sit_out(progress).and_then(|()| action(self, progress));
         loop {
             let failure = match outcome {
                 Ok(done) => return Ok(done),
@@ -64,8 +64,12 @@ impl Transaction<'_> {
                 Err(failure) => return Err(failure),
             };
             tries += 1;
+            if let Some(permit) = self.permit() {
+                permit.failed(&failure);
+            }
             let delay = self.delay(tries, &failure);
             self.context.emitter.emit(&Event::Retrying {
+                role: None,
                 collection: progress.lane.source_name.clone(),
                 attempt: tries,
                 delay_ms: delay.as_millis() as u64,
@@ -76,22 +80,23 @@ impl Transaction<'_> {
                 return Err(failure);
             }
             self.is_spoilt |= is_of_session(&failure);
-            outcome = self.again(progress).and_then(|()| action(self));
+            outcome = self.again(progress).and_then(|()| action(self, progress));
         }
     }
 
     /// Waits for the repair that `failure` asks for, with nothing open, and writes all of it again to see whether it came.
     fn hold<T>(
         &mut self,
-        progress: &LaneProgress,
+        progress: &mut LaneProgress,
         failure: Failure,
-        action: &mut impl FnMut(&mut Self) -> Result<T, Failure>,
+        action: &mut impl FnMut(&mut Self, &mut LaneProgress) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         drop(self.sink.abort());
         self.is_spoilt |= is_of_session(&failure);
+        self.leave();
         let context = self.context;
         context.pause.hold(failure, || {
-            let outcome = self.again(progress).and_then(|()| action(self));
+            let outcome = self.again(progress).and_then(|()| action(self, progress));
             if let Err(failure) = &outcome {
                 drop(self.sink.abort());
                 self.is_spoilt |= is_of_session(failure);
@@ -101,12 +106,13 @@ impl Transaction<'_> {
     }
 
     /// While another writer waits for a repair, nothing stays open here either.
-    fn sit_out(&mut self, progress: &LaneProgress) -> Result<(), Failure> {
+    fn sit_out(&mut self, progress: &mut LaneProgress) -> Result<(), Failure> {
         let context = self.context;
         if !context.pause.is_held() || !context.rules.is_transactional {
             return Ok(());
         }
         drop(self.sink.abort());
+        self.leave();
         context.pause.wait()?;
         self.again(progress)
     }
@@ -123,37 +129,57 @@ impl Transaction<'_> {
             && !self.context.stop.is_raised()
     }
 
-    /// Exponential with full jitter, never less than the sink asks for.
-    fn delay(&self, tries: u32, failure: &Failure) -> Duration {
-        let base = self.context.rules.retry_delay;
-        let ceiling = base
-            .saturating_mul(1u32.checked_shl(tries - 1).unwrap_or(u32::MAX))
-            .min(RETRY_DELAY_MAX);
-        let jittered = ceiling.mul_f64(fastrand::f64());
-        let asked = Duration::from_millis(failure.error.retry_after_ms.unwrap_or(0));
-        jittered.max(asked).min(RETRY_DELAY_MAX)
+    pub(super) fn delay(&self, tries: u32, failure: &Failure) -> Duration {
+        backoff(self.context.rules.retry_delay, tries, failure)
     }
 
     /// A new transaction with everything that the failed one held.
-    fn again(&mut self, progress: &LaneProgress) -> Result<(), Failure> {
+    fn again(&mut self, progress: &mut LaneProgress) -> Result<(), Failure> {
         let Some(mut lost) = self.open.take() else {
             drop(self.sink.abort());
             return self.renew();
         };
         drop(self.sink.abort());
-        let begun = self.renew().and_then(|()| self.sink.begin(&progress.lane.id));
+        if !self.enter_again(&mut lost) {
+            self.open = Some(lost);
+            return Err(Error::cancelled().into());
+        }
+        let begun = self.renew().and_then(|()| self.begin_lane(progress));
         lost.totals = Totals::again(lost.totals.told);
         lost.since = Instant::now();
         let kept = std::mem::take(&mut lost.kept);
         self.open = Some(lost);
         let mut written = begun;
-        for (batch, _) in &kept {
-            written = written.and_then(|()| self.put(progress, batch));
+        for kept in &kept {
+            written = written.and_then(|()| self.put(progress, &kept.batch, &kept.whole));
         }
         if let Some(open) = &mut self.open {
             open.kept = kept;
         }
         written
+    }
+
+    fn permit(&mut self) -> Option<&mut Permit> {
+        self.open.as_mut().and_then(|open| open.permit.as_mut())
+    }
+
+    /// Who waits for a repair is not under way.
+    fn leave(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.permit = None;
+        }
+    }
+
+    /// Waits for a place among those that may be under way; false if the run ends first.
+    fn enter_again(&self, lost: &mut Open) -> bool {
+        let (concurrency, stop) = (&self.context.concurrency, &self.context.stop);
+        match &mut lost.permit {
+            Some(permit) => permit.again(stop),
+            none => {
+                *none = concurrency.enter(stop);
+                none.is_some()
+            }
+        }
     }
 
     /// Replaces the session if `failure` has spoilt it and another can be opened.
@@ -162,13 +188,18 @@ impl Transaction<'_> {
         self.renew()
     }
 
-    fn renew(&mut self) -> Result<(), Failure> {
+    pub(super) fn renew(&mut self) -> Result<(), Failure> {
         if let Some(reopen) = self.context.reopen.as_ref().filter(|_| self.is_spoilt) {
             *self.sink = reopen()?;
             self.is_spoilt = false;
         }
         Ok(())
     }
+}
+
+/// How long to wait before try number `tries` after the first, given what failed.
+pub fn backoff(base: Duration, tries: u32, failure: &Failure) -> Duration {
+    waiting::delay(base, tries, failure.error.retry_after_ms, fastrand::f64())
 }
 
 fn is_of_session(failure: &Failure) -> bool {

@@ -4,8 +4,9 @@
 //! counts within its own records, `flush` over all records since `begin`. Neighbour: `transaction`, which asks the sink.
 
 use whimbrel_plugin_api::sink::Receipt;
-use whimbrel_plugin_api::source::RejectedRecord;
+use whimbrel_plugin_api::{Batch, Collection};
 
+use super::refused::{self, Refused};
 use crate::verification::side::Digest;
 
 /// See the module.
@@ -16,7 +17,7 @@ pub(super) struct Totals {
     /// Of these, left as they were by policy.
     pub(super) skipped: u64,
     /// Records that it has refused.
-    pub(super) rejected: Vec<RejectedRecord>,
+    pub(super) rejected: Vec<Refused>,
     /// Records that it has taken and not judged.
     pub(super) deferred: u64,
     /// By what those are known in a comparison.
@@ -72,9 +73,35 @@ impl Totals {
         self.commit_due |= receipt.commit_due;
         let rejected = receipt.rejected.into_iter().map(|mut record| {
             record.row = record.row.map(&row);
-            record
+            Refused::from(record)
         });
         self.rejected.extend(rejected);
+    }
+
+    /// Adds what is kept of the records that were refused since there were `before` of them, all of which are rows of `batch`. `whole` is
+    /// that batch before fields were held back from it.
+    pub(super) fn complete(&mut self, before: usize, collection: &Collection, batch: &Batch, whole: &Batch) {
+        let refused = self.rejected.get_mut(before..).unwrap_or_default();
+        refused::complete(collection, batch, whole, refused);
+        self.left_out.extend(refused.iter().filter_map(|one| one.digest));
+    }
+
+    /// The same after [`Totals::add_flush`] has answered `places`; `batch` finds a batch by its number, as it was written and whole.
+    pub(super) fn complete_flushed<'b>(
+        &mut self,
+        before: usize,
+        places: &[(usize, u64)],
+        collection: &Collection,
+        batch: impl Fn(usize) -> Option<(&'b Batch, &'b Batch)>,
+    ) {
+        let refused = self.rejected.get_mut(before..).unwrap_or_default();
+        let placed = refused.iter_mut().filter(|one| one.record.row.is_some());
+        for (one, (number, _)) in placed.zip(places) {
+            if let Some((batch, whole)) = batch(*number) {
+                refused::complete(collection, batch, whole, std::slice::from_mut(one));
+                self.left_out.extend(one.digest);
+            }
+        }
     }
 
     /// Records that were written, whatever became of them.
@@ -83,7 +110,7 @@ impl Totals {
     }
 
     /// Takes the rejected records that were not told yet.
-    pub(super) fn take_untold(&mut self) -> Vec<RejectedRecord> {
+    pub(super) fn take_untold(&mut self) -> Vec<Refused> {
         let told = self.told.min(self.rejected.len());
         self.told = self.rejected.len();
         self.rejected[told..].to_vec()
@@ -92,6 +119,8 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
+    use whimbrel_plugin_api::source::RejectedRecord;
+
     use super::*;
 
     fn rejecting(rows: &[u64], accepted: u64, deferred: u64) -> Receipt {

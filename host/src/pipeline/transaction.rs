@@ -1,27 +1,29 @@
 //! The open transaction of one sink session, written again as a whole when an error may pass.
 //!
 //! Its batches are kept until the commit, so that nothing has to be read twice and refused records can be told apart; their
-//! size is bounded, since the transaction is committed before it grows larger. Never tried again: a commit whose outcome is unknown, a fence, and
-//! anything into a sink that cannot undo. Neighbours: `writer` decides when it is committed, `totals` adds up what the sink
-//! says of its records, `pause` waits where only somebody's repair helps.
+//! size is bounded, since the transaction is committed before it grows larger. A commit whose answer was lost is not sent again: the lane is
+//! claimed anew and says what happened. Never tried again: a fence, and anything into a sink that cannot undo. Neighbours: `writer`
+//! decides when it is committed, `totals` adds up what the sink says of its records, `commit` ends it, `pause` waits where only
+//! somebody's repair helps.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use whimbrel_plugin_api::error::ErrorScope;
-use whimbrel_plugin_api::sink::{AlterRequest, Checkpoint, Committed, LaneId, LaneState, PrepareReport};
+use whimbrel_plugin_api::sink::{AlterRequest, PrepareReport};
 use whimbrel_plugin_api::source::RejectedRecord;
-use whimbrel_plugin_api::{Batch, Cursor};
+use whimbrel_plugin_api::{Batch, Cursor, Error};
 
 use super::budget::Share;
+use super::concurrency::Permit;
+use super::link::Passed;
+use super::outcomes::Refusal;
+use super::refused::Refused;
 use super::totals::Totals;
-use super::writer::{LaneProgress, WriterContext, commit_failure};
-use crate::events::Failure;
+use super::writer::{LaneProgress, WriterContext};
+use crate::crash_site;
+use crate::events::{Failure, Phase};
 use crate::loader::observe::OpenedSink;
-use crate::verification::left_out;
 
-/// A transaction is not committed before this age, unless it is large, so that small batches do not cost one each.
-const COMMIT_AGE: Duration = Duration::from_secs(1);
 /// A transaction of so many octets is committed whatever its age: they are all kept in memory until then.
 const COMMIT_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -34,6 +36,8 @@ pub struct TransactionRules {
     pub widens: bool,
     /// Records after which a transaction is committed once it is old enough.
     pub commit_records: u64,
+    /// A transaction is not committed before this age, unless it is large, so that small batches do not cost one each.
+    pub commit_age: Duration,
     /// A transaction is committed before half of this time has passed.
     pub timeout: Duration,
     /// Tries after the first one.
@@ -42,32 +46,37 @@ pub struct TransactionRules {
     pub retry_delay: Duration,
     /// Whether `abort` undoes all that was written since `begin`.
     pub is_transactional: bool,
+    /// Whether the sink keeps the checkpoints of its lanes.
+    pub keeps_lanes: bool,
 }
 
-/// A commit that has not succeeded.
-pub(super) enum Failed {
-    Fenced,
-    NotCommitted,
-    Unknown,
-}
-
-/// What a commit made durable.
-pub(super) struct Written {
-    pub(super) seq: u64,
-    pub(super) records: u64,
-    pub(super) skipped: u64,
-    pub(super) cursor: Cursor,
+/// A batch that can be written again.
+pub(super) struct Kept {
+    pub(super) batch: Batch,
+    /// The same records with the fields that another pass sets.
+    pub(super) whole: Batch,
+    _share: Share,
 }
 
 pub(super) struct Open {
     lane: usize,
     pub(super) since: Instant,
-    pub(super) kept: Vec<(Batch, Share)>,
+    pub(super) kept: Vec<Kept>,
     /// Batches before those that are kept: judged at once by a sink that can undo nothing, so that nobody needs them again.
     let_go: usize,
     pub(super) totals: Totals,
+    /// Records that did not come as far as the sink, whose place is before `cursor`.
+    pub(super) carried: Vec<(Phase, RejectedRecord)>,
+    /// Of these, told already.
+    pub(super) carried_told: usize,
     bytes: u64,
-    cursor: Cursor,
+    pub(super) cursor: Cursor,
+    /// What has passed up to there.
+    pub(super) passed: Passed,
+    /// Its place among those that may be under way; none while somebody repairs the sink.
+    pub(super) permit: Option<Permit>,
+    /// Whether the breaker has taken note of it.
+    pub(super) is_noted: bool,
 }
 
 /// See the module.
@@ -97,13 +106,6 @@ impl<'a> Transaction<'a> {
         self.open.as_ref().map(|open| open.lane)
     }
 
-    /// Takes a lane over; nothing may be open.
-    pub(super) fn take_over(&mut self, lane: &LaneId) -> Result<LaneState, Failure> {
-        let states = self.between(|sink| sink.take_over(std::slice::from_ref(lane)))?;
-        let first = states.into_iter().next();
-        Ok(first.unwrap_or_else(|| LaneState::unknown(lane.clone())))
-    }
-
     /// Follows a change of schema; nothing may be open.
     pub(super) fn alter(&mut self, request: &AlterRequest) -> Result<PrepareReport, Failure> {
         self.between(|sink| sink.alter(request))
@@ -117,12 +119,12 @@ impl<'a> Transaction<'a> {
     }
 
     fn age_max(&self) -> Duration {
-        COMMIT_AGE.min(self.context.rules.timeout / 2)
+        self.context.rules.commit_age.min(self.context.rules.timeout / 2)
     }
 
     /// Whether it holds enough to be committed.
     pub(super) fn is_due(&self) -> bool {
-        let Some(open) = &self.open else {
+        let Some(open) = self.open.as_ref().filter(|open| !open.passed.more) else {
             return false;
         };
         let is_full = open.totals.count() >= self.context.rules.commit_records
@@ -133,66 +135,113 @@ impl<'a> Transaction<'a> {
             || open.since.elapsed() >= self.context.rules.timeout / 2
     }
 
+    /// Whether it ends within what was made of the same records, where there is no cursor.
+    pub(super) fn is_between_cursors(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.passed.more)
+    }
+
     /// Rejected records that were not told yet.
     pub(super) fn rejected_count(&self) -> u64 {
         self.open.as_ref().map_or(0, |open| {
-            open.totals.rejected.len().saturating_sub(open.totals.told) as u64
+            let untold = |all: usize, told: usize| all.saturating_sub(told) as u64;
+            untold(open.totals.rejected.len(), open.totals.told)
+                + untold(open.carried.len(), open.carried_told)
         })
     }
 
-    /// Announces what the sink has refused, once, and judges whether it is too much.
+    /// Announces what this transaction leaves out, once, and judges whether it is too much.
     ///
     /// # Errors
     /// `run.too_many_rejected`.
     pub(super) fn tell_rejected(&mut self, progress: &LaneProgress) -> Result<(), Failure> {
-        let records = self
-            .open
-            .as_mut()
-            .map_or_else(Vec::new, |open| open.totals.take_untold());
-        self.announce(progress, records)
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        let carried = open.carried.split_off(open.carried_told.min(open.carried.len()));
+        open.carried.extend(carried.iter().cloned());
+        open.carried_told = open.carried.len();
+        let refused = open.totals.take_untold();
+        for (stage, record) in carried {
+            self.announce(progress, stage, vec![record]);
+        }
+        self.announce(progress, self.context.phase, refused);
+        match self.context.outcomes.too_many(0) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
-    /// Announces records that did not get into the sink, and judges whether they are too many.
+    /// Announces what waits for a transaction that will not come, and says that it is too much.
     ///
     /// # Errors
     /// `run.too_many_rejected`.
-    pub(super) fn announce(
-        &self,
-        progress: &LaneProgress,
-        records: Vec<RejectedRecord>,
-    ) -> Result<(), Failure> {
+    pub(super) fn tell_waiting(&mut self, progress: &mut LaneProgress) -> Result<(), Failure> {
+        self.tell_rejected(progress)?;
+        for (stage, record) in std::mem::take(&mut progress.waiting_rejected) {
+            self.announce(progress, stage, vec![record]);
+        }
+        match self.context.outcomes.too_many(0) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn announce(&self, progress: &LaneProgress, stage: Phase, records: Vec<impl Into<Refused>>) {
+        if records.is_empty() {
+            return;
+        }
         let lane = &progress.lane;
-        let outcomes = &self.context.outcomes;
-        let told = outcomes.reject(&self.context.emitter, &lane.source_name, records);
+        let refusal = Refusal {
+            stage,
+            partition: lane.partition.clone(),
+            seq: lane.machine.state().seq + 1,
+        };
+        let (outcomes, emitter) = (&self.context.outcomes, &self.context.emitter);
+        let told = outcomes.reject(emitter, &lane.source_name, &refusal, records);
         self.context
             .counters
             .of(lane.collection)
             .rejected
             .fetch_add(told, Ordering::Relaxed);
-        match outcomes.too_many(self.rejected_count()) {
-            Some(error) => Err(error.into()),
-            None => Ok(()),
-        }
+    }
+
+    /// The error that ends the run if the open transaction has too many refused records among its own.
+    pub(super) fn trips_breaker(&self) -> Option<Error> {
+        let open = self.open.as_ref()?;
+        let accepted = open.totals.records + open.totals.deferred;
+        self.context
+            .breaker
+            .look(accepted, open.totals.rejected.len() as u64)
     }
 
     /// Writes a batch of lane number `index`, opening a transaction if there is none.
     pub(super) fn write(
         &mut self,
         index: usize,
-        progress: &LaneProgress,
-        batch: Batch,
+        progress: &mut LaneProgress,
+        (batch, whole): (Batch, Batch),
         share: Share,
+        passed: Passed,
     ) -> Result<(), Failure> {
-        self.with_retries(progress, |transaction| {
+        self.with_retries(progress, |transaction, progress| {
             transaction.begin(index, progress)?;
-            transaction.put(progress, &batch)
+            transaction.put(progress, &batch, &whole)
         })?;
+        crash_site::reach("written");
         if let Some(open) = &mut self.open {
             open.bytes += batch.facts.bytes;
             open.cursor = batch.facts.cursor.clone();
+            open.passed = passed;
+            if !passed.more {
+                open.carried.append(&mut progress.waiting_rejected);
+            }
             // Of a record that is refused later, the batch says which one it is.
             if self.context.rules.is_transactional || self.defers {
-                open.kept.push((batch, share));
+                open.kept.push(Kept {
+                    batch,
+                    whole,
+                    _share: share,
+                });
             } else {
                 open.let_go += 1;
             }
@@ -204,34 +253,62 @@ impl<'a> Transaction<'a> {
     pub(super) fn move_to(
         &mut self,
         index: usize,
-        progress: &LaneProgress,
+        progress: &mut LaneProgress,
         cursor: Cursor,
+        passed: Passed,
     ) -> Result<(), Failure> {
-        self.with_retries(progress, |transaction| transaction.begin(index, progress))?;
+        self.with_retries(progress, |transaction, progress| {
+            transaction.begin(index, progress)
+        })?;
         if let Some(open) = &mut self.open {
             open.cursor = cursor;
+            open.passed = passed;
+            open.carried.append(&mut progress.waiting_rejected);
         }
         Ok(())
     }
 
-    fn begin(&mut self, index: usize, progress: &LaneProgress) -> Result<(), Failure> {
+    fn begin(&mut self, index: usize, progress: &mut LaneProgress) -> Result<(), Failure> {
         if self.open.is_some() {
             return Ok(());
         }
-        self.sink.begin(&progress.lane.id)?;
+        let permit = self.context.concurrency.enter(&self.context.stop);
+        if permit.is_none() {
+            return Err(Error::cancelled().into());
+        }
+        self.begin_lane(progress)?;
         self.open = Some(Open {
             lane: index,
             since: Instant::now(),
             kept: Vec::new(),
             let_go: 0,
             totals: Totals::default(),
+            carried: Vec::new(),
+            carried_told: 0,
             bytes: 0,
-            cursor: progress.state.cursor.clone(),
+            cursor: progress.lane.machine.state().cursor.clone(),
+            passed: progress.passed,
+            permit,
+            is_noted: false,
         });
+        crash_site::reach("begun");
         Ok(())
     }
 
-    pub(super) fn put(&mut self, progress: &LaneProgress, batch: &Batch) -> Result<(), Failure> {
+    /// Opens the transaction at the sink.
+    pub(super) fn begin_lane(&mut self, progress: &mut LaneProgress) -> Result<(), Failure> {
+        let machine = &mut progress.lane.machine;
+        machine.undone();
+        machine.begin()?;
+        self.sink.begin(machine.id()).inspect_err(|_| machine.undone())
+    }
+
+    pub(super) fn put(
+        &mut self,
+        progress: &LaneProgress,
+        batch: &Batch,
+        whole: &Batch,
+    ) -> Result<(), Failure> {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
@@ -254,106 +331,38 @@ impl<'a> Transaction<'a> {
                     .write(&lane.into.name, &part(batch, first, length), lane.policy)?
             };
             self.defers |= receipt.deferred > 0;
-            if !receipt.rejected.is_empty() {
-                let rows = receipt.rejected.iter().filter_map(|record| record.row);
-                let rows = rows.map(|row| row + first as u64);
-                open.totals
-                    .left_out
-                    .extend(left_out::digests(&lane.into, batch, rows));
-            }
+            let before = open.totals.rejected.len();
             open.totals.add_write(receipt, first, length);
+            open.totals.complete(before, &lane.into, batch, whole);
             first += length;
         }
         Ok(())
     }
 
-    /// Commits. Afterwards nothing is open, whatever the outcome.
-    pub(super) fn commit(&mut self, progress: &LaneProgress, done: bool) -> Result<Written, Failure> {
-        let outcome = self.with_retries(progress, |transaction| transaction.try_commit(progress, done));
-        if outcome.is_err() {
-            self.undo();
-        }
-        outcome
-    }
-
     /// Has the sink judge what it has deferred, so that it is known what the commit leaves out.
-    fn flush(&mut self, progress: &LaneProgress) -> Result<(), Failure> {
+    pub(super) fn flush(&mut self, progress: &LaneProgress) -> Result<(), Failure> {
         if let Some(open) = &mut self.open
             && open.totals.deferred > 0
         {
             let receipt = self.sink.flush()?;
-            for (batch, row) in open.totals.add_flush(receipt) {
-                let kept = batch.checked_sub(open.let_go).and_then(|at| open.kept.get(at));
-                if let Some((batch, _)) = kept {
-                    let digests = left_out::digests(&progress.lane.into, batch, [row]);
-                    open.totals.left_out.extend(digests);
-                }
-            }
+            let before = open.totals.rejected.len();
+            let places = open.totals.add_flush(receipt);
+            let (kept, let_go) = (&open.kept, open.let_go);
+            open.totals
+                .complete_flushed(before, &places, &progress.lane.into, |number| {
+                    let kept = number.checked_sub(let_go).and_then(|at| kept.get(at));
+                    kept.map(|kept| (&kept.batch, &kept.whole))
+                });
         }
         Ok(())
     }
 
-    fn try_commit(&mut self, progress: &LaneProgress, done: bool) -> Result<Written, Failure> {
-        self.flush(progress)?;
-        // Rejected records are known before the commit that leaves them out, and never too many for it.
-        self.tell_rejected(progress)?;
-        let Some(open) = &self.open else {
-            return Ok(Written {
-                seq: progress.state.seq,
-                records: 0,
-                skipped: 0,
-                cursor: progress.state.cursor.clone(),
-            });
-        };
-        let checkpoint = Checkpoint {
-            lane: progress.lane.id.clone(),
-            epoch: progress.state.epoch,
-            seq: progress.state.seq,
-            cursor: open.cursor.clone(),
-            done,
-            record_count: open.totals.records,
-            ..Checkpoint::default()
-        };
-        let failed = match self.sink.commit(&checkpoint) {
-            Ok(Committed::Committed { seq }) => {
-                let written = Written {
-                    seq,
-                    records: open.totals.records,
-                    skipped: open.totals.skipped,
-                    cursor: open.cursor.clone(),
-                };
-                let outcomes = &self.context.outcomes;
-                outcomes.leave_out(progress.lane.collection, &open.totals.left_out);
-                self.open = None;
-                return Ok(written);
-            }
-            Ok(Committed::NotCommitted) => Failed::NotCommitted,
-            Ok(Committed::Fenced) => Failed::Fenced,
-            Ok(Committed::Unknown) => Failed::Unknown,
-            // What fails without saying that the transaction is gone may have been written.
-            Err(failure)
-                if failure.error.kind.is_transient() && failure.error.scope != ErrorScope::Transaction =>
-            {
-                let mut unknown = commit_failure(Failed::Unknown);
-                unknown.error.causes.push(failure.error.message.clone());
-                let role = failure.role.unwrap_or(whimbrel_plugin_api::manifest::Role::Sink);
-                return Err(match (&failure.plugin, &failure.call) {
-                    // Our own deadline has its own code, by which people find what hung.
-                    _ if failure.error.code == "plugin.call_timeout" => failure,
-                    (Some(plugin), Some(call)) => unknown.at_call(plugin, role, call),
-                    _ => unknown,
-                });
-            }
-            Err(failure) => return Err(failure),
-        };
-        let mut failure = commit_failure(failed);
-        failure.error.scope = ErrorScope::Transaction;
-        Err(failure)
-    }
-
     /// Undoes what is open, if anything is.
-    pub(super) fn undo(&mut self) {
-        if self.open.take().is_some() {
+    pub(super) fn undo(&mut self, lanes: &mut [LaneProgress]) {
+        if let Some(open) = self.open.take() {
+            if let Some(progress) = lanes.get_mut(open.lane) {
+                progress.lane.machine.undone();
+            }
             // The failure that led here says more than a failing abort could.
             drop(self.sink.abort());
         }
@@ -376,14 +385,18 @@ mod tests {
     use std::sync::Arc;
 
     use arrow_array::{Int64Array, RecordBatch};
-    use whimbrel_plugin_api::sink::PrepareRequest;
+    use whimbrel_plugin_api::sink::{Checkpoint, Committed, LaneId, LaneState, PrepareRequest};
     use whimbrel_plugin_api::{Collection, ConflictPolicy, Field, Receipt, RecordType, Result, Schema, Sink};
 
     use super::*;
+    use crate::barrier::Barrier;
+    use crate::checkpoint;
     use crate::control::Stop;
     use crate::events::{Emitter, Phase};
     use crate::loader::observe::CallLog;
+    use crate::pipeline::breaker::Breaker;
     use crate::pipeline::budget::Budget;
+    use crate::pipeline::concurrency::Concurrency;
     use crate::pipeline::held_back::HeldBack;
     use crate::pipeline::link::{LinkItem, link};
     use crate::pipeline::pause::Pause;
@@ -469,6 +482,12 @@ mod tests {
         WriterContext {
             counters: Counters::new(vec!["a".to_owned()], Instant::now()),
             pause: Arc::new(Pause::new(&emitter, &stop, Duration::from_secs(1))),
+            barrier: Barrier::default(),
+            breaker: Arc::new(Breaker::new(crate::config::BreakerPolicy {
+                rate: 1.0,
+                ..Default::default()
+            })),
+            concurrency: Concurrency::new(1, "deferring", &emitter),
             emitter,
             stop,
             phase: Phase::Import,
@@ -477,10 +496,12 @@ mod tests {
                 batch_records: 100,
                 widens: true,
                 commit_records: u64::MAX,
+                commit_age: Duration::ZERO,
                 timeout: Duration::from_secs(60),
                 retries_max: 0,
                 retry_delay: Duration::ZERO,
                 is_transactional: false,
+                keeps_lanes: false,
             },
             overflows: false,
             continues_on_error: false,
@@ -504,13 +525,20 @@ mod tests {
         let (records, from) = link(8);
         for ids in [10..12, 20..22, 30..33] {
             let share = budget.take(1, &stop).unwrap();
-            assert!(records.send(LinkItem::Batch(batch(ids), share)).is_ok());
+            assert!(
+                records
+                    .send(LinkItem::Batch(batch(ids), share, Passed::default()))
+                    .is_ok()
+            );
         }
         let cursor = Cursor::start();
-        assert!(records.send(LinkItem::End { cursor }).is_ok());
+        let passed = Passed::default();
+        assert!(records.send(LinkItem::End { cursor, passed }).is_ok());
         let (lanes, arriving) = crossbeam_channel::unbounded();
+        let mut machine = checkpoint::Lane::new(LaneId::default(), "");
+        machine.claimed(LaneState::default()).unwrap();
         let lane = Lane {
-            id: LaneId::default(),
+            machine,
             collection: 0,
             source_name: "a".to_owned(),
             partition: "all".to_owned(),
@@ -523,8 +551,8 @@ mod tests {
         drop(lanes);
         writer::write(&mut sink, &arriving, &budget, &context).unwrap();
         // Rows 3 and 5 of all that was written.
-        let mut wanted = left_out::LeftOut::default();
-        for digest in left_out::digests(&into, &batch(0..40), [21, 31]) {
+        let mut wanted = crate::verification::LeftOut::default();
+        for digest in crate::verification::left_out::digests(&into, &batch(0..40), [21, 31]) {
             wanted.add(digest);
         }
         assert_eq!(outcomes.left_out()[&0], wanted);

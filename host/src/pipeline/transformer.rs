@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
-use whimbrel_plugin_api::Collection;
+use whimbrel_plugin_api::{Collection, Cursor};
 
 use super::budget::held_bytes;
 use super::counters::CollectionCounters;
-use super::link::{LinkItem, push};
+use super::link::{LinkItem, Passed, push};
 use crate::config::TransformJob;
 use crate::control::Stop;
 use crate::events::{Failure, Phase};
@@ -26,6 +26,8 @@ pub struct Work<'a> {
     pub collection: &'a Collection,
     /// What passed.
     pub counters: &'a CollectionCounters,
+    /// Where reading began.
+    pub from: &'a Cursor,
     /// Ends everything.
     pub stop: &'a Stop,
 }
@@ -36,12 +38,13 @@ pub struct Work<'a> {
 /// What a transform brings.
 pub fn transform(work: &Work<'_>, from: &Receiver<LinkItem>, to: &Sender<LinkItem>) -> Result<(), Failure> {
     let run = || -> Result<(), Failure> {
-        let mut chain = Chain::open(work.transforms, work.jobs)?;
+        let mut chain = Chain::open(work.transforms, work.jobs)?.from_cursor(work.from.clone());
         chain.plan(work.collection)?;
+        let mut filtered = 0;
         // The link closes when its reader has ended, with or without saying so.
         for item in from {
             let going = match item {
-                LinkItem::Batch(batch, share) => {
+                LinkItem::Batch(batch, share, Passed { read, .. }) => {
                     let begun = Instant::now();
                     let changed = chain.apply(batch)?;
                     work.counters
@@ -50,8 +53,13 @@ pub fn transform(work: &Work<'_>, from: &Receiver<LinkItem>, to: &Sender<LinkIte
                     work.counters
                         .filtered
                         .fetch_add(changed.filtered_count, Ordering::Relaxed);
+                    filtered += changed.filtered_count;
                     let mut going = changed.rejected.is_empty()
-                        || push(to, LinkItem::Rejected(changed.rejected), work.stop);
+                        || push(
+                            to,
+                            LinkItem::Rejected(Phase::Transformation, changed.rejected),
+                            work.stop,
+                        );
                     let mut share = Some(share);
                     let last = changed.batches.len().saturating_sub(1);
                     for (number, batch) in changed.batches.into_iter().enumerate() {
@@ -71,7 +79,12 @@ pub fn transform(work: &Work<'_>, from: &Receiver<LinkItem>, to: &Sender<LinkIte
                             }
                             None => break,
                         };
-                        going = going && push(to, LinkItem::Batch(batch, own), work.stop);
+                        let passed = Passed {
+                            read,
+                            filtered,
+                            more: number < last,
+                        };
+                        going = going && push(to, LinkItem::Batch(batch, own, passed), work.stop);
                     }
                     going
                 }
@@ -79,7 +92,11 @@ pub fn transform(work: &Work<'_>, from: &Receiver<LinkItem>, to: &Sender<LinkIte
                     let collection = chain.grow(&schema)?;
                     push(to, LinkItem::Grown(Arc::new(collection.schema)), work.stop)
                 }
-                other => push(to, other, work.stop),
+                LinkItem::End { cursor, passed } => {
+                    let passed = Passed { filtered, ..passed };
+                    push(to, LinkItem::End { cursor, passed }, work.stop)
+                }
+                other @ LinkItem::Rejected(..) => push(to, other, work.stop),
             };
             if !going {
                 break;

@@ -10,18 +10,24 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, never};
 use whimbrel_plugin_api::collection::FieldLoss;
-use whimbrel_plugin_api::sink::{AlterRequest, LaneId, LaneState};
+use whimbrel_plugin_api::sink::AlterRequest;
 use whimbrel_plugin_api::source::RejectedRecord;
 use whimbrel_plugin_api::{Batch, Collection, ConflictPolicy, Cursor, Error, FindingLevel, Schema};
 
+use super::breaker::{BREAKER_OPEN, Breaker};
 use super::budget::{Budget, Share};
+use super::commit::Written;
+use super::concurrency::Concurrency;
 use super::counters::Counters;
 use super::held_back::HeldBack;
-use super::link::LinkItem;
+use super::link::{LinkItem, Passed};
 use super::outcomes::Outcomes;
 use super::pause::Pause;
-use super::transaction::{Failed, Transaction, TransactionRules, Written};
+use super::transaction::{Transaction, TransactionRules};
+use crate::barrier::Barrier;
+use crate::checkpoint::{self, LaneCounts};
 use crate::control::{Cause, Stop};
+use crate::crash_site;
 use crate::events::{Emitter, Event, Failure, Phase};
 use crate::loader::observe::OpenedSink;
 
@@ -30,10 +36,20 @@ const LANE_PATIENCE: Duration = Duration::from_millis(20);
 /// How long a writer without any work waits before it looks again.
 const IDLE_WAIT: Duration = Duration::from_millis(5);
 
+/// What ends the run, whatever becomes of other collections.
+const FATAL_CODES: [&str; 6] = [
+    "run.fenced",
+    "run.lane_held",
+    "run.lane_moved",
+    "run.too_many_rejected",
+    BREAKER_OPEN,
+    "run.commit_unknown",
+];
+
 /// One partition on its way into the sink.
 pub struct Lane {
-    /// Its name in the sink.
-    pub id: LaneId,
+    /// What is durable of it, and under which epoch it is held.
+    pub machine: checkpoint::Lane,
     /// The collection's number in the plan.
     pub collection: usize,
     /// The collection in the source, for reports.
@@ -74,8 +90,14 @@ pub struct WriterContext {
     pub continues_on_error: bool,
     /// Rejected records and failed collections.
     pub outcomes: Arc<Outcomes>,
+    /// Ends the run when too many of its last records are refused.
+    pub breaker: Arc<Breaker>,
+    /// How many transactions may be under way.
+    pub concurrency: Arc<Concurrency>,
     /// Where everybody waits for a repair.
     pub pause: Arc<Pause>,
+    /// Passed before a commit that leaves records out.
+    pub barrier: Barrier,
     /// How a spoilt session is replaced; without it nothing is tried again after such an error.
     pub reopen: Option<Arc<Reopen>>,
 }
@@ -83,7 +105,12 @@ pub struct WriterContext {
 /// A lane on its way.
 pub(super) struct LaneProgress {
     pub(super) lane: Lane,
-    pub(super) state: LaneState,
+    /// Of the whole partition, as far as it is durable.
+    pub(super) counts: LaneCounts,
+    /// Of this reading of it, as far as it is durable.
+    pub(super) passed: Passed,
+    /// Records that did not come as far as the sink; they belong to what comes next.
+    pub(super) waiting_rejected: Vec<(Phase, RejectedRecord)>,
     ended: bool,
 }
 
@@ -105,7 +132,10 @@ pub fn write(
         lanes: Vec::new(),
     };
     let outcome = writer.run().map_err(|failure| failure.in_phase(context.phase));
-    writer.transaction.undo();
+    let Writer {
+        transaction, lanes, ..
+    } = &mut writer;
+    transaction.undo(lanes);
     outcome
 }
 
@@ -121,10 +151,9 @@ impl Writer<'_> {
     fn run(&mut self) -> Result<(), Failure> {
         let mut more = true;
         loop {
-            // Lanes are taken over between transactions, or the fence would be part of one.
-            while more && self.transaction.lane().is_none() {
+            while more {
                 match self.arriving.try_recv() {
-                    Ok(lane) => self.add(lane)?,
+                    Ok(lane) => self.add(lane),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => more = false,
                 }
@@ -137,7 +166,7 @@ impl Writer<'_> {
                     return Ok(());
                 }
                 match self.arriving.recv_timeout(IDLE_WAIT) {
-                    Ok(lane) => self.add(lane)?,
+                    Ok(lane) => self.add(lane),
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
                 }
                 continue;
@@ -148,14 +177,14 @@ impl Writer<'_> {
         }
     }
 
-    fn add(&mut self, lane: Lane) -> Result<(), Failure> {
-        let state = self.transaction.take_over(&lane.id)?;
+    fn add(&mut self, lane: Lane) {
         self.lanes.push(LaneProgress {
+            counts: LaneCounts::of(&lane.machine.state().extensions),
+            passed: Passed::default(),
+            waiting_rejected: Vec::new(),
             lane,
-            state,
             ended: false,
         });
-        Ok(())
     }
 
     /// The lane to go on with: the one whose transaction is open, then one that has work, then any that has not ended.
@@ -176,19 +205,16 @@ impl Writer<'_> {
             IDLE_WAIT
         };
         match self.lanes[index].lane.link.recv_timeout(wait) {
-            Ok(LinkItem::Batch(batch, share)) => self.write_batch(index, batch, share),
+            Ok(LinkItem::Batch(batch, share, passed)) => self.write_batch(index, batch, share, passed),
             Ok(LinkItem::Grown(schema)) => self.grow(index, &schema),
-            Ok(LinkItem::Rejected(records)) => self.reject(index, records),
-            Ok(LinkItem::End { cursor }) => self.end(index, cursor),
+            Ok(LinkItem::Rejected(stage, records)) => self.reject(index, stage, records),
+            Ok(LinkItem::End { cursor, passed }) => self.end(index, cursor, passed),
             Err(RecvTimeoutError::Timeout) => {
                 let others = self.lanes.iter().enumerate().any(|(other, progress)| {
                     other != index && !progress.ended && !progress.lane.link.is_empty()
                 });
-                if others
-                    || !self.arriving.is_empty()
-                    || self.transaction.is_old()
-                    || self.budget.is_contended()
-                {
+                let has_reason = others || self.transaction.is_old() || self.budget.is_contended();
+                if has_reason && !self.transaction.is_between_cursors() {
                     self.commit(false)
                 } else {
                     Ok(())
@@ -202,7 +228,7 @@ impl Writer<'_> {
                     return Ok(());
                 }
                 if self.context.outcomes.has_failed(collection) {
-                    self.transaction.undo();
+                    self.transaction.undo(&mut self.lanes);
                     return Ok(());
                 }
                 Err(Error::internal("a reader ended without saying why").into())
@@ -210,11 +236,27 @@ impl Writer<'_> {
         }
     }
 
-    fn write_batch(&mut self, index: usize, batch: Batch, share: Share) -> Result<(), Failure> {
-        let batch = self.lanes[index].lane.held_back.apply(batch)?;
-        self.transaction.write(index, &self.lanes[index], batch, share)?;
+    fn write_batch(
+        &mut self,
+        index: usize,
+        batch: Batch,
+        share: Share,
+        passed: Passed,
+    ) -> Result<(), Failure> {
+        let held_back = &self.lanes[index].lane.held_back;
+        let whole = batch.clone();
+        let batch = held_back.apply(batch)?;
+        let whole = if held_back.is_second_pass() {
+            // Other rows than those that are written.
+            batch.clone()
+        } else {
+            whole
+        };
+        self.transaction
+            .write(index, &mut self.lanes[index], (batch, whole), share, passed)?;
         self.check_rejected()?;
-        if self.transaction.is_due() || self.budget.is_contended() {
+        let is_contended = self.budget.is_contended() && !self.transaction.is_between_cursors();
+        if self.transaction.is_due() || is_contended {
             self.commit(false)?;
         }
         Ok(())
@@ -266,18 +308,36 @@ impl Writer<'_> {
         let pending = self.transaction.rejected_count();
         match (self.transaction.lane(), self.context.outcomes.too_many(pending)) {
             (Some(index), Some(_)) => self.transaction.tell_rejected(&self.lanes[index]),
-            _ => Ok(()),
+            (Some(index), None) => match self.transaction.trips_breaker() {
+                None => Ok(()),
+                Some(error) => {
+                    self.transaction.tell_rejected(&self.lanes[index])?;
+                    Err(error.into())
+                }
+            },
+            (None, _) => Ok(()),
         }
     }
 
     /// Keeps records that did not get as far as the sink.
-    fn reject(&mut self, index: usize, records: Vec<RejectedRecord>) -> Result<(), Failure> {
-        self.transaction.announce(&self.lanes[index], records)
+    fn reject(&mut self, index: usize, stage: Phase, records: Vec<RejectedRecord>) -> Result<(), Failure> {
+        self.context.breaker.hold(records.len() as u64);
+        let progress = &mut self.lanes[index];
+        let pending = progress.waiting_rejected.len() + records.len();
+        let records = records.into_iter().map(|record| (stage, record));
+        progress.waiting_rejected.extend(records);
+        if self.context.outcomes.too_many(pending as u64).is_some() {
+            // They are the last ones of the run, which then knows all of them.
+            return self.transaction.tell_waiting(&mut self.lanes[index]);
+        }
+        Ok(())
     }
 
-    fn end(&mut self, index: usize, cursor: Cursor) -> Result<(), Failure> {
-        self.transaction.move_to(index, &self.lanes[index], cursor)?;
+    fn end(&mut self, index: usize, cursor: Cursor, passed: Passed) -> Result<(), Failure> {
+        self.transaction
+            .move_to(index, &mut self.lanes[index], cursor, passed)?;
         self.commit(true)?;
+        crash_site::reach("partition_done");
         self.lanes[index].ended = true;
         let lane = &self.lanes[index].lane;
         self.context.counters.partition_ended(lane.collection);
@@ -292,22 +352,21 @@ impl Writer<'_> {
             seq,
             records,
             skipped,
-            cursor,
-        } = self.transaction.commit(&self.lanes[index], done)?;
+        } = self.transaction.commit(&mut self.lanes[index], done)?;
         let progress = &mut self.lanes[index];
-        progress.state.seq = seq;
-        progress.state.record_count += records;
-        progress.state.cursor = cursor;
         if self.context.announces_commits {
             self.context.emitter.emit(&Event::Committed {
                 collection: progress.lane.source_name.clone(),
                 partition: progress.lane.partition.clone(),
                 seq,
-                cursor: progress.state.cursor.clone(),
+                cursor: progress.lane.machine.state().cursor.clone(),
                 record_count: records,
                 done,
             });
         }
+        // The host's own record of it is a cache: the sink is asked by whoever resumes.
+        progress.lane.machine.saved()?;
+        crash_site::reach("state_saved");
         // Progress never says more than what was announced as durable.
         let counters = self.context.counters.of(progress.lane.collection);
         counters.written.fetch_add(records, Ordering::Relaxed);
@@ -320,14 +379,13 @@ impl Writer<'_> {
 
     /// A collection has failed: the run ends, or goes on with the others.
     fn fail(&mut self, index: usize, failure: Failure) -> Result<(), Failure> {
-        let is_fatal = ["run.fenced", "run.too_many_rejected", "run.commit_unknown"]
-            .contains(&failure.error.code.as_str());
+        let is_fatal = FATAL_CODES.contains(&failure.error.code.as_str());
         // What somebody has to repair stands in the way of the other collections as well.
         let is_fatal = is_fatal || failure.error.pauses;
         if !self.context.continues_on_error || is_fatal || self.context.stop.is_raised() {
             return Err(failure);
         }
-        self.transaction.undo();
+        self.transaction.undo(&mut self.lanes);
         self.transaction.renew_if_spoilt(&failure)?;
         let collection = self.lanes[index].lane.collection;
         let name = self.lanes[index].lane.source_name.clone();
@@ -348,31 +406,8 @@ impl Writer<'_> {
     /// The run ends: what is open is committed if somebody asked for the end, and undone after a failure.
     fn drain(&mut self) -> Result<(), Failure> {
         match self.context.stop.cause() {
-            Some(Cause::Asked) => self.commit(false),
+            Some(Cause::Asked) if !self.transaction.is_between_cursors() => self.commit(false),
             _ => Ok(()),
         }
     }
-}
-
-/// Turns how a commit ended into a failure, if it is one.
-pub(super) fn commit_failure(failed: Failed) -> Failure {
-    use whimbrel_plugin_api::ErrorKind;
-    let (kind, code, message) = match failed {
-        Failed::Fenced => (
-            ErrorKind::Integrity,
-            "run.fenced",
-            "another run has taken over; nothing of the last transaction was written",
-        ),
-        Failed::NotCommitted => (
-            ErrorKind::Unavailable,
-            "run.not_committed",
-            "the sink did not commit the last transaction",
-        ),
-        Failed::Unknown => (
-            ErrorKind::Unavailable,
-            "run.commit_unknown",
-            "the sink's answer to the last commit was lost; it may or may not have been written",
-        ),
-    };
-    Error::new(kind, code, message).into()
 }

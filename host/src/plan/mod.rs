@@ -3,6 +3,7 @@
 //! Pure: it asks nobody. Neighbours: [`crate::phases::pre_validation`] brings the facts and asks the sink afterwards.
 
 pub mod cost;
+pub mod guarantee;
 mod offer;
 mod order;
 mod references;

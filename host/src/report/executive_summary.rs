@@ -4,6 +4,7 @@
 
 use super::cost::cost_line;
 use super::figures::{bytes, count, counted, printable, rate, seconds, sentence};
+use super::guarantees::promises;
 use super::orphans::{missing_keys, with_orphans};
 use super::summary_tables::comparison;
 use super::{FinalReport, Tone, tone};
@@ -16,6 +17,7 @@ const LINES_MAX: usize = 10;
 pub fn executive_summary(report: &FinalReport) -> String {
     let mut sections = vec![opening(report), figures(report), not_carried_over(report)];
     sections.push(orphans(report));
+    sections.push(guarantees(report));
     sections.push(proof(report));
     sections.push(failures(report));
     sections.push(steps(report));
@@ -145,7 +147,7 @@ fn not_carried_over(report: &FinalReport) -> String {
         }
     }
     if lines.is_empty() {
-        return if report.task.outcome == "done" && report.task.command == "run" {
+        return if report.task.outcome == "done" && report.task.copies() {
             "## Not carried over\n\nNothing: no record was rejected and no field declares a loss.\n"
                 .to_owned()
         } else {
@@ -181,6 +183,28 @@ fn orphans(report: &FinalReport) -> String {
         "## Orphans\n\nThese records point to others that the source does not have:\n\n{}{file}",
         shortened(lines)
     )
+}
+
+/// What is promised if the run is interrupted.
+fn guarantees(report: &FinalReport) -> String {
+    let lines: Vec<String> = promises(&report.task.summary)
+        .into_iter()
+        .map(|promise| {
+            let names = match promise.is_of_all {
+                true => String::new(),
+                false => format!(", {}", promise.names(code)),
+            };
+            format!(
+                "- **{}**{names}: {}.",
+                promise.guarantee.word(),
+                message(promise.reason)
+            )
+        })
+        .collect();
+    match lines.is_empty() {
+        true => String::new(),
+        false => format!("## Guarantee\n\n{}", shortened(lines)),
+    }
 }
 
 fn proof(report: &FinalReport) -> String {
@@ -375,6 +399,11 @@ mod tests {
 
             - `Orders`: 1 field with a declared loss (`float_from_decimal`).
 
+            ## Guarantee
+
+            - **exactly once**, `Orders`: the sink keeps how far the copy is.
+            - **at least once**, `users`: `append` knows no keys.
+
             ## Verification
 
             2 of 2 collections are equal; 12,340 records compared (every record, every field).
@@ -418,6 +447,11 @@ mod tests {
             - `Orders` is not complete: 4,000 records written of 12,000.
             - `Orders`: 1 field with a declared loss (`float_from_decimal`).
 
+            ## Guarantee
+
+            - **exactly once**, `Orders`: the sink keeps how far the copy is.
+            - **at least once**, `users`: `append` knows no keys.
+
             ## Verification
 
             Both sides were **not compared**.
@@ -428,12 +462,13 @@ mod tests {
 
             | phase | what to do | then |
             |---|---|---|
-            | import | look whether the system is up, can be reached from here, and has room on its disk | what was committed stays in the sink, whole transactions only; start the job again after the repair |
+            | import | look whether the system is up, can be reached from here, and has room on its disk | what was committed stays in the sink, whole transactions only; resume the run after the repair |
 
             ## Next steps
 
-            1. Look at the rejected records, which are kept with their reasons: `whimbrel rejected list 20261121T080000Z-k3`
-            2. Import: look whether the system is up, can be reached from here, and has room on its disk; then start the job again: `whimbrel run jobs/shop.yaml`
+            1. Once the cause is removed, go on with the run where the sink has it: `whimbrel resume 20261121T080000Z-k3 --job jobs/shop.yaml`
+            2. Look at the rejected records, which are kept with their reasons: `whimbrel rejected list 20261121T080000Z-k3`
+            3. Import: look whether the system is up, can be reached from here, and has room on its disk; then go on with the run: `whimbrel resume 20261121T080000Z-k3 --job jobs/shop.yaml`
 
             More: `report.html` and `final-migration-report.json` in this folder.
         "#]].assert_eq(&page(&fixtures::failed()));
@@ -463,6 +498,11 @@ mod tests {
             ## Not carried over
 
             - `Orders`: 1 field with a declared loss (`float_from_decimal`).
+
+            ## Guarantee
+
+            - **exactly once**, `Orders`: the sink keeps how far the copy is.
+            - **at least once**, `users`: `append` knows no keys.
 
             ## Verification
 

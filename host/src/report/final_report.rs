@@ -126,6 +126,7 @@ impl FinalReport {
         self.task.summary.findings.retain(is_blocker);
         self.facts.failed_collections.truncate(SHORT_COLLECTIONS_MAX);
         self.task.summary.collections.truncate(SHORT_COLLECTIONS_MAX);
+        self.task.summary.guarantees.truncate(SHORT_COLLECTIONS_MAX);
         for collection in &mut self.task.summary.collections {
             collection.losses.clear();
         }

@@ -13,8 +13,9 @@ use super::series::{Sample, Series};
 use super::{PluginUsed, TaskReport};
 use crate::config::Job;
 use crate::events::{
-    CollectionResult, Comparison, Failure, FoundBy, Mismatch, MismatchKind, Orphan, Outcome, Phase,
-    PhaseOutcome, PhaseReport, ReferenceResult, ReferenceState, RunSummary, VerificationResult,
+    CollectionGuarantee, CollectionResult, Comparison, Failure, FoundBy, Guarantee, Mismatch, MismatchKind,
+    Orphan, Outcome, Phase, PhaseOutcome, PhaseReport, ReferenceResult, ReferenceState, RunSummary,
+    VerificationResult,
 };
 
 /// A job.
@@ -110,6 +111,14 @@ pub fn done() -> TaskReport {
             (Phase::PostMigration, PhaseOutcome::Done, 0.0, 0),
         ]),
         collections: vec![orders, collection("users", 340, 0)],
+        guarantees: vec![
+            promise(
+                "Orders",
+                Guarantee::ExactlyOnce,
+                "the sink keeps how far the copy is",
+            ),
+            promise("users", Guarantee::AtLeastOnce, "`append` knows no keys"),
+        ],
         verification: vec![equal("Orders", 12_000), equal("users", 340)],
         memory_peak_bytes: 64 * 1024 * 1024,
         first_commit_ms: Some(41),
@@ -120,6 +129,14 @@ pub fn done() -> TaskReport {
         ..RunSummary::default()
     };
     report
+}
+
+fn promise(collection: &str, guarantee: Guarantee, reason: &str) -> CollectionGuarantee {
+    CollectionGuarantee {
+        collection: collection.to_owned(),
+        guarantee,
+        reason: reason.to_owned(),
+    }
 }
 
 fn rejected(record: &str, data: Option<&str>) -> RejectedRecord {
@@ -304,6 +321,9 @@ pub fn hostile() -> TaskReport {
             record.code = name.to_owned();
             (name.to_owned(), record)
         })
+        .to_vec();
+    report.summary.guarantees = HOSTILE
+        .map(|name| promise(name, Guarantee::Idempotent, name))
         .to_vec();
     report.summary.references = HOSTILE
         .map(|name| ReferenceResult {

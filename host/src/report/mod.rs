@@ -8,6 +8,7 @@ pub mod figures;
 mod final_report;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod guarantees;
 mod html;
 mod next_steps;
 mod orphans;
@@ -24,7 +25,7 @@ pub use counts::{cleared_text, stats_text};
 pub use executive_summary::executive_summary;
 pub use final_report::{FailedCollection, FinalReport, HookResult, NOTES_MAX, PhaseSpan, RunFacts};
 pub use html::html;
-pub use next_steps::{FailedPhase, NextStep, failed_phases, next_steps};
+pub use next_steps::{FailedPhase, NextStep, failed_phases, next_steps, quoted};
 pub use plain_table::PlainTable;
 pub use plan_report::{PastRate, PlanEstimate, PlanReport, plan_text};
 pub use series::{POINTS_MAX, Rate, Sample, Series, thousandths};

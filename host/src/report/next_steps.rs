@@ -138,7 +138,7 @@ pub const fn then(phase: Phase) -> &'static str {
     match phase {
         Phase::PreValidation => "nothing was written; look again, then start the job",
         Phase::Extraction | Phase::Transformation | Phase::Import => {
-            "what was committed stays in the sink, whole transactions only; start the job again after the repair"
+            "what was committed stays in the sink, whole transactions only; resume the run after the repair"
         }
         Phase::Verification => "the records are in the sink; compare again, nothing need be copied",
         Phase::PostMigration => "the records are in the sink; carry out by hand what did not happen",
@@ -146,9 +146,10 @@ pub const fn then(phase: Phase) -> &'static str {
 }
 
 /// The same in a few words, for a list.
-const fn again(phase: Phase) -> &'static str {
+const fn again(phase: Phase, resumes: bool) -> &'static str {
     match phase {
         Phase::PreValidation => "look again",
+        Phase::Extraction | Phase::Transformation | Phase::Import if resumes => "go on with the run",
         Phase::Extraction | Phase::Transformation | Phase::Import => "start the job again",
         Phase::Verification => "compare again",
         Phase::PostMigration => "carry out by hand what did not happen",
@@ -194,14 +195,23 @@ fn phase_that_ended(report: &TaskReport) -> Phase {
 }
 
 /// What to do after a task that ended as `report` says; `job` is the job file, `run_id` the run.
-pub fn next_steps(report: &TaskReport, job: &str, run_id: &str) -> Vec<NextStep> {
-    let job = quoted(job);
+pub fn next_steps(report: &TaskReport, job_file: &str, run_id: &str) -> Vec<NextStep> {
+    let job = quoted(job_file);
     let command = |name: &str| Some(format!("whimbrel {name} {job}"));
     let step = |text: &str, command: Option<String>| NextStep {
         text: text.to_owned(),
         command,
     };
+    let resume = format!("whimbrel resume {}{}", quoted(run_id), place(report, job_file));
+    let resumes = can_be_resumed(report);
     let mut steps = Vec::new();
+    if resumes {
+        let text = match report.outcome {
+            "cancelled" => "what was committed stays in the sink; go on with the run when it suits",
+            _ => "once the cause is removed, go on with the run where the sink has it",
+        };
+        steps.push(step(text, Some(resume.clone())));
+    }
     if report.summary.rejected_count > 0 {
         steps.push(step(
             "look at the rejected records, which are kept with their reasons",
@@ -215,12 +225,13 @@ pub fn next_steps(report: &TaskReport, job: &str, run_id: &str) -> Vec<NextStep>
                 "{}: {}; then {}",
                 failed.phase.name(),
                 failed.remedy,
-                again(failed.phase)
+                again(failed.phase, resumes)
             ),
             match failed.phase {
                 Phase::PreValidation => command("check"),
                 Phase::Verification => command("verify"),
                 Phase::PostMigration => None,
+                _ if resumes => Some(resume.clone()),
                 _ => command("run"),
             },
         ));
@@ -232,14 +243,34 @@ pub fn next_steps(report: &TaskReport, job: &str, run_id: &str) -> Vec<NextStep>
             None,
         )),
         ("done", _) => steps.extend(after_success(report, &command)),
-        ("cancelled", _) => steps.push(step(
+        ("cancelled", _) if !resumes => steps.push(step(
             "what was committed stays in the sink; start the job again when it suits",
             command("run"),
         )),
-        _ if failed.is_empty() => steps.push(step("look for the cause in `migration-log.json`", None)),
+        _ if failed.is_empty() && report.outcome != "cancelled" => {
+            steps.push(step("look for the cause in `migration-log.json`", None))
+        }
         _ => {}
     }
     steps
+}
+
+/// Whether the run copied and ended early, so that another one can go on with it.
+fn can_be_resumed(report: &TaskReport) -> bool {
+    let ended_early = matches!(report.outcome, "failed" | "cancelled" | "crashed");
+    // Its own refusal to go on says what to do instead.
+    let is_refusal = |failure: &crate::events::Failure| failure.error.code.starts_with("resume.");
+    report.copies() && ended_early && !report.errors.iter().any(is_refusal)
+}
+
+/// Where runs of a job file are remembered that is not in the current folder.
+fn place(report: &TaskReport, job_file: &str) -> String {
+    let folder = std::path::Path::new(job_file).parent();
+    let is_here = folder.is_none_or(|folder| folder.as_os_str().is_empty() || folder.as_os_str() == ".");
+    match is_here || report.job.is_empty() {
+        true => String::new(),
+        false => format!(" --job {}", quoted(job_file)),
+    }
 }
 
 fn after_success(report: &TaskReport, command: &dyn Fn(&str) -> Option<String>) -> Vec<NextStep> {
@@ -279,7 +310,7 @@ fn after_success(report: &TaskReport, command: &dyn Fn(&str) -> Option<String>) 
 }
 
 /// As one word for a shell.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "._-/+:@%".contains(char);
     if !text.is_empty() && text.chars().all(is_plain) {
         text.to_owned()
@@ -331,14 +362,49 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_copy_is_repaired_and_run_again() {
+    fn a_failing_copy_is_repaired_and_gone_on_with() {
         let report = fixtures::failed();
         let steps = next_steps(&report, "my job.yaml", "r-1");
         let texts: Vec<&str> = steps.iter().map(|step| step.text.as_str()).collect();
-        assert!(texts[0].contains("rejected records"), "{texts:?}");
-        assert!(texts[1].starts_with("import: "), "{texts:?}");
-        assert_eq!(steps[0].command.as_deref(), Some("whimbrel rejected list r-1"));
-        assert_eq!(steps[1].command.as_deref(), Some("whimbrel run 'my job.yaml'"));
+        assert!(texts[1].contains("rejected records"), "{texts:?}");
+        assert!(texts[2].starts_with("import: "), "{texts:?}");
+        let commands: Vec<Option<&str>> = steps.iter().map(|step| step.command.as_deref()).collect();
+        assert_eq!(
+            commands[..3],
+            [
+                Some("whimbrel resume r-1"),
+                Some("whimbrel rejected list r-1"),
+                Some("whimbrel resume r-1")
+            ]
+        );
+    }
+
+    #[test]
+    fn whoever_ended_early_is_told_first_how_to_go_on() {
+        for (command, outcome, resumes) in [
+            ("run", "failed", true),
+            ("run", "cancelled", true),
+            ("run", "crashed", true),
+            ("resume", "crashed", true),
+            ("run", "refused", false),
+            ("run", "done", false),
+            ("dry-run", "cancelled", false),
+            ("import", "crashed", false),
+        ] {
+            let report = fixtures::bare(command, outcome);
+            let first = next_steps(&report, "jobs/a.yaml", "r-1")
+                .remove(0)
+                .command
+                .unwrap_or_default();
+            let wanted = "whimbrel resume r-1 --job jobs/a.yaml";
+            assert_eq!(first == wanted, resumes, "{command} {outcome}: {first}");
+        }
+        let mut refused = fixtures::bare("resume", "failed");
+        let error = whimbrel_plugin_api::Error::config("resume.changed", "x");
+        refused.errors.push(error.into());
+        let steps = next_steps(&refused, "a.yaml", "r-1");
+        let resumes = |step: &NextStep| step.command.as_deref() == Some("whimbrel resume r-1");
+        assert!(!steps.iter().any(resumes), "{steps:?}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::TaskReport;
 use super::cost::cost_table;
 use super::figures::{bytes, count, printable, seconds as duration};
+use super::guarantees::guarantees_text;
 use super::orphans::orphans_text;
 use super::plain_table::PlainTable;
 use crate::events::CostEstimate;
@@ -136,6 +137,10 @@ pub fn plan_text(report: &PlanReport) -> String {
     text.push_str(&format!("\n{}\n", rows.text(&[0, 3, 4])));
     text.push_str(&ddl(report));
     text.push_str(&losses(report));
+    let guarantees = guarantees_text(summary);
+    if !guarantees.is_empty() {
+        text.push_str(&format!("{guarantees}\n"));
+    }
     text.push_str(&findings(report));
     let orphans = orphans_text(summary, "orphans:", None);
     if !orphans.is_empty() {
@@ -188,7 +193,11 @@ fn losses(report: &PlanReport) -> String {
 /// What is true of a plan; one that was refused before there were collections in it says nothing.
 fn said_of_plan(report: &PlanReport, sentence: &str) -> String {
     let is_empty = report.task.summary.collections.is_empty() && !report.task.errors.is_empty();
-    if is_empty { String::new() } else { sentence.to_owned() }
+    if is_empty {
+        String::new()
+    } else {
+        sentence.to_owned()
+    }
 }
 
 fn findings(report: &PlanReport) -> String {

@@ -258,7 +258,7 @@ fn last_line(report: &TaskReport, look: &Look) -> String {
         .map(|phase| phase.seconds)
         .filter(|seconds| *seconds > 0.0);
     let figures = match copying {
-        Some(copying) if report.command == "run" => format!(
+        Some(copying) if report.copies() => format!(
             " ({} of {} written, {})",
             counted(written, "record"),
             counted(report.summary.collections.len() as u64, "collection"),
@@ -369,10 +369,12 @@ mod tests {
 
             shop: failed; what was committed stays (4,038 records of 2 collections written, 2,019/s)
 
+              next: once the cause is removed, go on with the run where the sink has it
+                    whimbrel resume r-1
               next: look at the rejected records, which are kept with their reasons
                     whimbrel rejected list r-1
-              next: import: look whether the system is up, can be reached from here, and has room on its disk; then start the job again
-                    whimbrel run job.yaml
+              next: import: look whether the system is up, can be reached from here, and has room on its disk; then go on with the run
+                    whimbrel resume r-1
             report: .whimbrel/runs/r-1/report.html
         "#]].assert_eq(&text(&fixtures::failed(), &look()));
     }

@@ -55,7 +55,7 @@ pub fn table(report: &TaskReport, is_cut: bool) -> String {
         });
     }
     columns.extend(match report.command.as_str() {
-        "run" | "dry-run" => moved(collections),
+        "run" | "resume" | "dry-run" => moved(collections),
         "verify" => compared(&verified),
         _ => planned(collections),
     });

@@ -94,7 +94,12 @@ impl TaskReport {
 
     /// Whether the task moves records, or does all but write them.
     pub fn is_run(&self) -> bool {
-        matches!(self.command.as_str(), "run" | "dry-run")
+        self.copies() || self.command == "dry-run"
+    }
+
+    /// Whether the task copies a job, from its beginning or from where an earlier run was.
+    pub fn copies(&self) -> bool {
+        matches!(self.command.as_str(), "run" | "resume")
     }
 
     fn leave_data_behind(&mut self) {

@@ -30,7 +30,7 @@ impl Tone {
 /// The tone of a report.
 pub fn tone(report: &TaskReport) -> Tone {
     match report.outcome {
-        "done" if report.command == "run" && report.summary.verification.is_empty() => Tone::Mixed,
+        "done" if report.copies() && report.summary.verification.is_empty() => Tone::Mixed,
         "done" if report.summary.rejected_count > 0 => Tone::Mixed,
         "done" => Tone::Good,
         "cancelled" | "unverified" => Tone::Mixed,

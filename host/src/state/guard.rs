@@ -2,17 +2,27 @@
 //! What is held is a row of the store and a living process, not a lock file that a crash leaves behind.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use whimbrel_plugin_api::{Error, ErrorKind};
 
+use super::moment::now;
 use super::process::{Liveness, Process};
-use super::run::{HEARTBEAT_LOST, NewRun, RunEnd, RunRecord, RunState};
+use super::run::{HEARTBEAT_LOST, Hold, NewRun, RunEnd, RunRecord, RunState};
 use super::run_id::RunId;
-use super::store::StateStore;
+use super::store::{RunFilter, StateStore};
 
 /// The exit code of a run that a defect let go of.
 const EXIT_ABANDONED: u8 = 1;
+
+/// Before a holder is replaced it is watched so long for a sign of life, which a run gives each five seconds: a clock that somebody has
+/// set must not look like silence.
+const LAST_WATCH: Duration = Duration::from_secs(6);
+/// How often it is looked at in that time.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// Runs of one job that are written down as running: one, as a rule, and those that were killed since.
+const RUNNING_MAX: u32 = 1_000;
 
 /// Why a run may not begin.
 #[derive(Debug)]
@@ -32,13 +42,13 @@ impl From<Error> for Refusal {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::AlreadyRunning(holder) => already_running(&holder),
+            Refusal::AlreadyRunning(holder) => already_running(&holder, now()),
             Refusal::State(error) => error,
         }
     }
 }
 
-fn already_running(run: &RunRecord) -> Error {
+fn already_running(run: &RunRecord, now: DateTime<Utc>) -> Error {
     let message = format!(
         "job `{}` is already running: run `{}` of process {} on `{}`, started by `{}` at {}",
         run.job.name,
@@ -48,38 +58,81 @@ fn already_running(run: &RunRecord) -> Error {
         run.started_by,
         run.started_at.format("%Y-%m-%d %H:%M:%S UTC"),
     );
+    let silent_secs = run.silence(now).num_seconds();
     let help = match (run.holder.liveness(), &run.worker) {
-        (Liveness::Unknown, _) => {
-            let silent_secs = (Utc::now() - run.heartbeat_at).num_seconds().max(0);
-            format!(
-                "its process cannot be looked at from here; it counts as lost {} s after its last sign of life, which \
-                 was {silent_secs} s ago",
-                HEARTBEAT_LOST.num_seconds()
-            )
-        }
+        (Liveness::Unknown, _) => format!(
+            "its process cannot be looked at from here; it counts as lost {} s after its last sign of life, which \
+             was {silent_secs} s ago",
+            HEARTBEAT_LOST.num_seconds()
+        ),
+        _ if run.hold(now) == Hold::Stale => format!(
+            "its process is there and has given no sign of life for {silent_secs} s, so it is stopped or hangs; end it with \
+             `whimbrel stop {} --emergency`, or take its place with `--take-over`",
+            run.id
+        ),
         (Liveness::Dead, Some(worker)) => format!(
             "that process has ended, its worker (process {}) still commits what is open; try again in a moment",
             worker.pid
         ),
         _ => format!(
-            "wait for its end or end it; `whimbrel status {}` says how far it is",
+            "wait for its end, which `whimbrel status {0} --watch` does, or end it with `whimbrel stop {0}`",
             run.id
         ),
     };
     Error::new(ErrorKind::Exists, "run.already_running", message).with_help(help)
 }
 
-/// Lets `run` begin, if no other one of its job goes on.
+/// Lets `run` begin, if no other one of its job goes on. One that takes over replaces a holder that is silent, and is silent still
+/// after it was watched for a moment.
 ///
 /// # Errors
 /// Who holds the job, or what is wrong with the store.
 pub fn open_run(store: &Arc<dyn StateStore>, run: &NewRun) -> Result<RunGuard, Refusal> {
+    open_run_after(store, run, LAST_WATCH)
+}
+
+fn open_run_after(store: &Arc<dyn StateStore>, run: &NewRun, watch: Duration) -> Result<RunGuard, Refusal> {
+    if run.takes_over
+        && let Some(living) = sign_of_life(store.as_ref(), run, watch)?
+    {
+        return Err(Refusal::AlreadyRunning(Box::new(living)));
+    }
     store.begin_run(run)?;
     Ok(RunGuard {
         store: Arc::clone(store),
         id: run.id.clone(),
         has_ended: false,
     })
+}
+
+/// A holder that `run` would replace and that gives a sign of life within `watch`, whatever the clocks say.
+fn sign_of_life(store: &dyn StateStore, run: &NewRun, watch: Duration) -> Result<Option<RunRecord>, Error> {
+    let until = Instant::now() + watch;
+    let silent = stale_holders(store, run)?;
+    let mut still = silent.clone();
+    while !still.is_empty() && Instant::now() < until {
+        std::thread::sleep(WATCH_INTERVAL);
+        still = stale_holders(store, run)?;
+        let beats = |now: &&RunRecord| {
+            let before = silent.iter().find(|before| before.id == now.id);
+            before.is_none_or(|before| before.heartbeat_at != now.heartbeat_at)
+        };
+        if let Some(living) = still.iter().find(beats) {
+            return Ok(Some(living.clone()));
+        }
+    }
+    Ok(None)
+}
+
+fn stale_holders(store: &dyn StateStore, run: &NewRun) -> Result<Vec<RunRecord>, Error> {
+    let mut running = store.runs(&RunFilter {
+        job: Some(run.job.name.clone()),
+        state: Some(RunState::Running),
+        limit: RUNNING_MAX,
+        ..RunFilter::default()
+    })?;
+    running.retain(|other| other.is_exclusive && other.hold(run.started_at) == Hold::Stale);
+    Ok(running)
 }
 
 /// The right to a run. Let go of without an end, the run counts as failed.
@@ -364,6 +417,98 @@ mod tests {
         assert_eq!(guard.end(&end).unwrap_err().code, "run.fenced");
         assert_eq!(run(&store, &held.id).state, RunState::Crashed);
         drop(next);
+    }
+
+    /// A run of this job that a living process holds, whose last sign of life was `silent_secs` ago.
+    fn held_and_silent(store: &Arc<dyn StateStore>, holder: &Sleeper, silent_secs: i64) -> NewRun {
+        let held = held_by(holder.process());
+        std::mem::forget(open_run(store, &held).unwrap());
+        beat(store, &held.id, silent_secs).unwrap();
+        held
+    }
+
+    fn beat(store: &Arc<dyn StateStore>, run: &RunId, ago_secs: i64) -> Result<(), Error> {
+        let news = News {
+            events: Vec::new(),
+            rejected: Vec::new(),
+            counts: crate::state::Counts::default(),
+            plugins: Vec::new(),
+            heartbeat_at: Utc::now() - chrono::TimeDelta::seconds(ago_secs),
+        };
+        store.record(run, &news)
+    }
+
+    fn taking_over() -> NewRun {
+        NewRun {
+            takes_over: true,
+            ..new_run("a")
+        }
+    }
+
+    #[test]
+    fn a_silent_holder_that_lives_is_replaced_by_one_that_asks_for_it() {
+        let place = Place::new();
+        let store = place.open();
+        let holder = Sleeper::start();
+        let held = held_and_silent(&store, &holder, 75);
+        let (_, error) = refused(open_run(&store, &new_run("a")));
+        let help = error.help.unwrap();
+        for part in [
+            "no sign of life for 75 s",
+            &format!("whimbrel stop {} --emergency", held.id),
+            "--take-over",
+        ] {
+            assert!(help.contains(part), "{part} in {help}");
+        }
+        assert_eq!(run(&store, &held.id).state_now(), RunState::Running);
+        let next = open_run_after(&store, &taking_over(), Duration::ZERO).unwrap();
+        let replaced = run(&store, &held.id);
+        assert_eq!((replaced.state, replaced.ended_at), (RunState::Crashed, None));
+        let failure = replaced.failure.unwrap();
+        assert_eq!(failure.code, "run.fenced");
+        assert!(
+            failure.message.contains(next.id().as_str()),
+            "{}",
+            failure.message
+        );
+        assert_eq!(
+            beat(&store, &held.id, 0).unwrap_err().code,
+            "run.fenced",
+            "it woke up"
+        );
+        assert_eq!(run(&store, next.id()).state_now(), RunState::Running);
+    }
+
+    #[test]
+    fn a_holder_that_gives_signs_of_life_is_not_replaced() {
+        let place = Place::new();
+        let store = place.open();
+        let holder = Sleeper::start();
+        let held = held_and_silent(&store, &holder, 55);
+        let refusal = open_run_after(&store, &taking_over(), Duration::ZERO);
+        assert_eq!(refused(refusal).0.id, held.id);
+    }
+
+    #[test]
+    fn t1_a_clock_that_was_set_forward_does_not_make_a_holder_silent() {
+        let place = Place::new();
+        let store = place.open();
+        let holder = Sleeper::start();
+        let held = held_and_silent(&store, &holder, 3_600);
+        let theirs = place.open();
+        // Once the holder's clock is right again, and once by a clock that stays wrong.
+        for ago_secs in [0, 3_590] {
+            beat(&store, &held.id, 3_600).unwrap();
+            let refusal = std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| open_run_after(&store, &taking_over(), Duration::from_secs(60)));
+                while !waiting.is_finished() {
+                    beat(&theirs, &held.id, ago_secs).unwrap();
+                }
+                waiting.join().unwrap()
+            });
+            assert_eq!(refused(refusal).0.id, held.id);
+            assert_eq!(run(&store, &held.id).state_now(), RunState::Running);
+        }
     }
 
     #[test]

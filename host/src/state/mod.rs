@@ -17,13 +17,16 @@ mod sqlite;
 mod store;
 
 pub use guard::{Refusal, RunGuard, open_run};
+pub use moment::now;
 pub use process::{Liveness, Process, started_by};
 pub use recorder::Recorder;
 pub use run::{
-    Counts, FirstFailure, HEARTBEAT_LOST, JobSeen, NewRun, PluginVersion, RunEnd, RunRecord, RunState,
+    Counts, FirstFailure, HEARTBEAT_LOST, Hold, JobSeen, NO_OVERRIDES, NewRun, PluginVersion, RunEnd,
+    RunOrigin, RunRecord, RunState,
 };
 pub use run_id::RunId;
 pub use sqlite::SqliteStore;
 pub use store::{
-    EventRecord, News, Rejected, RejectedFilter, RejectedPage, RejectedState, RunFilter, StateStore,
+    Durable, EventRecord, LaneFound, News, Rejected, RejectedChange, RejectedFilter, RejectedPage,
+    RejectedState, RunFilter, StateStore,
 };

@@ -5,6 +5,8 @@
 
 use std::fs;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 /// The users that the system itself knows.
@@ -61,6 +63,26 @@ impl Process {
         }
     }
 
+    /// Sends `signal` to this very process; whether it was there to get it. One that got its number later is left alone, since the
+    /// kernel is told which process is meant before its start is compared.
+    ///
+    /// # Errors
+    /// What the kernel says, such as that this user may not.
+    pub fn signal(&self, signal: Signal) -> Result<bool, Errno> {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else {
+            return Ok(false);
+        };
+        let sent = pidfd_open(pid, PidfdFlags::empty()).and_then(|process| match self.liveness() {
+            Liveness::Alive => pidfd_send_signal(process, signal),
+            Liveness::Dead | Liveness::Unknown => Err(Errno::SRCH),
+        });
+        match sent {
+            Ok(()) => Ok(true),
+            Err(Errno::SRCH) => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+
     /// Whether it was started by another start of this host's kernel, or on another host.
     pub(super) fn is_of_another_boot(&self) -> bool {
         let kernel = |boot: &str| boot.split(' ').next().map(str::to_owned);
@@ -113,15 +135,21 @@ fn look(pid: u32) -> Option<Look> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Fields 3 and 22 of proc(5) `stat`; field 2 is in parentheses and may hold anything, parentheses and spaces too.
+/// Fields 3, 20 and 22 of proc(5) `stat`; field 2 is in parentheses and may hold anything, parentheses and spaces too.
 fn parse_stat(stat: &str) -> Option<Look> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace();
     let state = fields.next()?;
+    let threads: u64 = fields.nth(16)?.parse().ok()?;
     Some(Look {
-        started_ticks: fields.nth(18)?.parse().ok()?,
-        // A zombie has ended; only its parent has not asked yet.
-        is_alive: !matches!(state, "Z" | "X" | "x"),
+        started_ticks: fields.nth(1)?.parse().ok()?,
+        // A zombie has ended, and only its parent has not asked yet; unless that is its first thread alone, while others still
+        // have its files open.
+        is_alive: match state {
+            "Z" => threads > 1,
+            "X" | "x" => false,
+            _ => true,
+        },
     })
 }
 
@@ -154,6 +182,35 @@ mod tests {
     }
 
     #[test]
+    fn a_signal_reaches_the_process_that_was_meant_and_no_later_one() {
+        let child = Sleeper::start();
+        let process = child.process();
+        let earlier = Process {
+            started_ticks: process.started_ticks - 1,
+            ..process.clone()
+        };
+        let elsewhere = Process {
+            boot: "other pid:[1]".to_owned(),
+            ..process.clone()
+        };
+        for other in [earlier, elsewhere] {
+            assert_eq!(other.signal(Signal::KILL), Ok(false), "{other:?}");
+        }
+        assert_eq!(process.liveness(), Liveness::Alive);
+        assert_eq!(process.signal(Signal::KILL), Ok(true));
+        while process.liveness() == Liveness::Alive {
+            std::thread::yield_now();
+        }
+        assert_eq!(process.signal(Signal::KILL), Ok(false), "it has ended");
+        let first = Process { pid: 1, ..process };
+        assert_eq!(
+            first.signal(Signal::KILL),
+            Ok(false),
+            "the first of all processes"
+        );
+    }
+
+    #[test]
     fn of_another_kernel_or_namespace_nothing_is_said() {
         let this = Process::this();
         let elsewhere = |boot: &str| Process {
@@ -171,7 +228,10 @@ mod tests {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9\n";
         let look = parse_stat(stat).unwrap();
         assert_eq!((look.started_ticks, look.is_alive), (4711, true));
-        assert!(!parse_stat(&stat.replace(" S ", " Z ")).unwrap().is_alive);
+        let zombie = stat.replace(" S ", " Z ");
+        assert!(!parse_stat(&zombie).unwrap().is_alive);
+        let other_threads = zombie.replace(" 20 0 1 ", " 20 0 3 ");
+        assert!(parse_stat(&other_threads).unwrap().is_alive);
         assert!(parse_stat("7 (a").is_none());
         assert!(parse_stat("7 (a) S 1").is_none());
     }

@@ -8,14 +8,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use whimbrel_plugin_api::source::RejectedRecord;
 use whimbrel_plugin_api::{Error, ErrorKind};
 
 use super::guard::RunGuard;
 use super::moment::now;
 use super::run::{Counts, PluginVersion, RunEnd};
-use super::selection::{Kept, Selection};
-use super::store::{EventRecord, News, Rejected, RejectedState};
+use super::selection::{Kept, LANE_TAKEN, Selection};
+use super::store::{EventRecord, News, Rejected};
 
 /// One transaction takes at most so many events.
 const BATCH_EVENTS_MAX: usize = 500;
@@ -27,12 +26,16 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 const QUEUE_EVENTS_MAX: usize = 4096;
 /// With a full queue the run is held up so long before the store counts as failed.
 const QUEUE_WAIT: Duration = Duration::from_secs(20);
+/// Who waits until everything is durable does so for this long: a full queue and a busy store, each as long as it may take.
+const DURABLE_WAIT: Duration = Duration::from_secs(60);
 /// A store that others keep busy is asked so often; each time waits by itself.
 const BUSY_ATTEMPTS: u32 = 3;
 
 enum Message {
     Kept(Kept),
     Plugins(Vec<PluginVersion>),
+    /// Everything before it is to be durable; who waits is told.
+    MakeDurable(Sender<Result<(), Error>>),
     Finish(RunEnd),
 }
 
@@ -108,6 +111,20 @@ impl Recorder {
         }
     }
 
+    /// Writes down all that was observed so far; it is durable when this returns.
+    ///
+    /// # Errors
+    /// What went wrong with the store, now or before.
+    pub fn make_durable(&mut self) -> Result<(), Error> {
+        let (told, durable) = crossbeam_channel::bounded(1);
+        self.send(Message::MakeDurable(told))?;
+        match durable.recv_timeout(DURABLE_WAIT) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => Err(slow(DURABLE_WAIT)),
+            Err(RecvTimeoutError::Disconnected) => Err(lost()),
+        }
+    }
+
     fn send(&self, message: Message) -> Result<(), Error> {
         let sent = self
             .sender
@@ -115,12 +132,7 @@ impl Recorder {
             .map(|sender| sender.send_timeout(message, QUEUE_WAIT));
         match sent {
             Some(Ok(())) => Ok(()),
-            _ => Err(Error::new(
-                ErrorKind::Timeout,
-                "state.slow",
-                format!("the state of the run could not be written for {} s", QUEUE_WAIT.as_secs()),
-            )
-            .with_help("look for a full or slow disk under the working folder, or for a program that locks `state.db`")),
+            _ => Err(slow(QUEUE_WAIT)),
         }
     }
 
@@ -151,6 +163,20 @@ impl Drop for Recorder {
         // Who drops it is on the way out because of something else.
         drop(self.join());
     }
+}
+
+fn slow(waited: Duration) -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        "state.slow",
+        format!(
+            "the state of the run could not be written for {} s",
+            waited.as_secs()
+        ),
+    )
+    .with_help(
+        "look for a full or slow disk under the working folder, or for a program that locks `state.db`",
+    )
 }
 
 fn lost() -> Error {
@@ -204,16 +230,30 @@ impl Writer {
                     self.news.plugins = plugins;
                     continue;
                 }
+                Ok(Message::MakeDurable(told)) => {
+                    // Whoever asked may have given up waiting.
+                    drop(told.try_send(self.write_all()));
+                    continue;
+                }
                 Ok(Message::Finish(end)) => return self.finish(&end),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.write(),
             }
-            if !self.has_failed()
-                && let Err(error) = self.write()
-            {
-                *self.shared.failure() = Some(error);
-            }
+            // Told at the next event.
+            drop(self.write_all());
         }
+    }
+
+    /// Writes what waits, unless writing has failed before.
+    fn write_all(&mut self) -> Result<(), Error> {
+        if let Some(error) = self.shared.failure().clone() {
+            return Err(error);
+        }
+        let written = self.write();
+        if let Err(error) = &written {
+            *self.shared.failure() = Some(error.clone());
+        }
+        written
     }
 
     fn has_failed(&self) -> bool {
@@ -255,24 +295,22 @@ impl Writer {
                     body,
                 });
             }
-            Kept::Rejected { collection, record } => {
+            Kept::Found { body, lane } => {
+                self.seq += 1;
+                self.news.events.push(EventRecord {
+                    seq: self.seq,
+                    at: now(),
+                    kind: LANE_TAKEN.to_owned(),
+                    body,
+                });
+                self.news.rejected.retain(|rejected| !rejected.is_beyond(&lane));
+            }
+            Kept::Rejected(rejected) => {
                 self.rejected_number += 1;
-                let RejectedRecord {
-                    record,
-                    code,
-                    message,
-                    data,
-                    ..
-                } = *record;
                 self.news.rejected.push(Rejected {
                     number: self.rejected_number,
-                    collection,
-                    record,
-                    code,
-                    message,
-                    data,
                     at: now(),
-                    state: RejectedState::New,
+                    ..*rejected
                 });
             }
         }
@@ -311,11 +349,13 @@ mod tests {
     use crate::events::{CollectionResult, Event, Outcome, Phase, RunSummary};
     use crate::state::fixtures::{Place, new_run, run};
     use crate::state::process::Process;
+    use crate::state::store::Durable;
     use crate::state::{
-        NewRun, Refusal, RejectedFilter, RejectedPage, RunFilter, RunId, RunRecord, RunState, StateStore,
-        open_run,
+        LaneFound, NewRun, Refusal, RejectedChange, RejectedFilter, RejectedPage, RunFilter, RunId,
+        RunRecord, RunState, StateStore, open_run,
     };
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use whimbrel_plugin_api::source::RejectedRecord;
 
     fn log(number: usize) -> Event {
         Event::Log {
@@ -335,6 +375,10 @@ mod tests {
                 message: "field `x` is no number".into(),
                 data: Some(format!("{{\"x\":\"secret {number}\"}}")),
             },
+            stage: Phase::Import,
+            partition: "all".into(),
+            seq: number as u64,
+            digest: None,
         }
     }
 
@@ -398,7 +442,7 @@ mod tests {
             collection: Some("even".into()),
             after: 2,
             limit: 1,
-            with_data: false,
+            ..RejectedFilter::default()
         };
         let page = store.rejected(&id, &even).unwrap();
         assert_eq!(
@@ -463,6 +507,21 @@ mod tests {
         fn rejected(&self, run: &RunId, filter: &RejectedFilter) -> Result<RejectedPage, Error> {
             self.inner.rejected(run, filter)
         }
+        fn change_rejected(&self, run: &RunId, changes: &[RejectedChange]) -> Result<u64, Error> {
+            self.inner.change_rejected(run, changes)
+        }
+        fn newest_with_rejected(&self) -> Result<Option<RunId>, Error> {
+            self.inner.newest_with_rejected()
+        }
+        fn lanes_found(&self, run: &RunId) -> Result<Vec<LaneFound>, Error> {
+            self.inner.lanes_found(run)
+        }
+        fn note_overrides(&self, run: &RunId, overrides: &str) -> Result<(), Error> {
+            self.inner.note_overrides(run, overrides)
+        }
+        fn durable(&self, run: &RunId) -> Result<Vec<Durable>, Error> {
+            self.inner.durable(run)
+        }
     }
 
     fn failing(place: &Place, code: &'static str, failures: usize) -> (Arc<dyn StateStore>, Recorder, RunId) {
@@ -518,6 +577,72 @@ mod tests {
         assert_eq!(recorder.finish(end).unwrap_err().code, "workspace.disk_full");
         assert_eq!(run(&store, &id).exit_code, Some(3));
         assert!(store.events(&id, 0, 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_observed_is_durable_once_that_was_asked_for() {
+        let place = Place::new();
+        let store = place.open();
+        let guard = open_run(&store, &new_run("a")).unwrap();
+        let id = guard.id().clone();
+        let mut recorder = Recorder::start(guard).unwrap();
+        for number in 1..=20 {
+            recorder.observe(&rejected(number)).unwrap();
+            recorder.make_durable().unwrap();
+            // Over another connection, which sees what is committed.
+            assert_eq!(place.open().rejected(&id, &all()).unwrap().total, number as u64);
+        }
+        recorder.finish(RunEnd::new(RunState::Done, 0, None)).unwrap();
+    }
+
+    #[test]
+    fn a_store_that_fails_makes_nothing_durable_and_says_so_each_time() {
+        let place = Place::new();
+        let (store, mut recorder, id) = failing(&place, "workspace.disk_full", 1);
+        recorder.observe(&rejected(1)).unwrap();
+        for _ in 0..2 {
+            assert_eq!(recorder.make_durable().unwrap_err().code, "workspace.disk_full");
+        }
+        assert_eq!(store.rejected(&id, &all()).unwrap().total, 0);
+        let ended = recorder.finish(RunEnd::new(RunState::Failed, 3, None));
+        assert_eq!(ended.unwrap_err().code, "workspace.disk_full");
+    }
+
+    fn taken(seq: u64) -> Event {
+        Event::LaneTaken {
+            collection: "odd".into(),
+            partition: "all".into(),
+            seq,
+            cursor: whimbrel_plugin_api::Cursor::start(),
+            record_count: 0,
+            done: false,
+        }
+    }
+
+    #[test]
+    fn what_was_refused_for_a_commit_that_was_not_made_is_taken_away_when_the_lane_is_taken_again() {
+        let place = Place::new();
+        let store = place.open();
+        let guard = open_run(&store, &new_run("a")).unwrap();
+        let id = guard.id().clone();
+        let mut recorder = Recorder::start(guard).unwrap();
+        for number in 1..=5 {
+            recorder.observe(&rejected(number)).unwrap();
+        }
+        recorder.make_durable().unwrap();
+        recorder.observe(&rejected(7)).unwrap();
+        // The worker begins again: of `odd`, 5 and 7 were for commits that the sink does not have, one written down, one not.
+        recorder.observe(&taken(3)).unwrap();
+        recorder.observe(&rejected(9)).unwrap();
+        recorder.finish(RunEnd::new(RunState::Done, 0, None)).unwrap();
+        let page = store.rejected(&id, &all()).unwrap();
+        let seqs: Vec<u64> = page.records.iter().map(|record| record.seq).collect();
+        assert_eq!(seqs, [1, 2, 3, 4, 9]);
+        let found = store.lanes_found(&id).unwrap();
+        assert_eq!(
+            (found.len(), found[0].partition.as_str(), found[0].seq),
+            (1, "all", 3)
+        );
     }
 
     #[test]

@@ -13,8 +13,12 @@ use super::process::{Liveness, Process, started_by};
 use super::run_id::RunId;
 use crate::events::{Failure, Outcome, RunSummary};
 
-/// A run whose process cannot be looked at counts as lost so long after its last sign of life.
+/// The lease of a run: so long after its last sign of life it is lost if its process cannot be looked at, and may be replaced by whoever
+/// asks for that if its process lives. Signs of life are written each five seconds, so a dozen are missing.
 pub const HEARTBEAT_LOST: TimeDelta = TimeDelta::seconds(60);
+
+/// The overrides of a run whose command line said nothing.
+pub const NO_OVERRIDES: &str = "{}";
 
 /// How a run is or ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -82,6 +86,17 @@ pub struct JobSeen {
     pub sha256: String,
 }
 
+/// Who holds a run that is written down as running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Nobody: it has ended, or its processes are gone.
+    Free,
+    /// A process that gives signs of life, or that cannot be looked at and has given one within the lease.
+    Kept,
+    /// A process that lives and has given no sign of life for longer than the lease: it is stopped, or it hangs.
+    Stale,
+}
+
 /// A run that is about to begin.
 #[derive(Debug, Clone)]
 pub struct NewRun {
@@ -103,6 +118,23 @@ pub struct NewRun {
     pub folder: PathBuf,
     /// Whether it writes, so that no other one of its job may at the same time.
     pub is_exclusive: bool,
+    /// Whether it replaces a run of its job whose process lives and has given no sign of life for longer than the lease.
+    pub takes_over: bool,
+    /// What it goes on with.
+    pub origin: RunOrigin,
+    /// JSON of what the command line laid over the job, without secrets.
+    pub overrides: String,
+}
+
+/// The copy that a run goes on with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RunOrigin {
+    /// The run that it goes on with; empty if the sink alone knew of one, none if it begins a copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumes: Option<String>,
+    /// The run that began the copy, if that is known and another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begun_by: Option<String>,
 }
 
 impl NewRun {
@@ -125,6 +157,9 @@ impl NewRun {
             holder: Process::this(),
             folder,
             is_exclusive,
+            takes_over: false,
+            origin: RunOrigin::default(),
+            overrides: NO_OVERRIDES.to_owned(),
         }
     }
 }
@@ -261,6 +296,12 @@ pub struct RunRecord {
     pub folder: PathBuf,
     /// Whether it keeps other runs of its job out.
     pub is_exclusive: bool,
+    /// What it goes on with.
+    #[serde(flatten)]
+    pub origin: RunOrigin,
+    /// JSON of what the command line laid over the job, without secrets.
+    #[serde(skip)]
+    pub overrides: String,
     /// Records.
     #[serde(flatten)]
     pub counts: Counts,
@@ -271,24 +312,63 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    /// Who holds it.
+    pub fn hold(&self, now: DateTime<Utc>) -> Hold {
+        if self.state != RunState::Running {
+            return Hold::Free;
+        }
+        let is_stale = self.silence(now) > HEARTBEAT_LOST;
+        // A worker outlives its supervisor for as long as it takes to commit what is open.
+        let processes = [Some(&self.holder), self.worker.as_ref()].into_iter().flatten();
+        let mut hold = Hold::Free;
+        for process in processes {
+            match process.liveness() {
+                Liveness::Alive if is_stale => hold = Hold::Stale,
+                Liveness::Unknown if is_stale => {}
+                Liveness::Alive | Liveness::Unknown => return Hold::Kept,
+                Liveness::Dead => {}
+            }
+        }
+        hold
+    }
+
+    /// How long it has given no sign of life.
+    pub fn silence(&self, now: DateTime<Utc>) -> TimeDelta {
+        (now - self.heartbeat_at).max(TimeDelta::zero())
+    }
+
     /// Whether a process may still be at work on it.
     pub fn is_held(&self, now: DateTime<Utc>) -> bool {
-        if self.state != RunState::Running {
-            return false;
-        }
-        let lives = |process: &Process| match process.liveness() {
-            Liveness::Alive => true,
-            Liveness::Dead => false,
-            Liveness::Unknown => now - self.heartbeat_at <= HEARTBEAT_LOST,
+        self.hold(now) != Hold::Free
+    }
+
+    /// The run that began the copy: the name of the chain of runs that this one belongs to.
+    pub fn chain(&self) -> &str {
+        self.origin.begun_by.as_deref().unwrap_or(self.id.as_str())
+    }
+
+    /// Whether it is one that another can go on with, however it ended: it copies, and writes.
+    pub fn is_copy(&self) -> bool {
+        self.is_exclusive && matches!(self.command.as_str(), "run" | "resume")
+    }
+
+    /// Whether another run can go on where this one ended. What it has copied is known to the sink alone.
+    pub fn can_be_resumed(&self) -> bool {
+        let ended_early = match self.state_now() {
+            RunState::Differences
+            | RunState::Unverified
+            | RunState::Failed
+            | RunState::Cancelled
+            | RunState::Crashed => true,
+            RunState::Running | RunState::Done | RunState::Refused => false,
         };
-        // A worker outlives its supervisor for as long as it takes to commit what is open.
-        lives(&self.holder) || self.worker.as_ref().is_some_and(lives)
+        self.is_copy() && ended_early
     }
 
     /// How it is: one that nobody holds any more has crashed, though nobody could write that down.
     pub fn state_now(&self) -> RunState {
         match self.state {
-            RunState::Running if !self.is_held(Utc::now()) => RunState::Crashed,
+            RunState::Running if !self.is_held(now()) => RunState::Crashed,
             state => state,
         }
     }

@@ -7,6 +7,8 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::Error;
 
+use super::moment::now;
+
 /// `20261121-045612` of an id.
 const TIME_FORMAT: &str = "%Y%m%d-%H%M%S";
 /// The letters of `20261121-045612-3f9a2c`.
@@ -22,7 +24,7 @@ pub struct RunId(String);
 impl RunId {
     /// A new one for a run that is started now.
     pub fn new() -> Self {
-        Self::at(Utc::now(), fastrand::u32(..))
+        Self::at(now(), fastrand::u32(..))
     }
 
     /// The one of a run started at `time`; of `random`, 24 bits are used.

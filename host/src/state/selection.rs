@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::moment::now as now_utc;
 use super::run::{Counts, PluginVersion};
+use super::store::{LaneFound, Rejected, RejectedState};
 use crate::events::Event;
 
 /// Progress of one collection is kept at most so often.
@@ -32,13 +34,18 @@ pub(super) enum Kept {
         body: String,
     },
     /// A rejected record.
-    Rejected {
-        /// The collection.
-        collection: String,
-        /// Which one and why.
-        record: Box<whimbrel_plugin_api::source::RejectedRecord>,
+    Rejected(Box<Rejected>),
+    /// The event, and that the lane was found so.
+    Found {
+        /// As JSON.
+        body: String,
+        /// The lane.
+        lane: LaneFound,
     },
 }
+
+/// The name of the event that says how a lane was found.
+pub(super) const LANE_TAKEN: &str = "lane_taken";
 
 /// Follows the events of one run.
 pub(super) struct Selection {
@@ -83,14 +90,51 @@ impl Selection {
     /// What is kept of `event`, which came at `now`.
     pub(super) fn keep(&mut self, event: &Event, now: Instant) -> Kept {
         match event {
-            Event::CallStarted { .. } | Event::CallEnded { .. } | Event::Heartbeat { .. } => {
-                return Kept::Nothing;
-            }
-            Event::Rejected { collection, record } => {
-                return Kept::Rejected {
+            Event::CallStarted { .. }
+            | Event::CallEnded { .. }
+            | Event::Heartbeat { .. }
+            | Event::Barrier { .. } => return Kept::Nothing,
+            Event::Rejected {
+                collection,
+                record,
+                stage,
+                partition,
+                seq,
+                digest,
+            } => {
+                let record = record.clone();
+                return Kept::Rejected(Box::new(Rejected {
+                    // Both are known where it is written down.
+                    number: 0,
+                    at: now_utc(),
                     collection: collection.clone(),
-                    record: Box::new(record.clone()),
+                    record: record.record,
+                    code: record.code,
+                    message: record.message,
+                    data: record.data,
+                    edited: None,
+                    stage: *stage,
+                    partition: partition.clone(),
+                    seq: *seq,
+                    digest: digest.clone(),
+                    state: RejectedState::New,
+                }));
+            }
+            Event::LaneTaken {
+                collection,
+                partition,
+                seq,
+                ..
+            } => {
+                let Ok(body) = serde_json::to_string(event) else {
+                    return Kept::Nothing;
                 };
+                let lane = LaneFound {
+                    collection: collection.clone(),
+                    partition: partition.clone(),
+                    seq: *seq,
+                };
+                return Kept::Found { body, lane };
             }
             Event::PluginLoaded {
                 role, name, version, ..
@@ -187,6 +231,7 @@ fn is_repeated(event: &Event) -> bool {
             | Event::VerificationProgress { .. }
             | Event::OrphanSearch { .. }
             | Event::Committed { .. }
+            | Event::Replayed { .. }
             | Event::Retrying { .. }
             | Event::Paused { .. }
             | Event::Resumed { .. }
@@ -258,6 +303,7 @@ mod tests {
         for event in [
             Event::Heartbeat { memory_bytes: 0 },
             Event::CallEnded { call_id: 1 },
+            Event::Barrier { number: 1 },
             debug,
         ] {
             assert_eq!(selection.keep(&event, now), Kept::Nothing);
@@ -271,13 +317,24 @@ mod tests {
         };
         let rejected = Event::Rejected {
             collection: "c".into(),
-            record: record.clone(),
+            record,
+            stage: Phase::Extraction,
+            partition: "p".into(),
+            seq: 3,
+            digest: Some("0f".into()),
         };
-        let kept = Kept::Rejected {
-            collection: "c".into(),
-            record: Box::new(record),
+        let Kept::Rejected(kept) = selection.keep(&rejected, now) else {
+            panic!("it was not kept as a record");
         };
-        assert_eq!(selection.keep(&rejected, now), kept);
+        assert_eq!(
+            (kept.collection.as_str(), kept.partition.as_str(), kept.seq),
+            ("c", "p", 3)
+        );
+        assert_eq!(
+            (kept.stage, kept.digest.as_deref()),
+            (Phase::Extraction, Some("0f"))
+        );
+        assert_eq!(kept.data.as_deref(), Some("{}"));
     }
 
     #[test]

@@ -5,12 +5,13 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use whimbrel_plugin_api::Error;
+use whimbrel_plugin_api::{Cursor, Error};
 
 use super::guard::Refusal;
 use super::process::Process;
 use super::run::{Counts, NewRun, PluginVersion, RunEnd, RunRecord, RunState};
 use super::run_id::RunId;
+use crate::events::Phase;
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,6 +32,8 @@ pub struct EventRecord {
 pub enum RejectedState {
     /// Nobody has done anything about it.
     New,
+    /// Somebody has corrected its data; it waits to be sent again.
+    Edited,
     /// Somebody decided to do without it.
     Discarded,
     /// It was sent again and taken.
@@ -42,16 +45,23 @@ impl RejectedState {
     pub const fn name(self) -> &'static str {
         match self {
             Self::New => "new",
+            Self::Edited => "edited",
             Self::Discarded => "discarded",
             Self::Replayed => "replayed",
         }
     }
 
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::New, Self::Edited, Self::Discarded, Self::Replayed];
+
     /// The one called `name`.
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::New, Self::Discarded, Self::Replayed]
-            .into_iter()
-            .find(|state| state.name() == name)
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// Whether nothing is to be done about it any more.
+    pub const fn is_settled(self) -> bool {
+        matches!(self, Self::Discarded | Self::Replayed)
     }
 }
 
@@ -71,10 +81,30 @@ pub struct Rejected {
     /// The data as far as it could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// The data as somebody has corrected it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edited: Option<String>,
+    /// The phase that refused it. After import the data is as the sink has it, before that as the source has it.
+    pub stage: Phase,
+    /// The partition, as a person reads it.
+    pub partition: String,
+    /// The commit of the partition's lane that leaves it out, if that was made.
+    #[serde(rename = "commit_seq")]
+    pub seq: u64,
+    /// By what a comparison knows it, in hexadecimal digits; none unless the sink refused it.
+    #[serde(skip)]
+    pub digest: Option<String>,
     /// When.
     pub at: DateTime<Utc>,
     /// What became of it.
     pub state: RejectedState,
+}
+
+impl Rejected {
+    /// Whether it was left out of a commit that comes after those which the lane has.
+    pub fn is_beyond(&self, lane: &LaneFound) -> bool {
+        self.seq > lane.seq && self.collection == lane.collection && self.partition == lane.partition
+    }
 }
 
 impl std::fmt::Debug for Rejected {
@@ -87,12 +117,54 @@ impl std::fmt::Debug for Rejected {
     }
 }
 
+/// The lane of a partition, and how many commits it had when a run began to write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneFound {
+    /// The collection, in the source.
+    pub collection: String,
+    /// The partition, as a person reads it.
+    pub partition: String,
+    /// The commits.
+    pub seq: u64,
+}
+
+/// Something that is done about a rejected record. One that is settled already stays as it is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum RejectedChange {
+    /// Its data was corrected.
+    Edited {
+        /// Its number.
+        number: u64,
+        /// The whole record.
+        data: String,
+    },
+    /// Somebody decided to do without it.
+    Discarded {
+        /// Its number.
+        number: u64,
+    },
+    /// It was sent again and taken.
+    Replayed {
+        /// Its number.
+        number: u64,
+    },
+    /// It was sent again and refused.
+    RefusedAgain {
+        /// Its number.
+        number: u64,
+        /// The stable code of the reason.
+        code: String,
+        /// The reason, without values.
+        message: String,
+    },
+}
+
 /// What a run has to tell since the last time.
 #[derive(Debug, Clone)]
 pub struct News {
-    /// What happened, in order.
+    /// What happened, in order. A `lane_taken` among them takes away what the run has refused for later commits of the lane.
     pub events: Vec<EventRecord>,
-    /// What was refused.
+    /// What was refused since.
     pub rejected: Vec<Rejected>,
     /// Records until now.
     pub counts: Counts,
@@ -111,8 +183,29 @@ pub struct RunFilter {
     pub state: Option<RunState>,
     /// Whose id begins so.
     pub prefix: Option<String>,
+    /// Of the copy that the run with this id began: it, and those that go on with it.
+    pub chain: Option<String>,
     /// At most so many, the newest first.
     pub limit: u32,
+}
+
+/// What one run made durable of a partition, as far as its events say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Durable {
+    /// The collection, in the source.
+    pub collection: String,
+    /// The label of the partition.
+    pub partition: String,
+    /// The sink's count of commits after the last one.
+    pub seq: u64,
+    /// Where the source goes on after it.
+    pub cursor: Cursor,
+    /// Records that the run made durable.
+    pub record_count: u64,
+    /// Whether the partition is complete.
+    pub done: bool,
+    /// When the last one became durable.
+    pub at: DateTime<Utc>,
 }
 
 /// Which rejected records of a run.
@@ -120,6 +213,12 @@ pub struct RunFilter {
 pub struct RejectedFilter {
     /// Of this collection.
     pub collection: Option<String>,
+    /// In this state.
+    pub state: Option<RejectedState>,
+    /// Refused by this phase.
+    pub stage: Option<Phase>,
+    /// With this code.
+    pub code: Option<String>,
     /// After this number.
     pub after: u64,
     /// At most so many, in order.
@@ -131,7 +230,7 @@ pub struct RejectedFilter {
 /// Some rejected records.
 #[derive(Debug, Clone)]
 pub struct RejectedPage {
-    /// How many there are in all, of the collection if one was named.
+    /// How many the filter lets through in all.
     pub total: u64,
     /// Those asked for.
     pub records: Vec<Rejected>,
@@ -153,6 +252,12 @@ pub trait StateStore: Send + Sync {
     /// # Errors
     /// `run.fenced` if the run no longer counts as running.
     fn note_worker(&self, run: &RunId, worker: &Process) -> Result<(), Error>;
+
+    /// Notes what the command line laid over the job, once it is known what of it is secret.
+    ///
+    /// # Errors
+    /// `run.fenced` if the run no longer counts as running.
+    fn note_overrides(&self, run: &RunId, overrides: &str) -> Result<(), Error>;
 
     /// Writes down what happened, all of it or nothing. What is there already, by its number, stays as it is, so that a
     /// caller who does not know how the last call ended may repeat it.
@@ -179,9 +284,33 @@ pub trait StateStore: Send + Sync {
     /// What is wrong with the store.
     fn events(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<EventRecord>, Error>;
 
+    /// What a run made durable, a line for each partition, as far as its events say: they may lack the last ones.
+    ///
+    /// # Errors
+    /// What is wrong with the store.
+    fn durable(&self, run: &RunId) -> Result<Vec<Durable>, Error>;
+
     /// Rejected records of a run.
     ///
     /// # Errors
     /// What is wrong with the store.
     fn rejected(&self, run: &RunId, filter: &RejectedFilter) -> Result<RejectedPage, Error>;
+
+    /// Does something about rejected records of a run; says how many were not settled yet and have changed.
+    ///
+    /// # Errors
+    /// What is wrong with the store.
+    fn change_rejected(&self, run: &RunId, changes: &[RejectedChange]) -> Result<u64, Error>;
+
+    /// The newest run that has rejected records, if there is one.
+    ///
+    /// # Errors
+    /// What is wrong with the store.
+    fn newest_with_rejected(&self) -> Result<Option<RunId>, Error>;
+
+    /// The lanes that a run has taken over, in order.
+    ///
+    /// # Errors
+    /// What is wrong with the store.
+    fn lanes_found(&self, run: &RunId) -> Result<Vec<LaneFound>, Error>;
 }

@@ -112,7 +112,7 @@ impl FileSet {
     /// # Errors
     /// As [`FileSet::write_status`].
     pub fn write_checkpoint(&mut self, checkpoint: &RunCheckpoint) -> Result<(), Error> {
-        let text = json(checkpoint)?;
+        let text = json(&checkpoint.signed()?)?;
         self.checkpoint_bytes = text.len() as u64;
         self.write(&self.folder.checkpoint(), &text)?;
         self.keep_reserve()
@@ -166,7 +166,7 @@ impl FileSet {
             Err(None)
         } else {
             self.write_reports(&report)
-                .and_then(|()| put(&self.folder.checkpoint(), &json(checkpoint)?))
+                .and_then(|()| put(&self.folder.checkpoint(), &json(&checkpoint.signed()?)?))
                 .and_then(|()| put(&self.folder.status(), &json(status)?))
                 .map_err(Some)
         };
@@ -223,7 +223,7 @@ impl FileSet {
         report: FinalReport,
     ) -> Result<(), Error> {
         put(&self.folder.status(), &json(status)?)?;
-        put(&self.folder.checkpoint(), &json(checkpoint)?)?;
+        put(&self.folder.checkpoint(), &json(&checkpoint.signed()?)?)?;
         let report = report.shortened();
         put(&self.folder.final_report(), &json(&report)?)?;
         put(

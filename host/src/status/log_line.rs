@@ -111,6 +111,7 @@ fn level(event: &Event) -> &str {
         },
         Event::Rejected { .. }
         | Event::Retrying { .. }
+        | Event::WorkerRestarted { .. }
         | Event::Paused { .. }
         | Event::NotDelivered { .. }
         | Event::HookEnded { ok: false, .. } => "warn",
@@ -175,6 +176,10 @@ mod tests {
             Event::Rejected {
                 collection: "users".into(),
                 record: rejected(),
+                stage: Phase::Import,
+                partition: String::new(),
+                seq: 0,
+                digest: None,
             },
         ]
         .iter()
@@ -185,7 +190,7 @@ mod tests {
             {"seq":7,"at":"2026-11-21T08:00:00.250Z","level":"info","event":"phase_started","phase":"import"}
             {"seq":7,"at":"2026-11-21T08:00:00.250Z","level":"debug","collection":"users","commit_seq":3,"cursor":"01ff","done":false,"event":"committed","partition":"all","record_count":500}
             {"seq":7,"at":"2026-11-21T08:00:00.250Z","level":"warn","event":"log","message":"slow�[2J","plugin":"curlew"}
-            {"seq":7,"at":"2026-11-21T08:00:00.250Z","level":"warn","collection":"users","event":"rejected","record":{"code":"sink.not_null","message":"`email` may not be null","record":"u-7","row":1}}
+            {"seq":7,"at":"2026-11-21T08:00:00.250Z","level":"warn","collection":"users","event":"rejected","record":{"code":"sink.not_null","message":"`email` may not be null","record":"u-7","row":1},"stage":"import"}
             {"seq":8,"at":"2026-11-21T08:00:00.250Z","level":"info","event":"plugin_output","line":"segment �x"}
         "#]].assert_eq(&(lines + &String::from_utf8(output).unwrap()));
     }
@@ -204,6 +209,10 @@ mod tests {
             Event::Rejected {
                 collection: "users".into(),
                 record: rejected(),
+                stage: Phase::Import,
+                partition: String::new(),
+                seq: 0,
+                digest: None,
             },
             Event::Finished {
                 outcome: Box::new(outcome),

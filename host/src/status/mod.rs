@@ -12,6 +12,7 @@ mod run_files;
 mod run_pace;
 mod run_state;
 mod run_status;
+mod stopped;
 
 pub use progress::Progress;
 pub use run_checkpoint::{PartitionCheckpoint, RunCheckpoint};
@@ -20,3 +21,4 @@ pub use run_state::{Moment, RunState, Urgency};
 pub use run_status::{
     CollectionState, CollectionStatus, KILLED, LastRetry, PausedStatus, RUNNING, RunStatus, Totals,
 };
+pub use stopped::write_stopped;

@@ -181,6 +181,15 @@ impl Progress {
                     "paused, the run goes on after a repair: {message}{help} [{code}]"
                 ));
             }
+            Event::WorkerRestarted {
+                attempt,
+                code,
+                message,
+                delay_ms,
+            } => self.line(&format!(
+                "restart {attempt} of the worker follows in {}, since {message} [{code}]",
+                seconds(*delay_ms as f64 / 1_000.0)
+            )),
             Event::Resumed { paused_ms } => {
                 self.line(&format!("goes on after {}", seconds(*paused_ms as f64 / 1_000.0)));
             }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{SubsecRound as _, Utc};
 use whimbrel_plugin_api::Error;
 
+use super::RunCheckpoint;
 use super::file_set::FileSet;
 use super::log_line::{event_line, left_out_line, output_line};
 use super::run_state::{Moment, RunState, Urgency};
@@ -70,10 +71,26 @@ impl RunFiles {
     /// # Errors
     /// `workspace.disk_full`, `workspace.unwritable`, or `workspace.run_id`: the run should not begin.
     pub fn create(workspace: &Workspace, run_id: &str, job_file: &Path) -> Result<Self, Error> {
+        Self::create_after(workspace, run_id, job_file, None)
+    }
+
+    /// As [`RunFiles::create`], for a run that goes on where what is durable is as `before` says.
+    ///
+    /// # Errors
+    /// As [`RunFiles::create`].
+    pub fn create_after(
+        workspace: &Workspace,
+        run_id: &str,
+        job_file: &Path,
+        before: Option<RunCheckpoint>,
+    ) -> Result<Self, Error> {
         let folder = workspace.create_run(run_id)?;
         let started = Instant::now();
         let moment = now(started);
-        let state = RunState::new(run_id, job_file, std::process::id(), moment);
+        let mut state = RunState::new(run_id, job_file, std::process::id(), moment);
+        if let Some(before) = before {
+            state.go_on_from(before);
+        }
         let mut files = FileSet::create(folder.clone())?;
         files.write_status(&state.status(moment))?;
         files.write_checkpoint(&state.checkpoint(moment))?;

@@ -91,6 +91,13 @@ impl RunState {
         }
     }
 
+    /// What earlier runs of the copy have made durable is as `before` says.
+    pub fn go_on_from(&mut self, before: RunCheckpoint) {
+        self.checkpoint.begun_by = before.begun_by;
+        self.checkpoint.record_count = before.record_count;
+        self.checkpoint.collections = before.collections;
+    }
+
     /// Takes note of an event.
     pub fn observe(&mut self, event: &Event, now: Moment) -> Urgency {
         match event {
@@ -155,14 +162,17 @@ impl RunState {
             }
             Event::Progress { .. } => self.progressed(event),
             Event::Committed { .. } => self.committed(event, now),
+            Event::LaneTaken { .. } => self.found_durable(event, now),
             Event::Retrying {
+                role,
                 collection,
                 attempt,
                 code,
                 message,
                 ..
             } => {
-                self.status.retry_count += 1;
+                // The number is that of transactions.
+                self.status.retry_count += u64::from(*role != Some(Role::Source));
                 self.status.last_retry = Some(LastRetry {
                     collection: collection.clone(),
                     attempt: *attempt,
@@ -233,6 +243,32 @@ impl RunState {
         };
         self.checkpoint.commit(collection, partition, committed);
         self.commit_count += 1;
+    }
+
+    /// The sink says what earlier runs of the copy have made durable.
+    fn found_durable(&mut self, event: &Event, now: Moment) {
+        let Event::LaneTaken {
+            collection,
+            partition,
+            seq,
+            cursor,
+            record_count,
+            done,
+        } = event
+        else {
+            return;
+        };
+        let found = PartitionCheckpoint {
+            seq: *seq,
+            cursor: cursor.clone(),
+            record_count: *record_count,
+            done: *done,
+            committed_at: now.at,
+        };
+        if *seq > 0 {
+            self.checkpoint.find(collection, partition, found);
+            self.commit_count += 1;
+        }
     }
 
     fn found(&mut self, role: Option<Role>, finding: &Finding) {

@@ -64,14 +64,16 @@ impl RunningCalls {
         self.0.last_key_value().map(|(_, call)| call)
     }
 
+    /// Each of them for people, the last one first: `read` of source `x`.
+    pub fn each(&self) -> Vec<String> {
+        let each = self.0.values().rev();
+        each.map(|call| format!("`{}` of {} `{}`", call.call, call.role, call.plugin))
+            .collect()
+    }
+
     /// For people: `read` of source `x`, `write` of sink `y`.
     pub fn describe(&self) -> String {
-        let each: Vec<String> = self
-            .0
-            .values()
-            .rev()
-            .map(|call| format!("`{}` of {} `{}`", call.call, call.role, call.plugin))
-            .collect();
+        let each = self.each();
         if each.is_empty() {
             "no plugin call".to_owned()
         } else {

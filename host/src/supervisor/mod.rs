@@ -10,8 +10,10 @@ mod notify_worker;
 mod notifying;
 mod process;
 mod protocol;
+mod restart;
 mod supervise;
 mod worker;
+mod worker_process;
 
 pub use notifying::{Messenger, NOTIFICATION_DRAIN, NotifySettings};
 pub use protocol::{Command, PluginFile, Task, TaskKind};

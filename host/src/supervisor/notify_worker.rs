@@ -75,7 +75,7 @@ pub(super) fn send_all(jobs: Vec<NotifierSending>, checks: bool, commands: &Rece
             }
             Command::Hurry => hurry.ask(),
             Command::Cancel => break,
-            Command::Proceed { .. } => {}
+            Command::Proceed { .. } | Command::Passed { .. } => {}
         }
     }
     stop.ask();

@@ -54,6 +54,47 @@ pub(super) fn start_fault(error: &std::io::Error) -> Error {
     .with_cause(error)
 }
 
+/// Tells of each signal by which a person ends the program: an interrupt, a wish to end, a terminal that has closed. The last one
+/// is left alone where it was to be ignored from the start, as `nohup` wants it.
+///
+/// # Errors
+/// `host.worker_start` if signals cannot be caught.
+pub(super) fn catch_signals(
+    mut tell: impl FnMut(i32) -> bool + Send + 'static,
+) -> Result<signal_hook::iterator::Handle, Error> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut caught = vec![SIGINT, SIGTERM];
+    if !is_ignored(SIGHUP) {
+        caught.push(SIGHUP);
+    }
+    let signals = signal_hook::iterator::Signals::new(caught);
+    let mut signals = signals.map_err(|error| start_fault(&error))?;
+    let handle = signals.handle();
+    std::thread::spawn(move || {
+        for signal in &mut signals {
+            if !tell(signal) {
+                return;
+            }
+        }
+    });
+    Ok(handle)
+}
+
+/// Whether this process ignores `signal`.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    is_in_mask(&status, signal)
+}
+
+/// `SigIgn` of proc(5) `status` is a number whose lowest bit stands for signal 1.
+fn is_in_mask(status: &str, signal: i32) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 /// Reads events to their end, or until `tell` says that nobody listens.
 pub(super) fn each_event(stdout: impl Read, mut tell: impl FnMut(Event) -> bool) {
     let mut reader = BufReader::new(stdout);
@@ -122,5 +163,20 @@ pub(super) fn how_it_ended(status: Option<ExitStatus>) -> (&'static str, String)
             format!("ended with exit status {code} without finishing"),
         ),
         _ => ("plugin.crashed", "ended without finishing".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_signal_is_read_from_the_mask() {
+        let status =
+            "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000000\n";
+        assert!(is_in_mask(status, signal_hook::consts::SIGHUP));
+        assert!(!is_in_mask(status, signal_hook::consts::SIGINT));
+        assert!(is_in_mask(status, signal_hook::consts::SIGPIPE));
+        assert!(!is_in_mask("", signal_hook::consts::SIGHUP));
     }
 }

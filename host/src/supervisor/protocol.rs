@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use whimbrel_plugin_api::Error;
 use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::notifier::Notification;
 
@@ -62,6 +63,13 @@ pub enum TaskKind {
         /// The job.
         job: Box<Job>,
     },
+    /// Send rejected records of an earlier run again.
+    Replay {
+        /// The job.
+        job: Box<Job>,
+        /// Which records, and what else.
+        options: RunOptions,
+    },
     /// Count the records of both sides.
     Stats {
         /// The job.
@@ -102,6 +110,14 @@ pub enum Command {
         notifier: usize,
         /// What it is to tell.
         notification: Box<Notification>,
+    },
+    /// What the worker has said before [`crate::events::Event::Barrier`] number `number` is durable, or nothing is any more.
+    Passed {
+        /// The number.
+        number: u64,
+        /// Why nothing is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Box<Error>>,
     },
     /// The run is over: what waits for another try has little time left.
     Hurry,

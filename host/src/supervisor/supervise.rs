@@ -1,25 +1,23 @@
 //! The supervising half: starts the worker, reads its events and its plugins' output, and judges its end.
 //! It loads no library and trusts no exit status.
 
-use std::collections::VecDeque;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ExitStatus};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use whimbrel_plugin_api::{Error, ErrorKind};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use whimbrel_plugin_api::Error;
 
-use super::calls::RunningCalls;
-use super::process::{self, EXIT_GRACE, OUTPUT_LINES_KEPT, SILENCE_MAX, wait_until};
+use super::process::{self, SILENCE_MAX};
 use super::protocol::{Command, Task, TaskKind};
+use super::restart::Restarts;
+use super::worker_process::{Message, Said, WorkerProcess};
 use crate::config::Job;
 use crate::events::{Event, Failure, Outcome, Phase, PhaseOutcome};
-use crate::loader::call_board::BoardReader;
 
 /// After the first signal a worker has so long to commit what is open.
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
+/// The code for a run whose place another one has taken. It may commit nothing more, not even what is open.
+const FENCED: &str = "run.fenced";
 
 /// Who follows the events.
 pub trait Observer {
@@ -48,6 +46,14 @@ pub trait Observer {
     /// What keeps the observer from taking note of what happens.
     fn observe(&mut self, event: &Event) -> Result<(), Error>;
 
+    /// Makes durable what was observed so far; without a state there is nothing to do.
+    ///
+    /// # Errors
+    /// What keeps it from becoming durable.
+    fn make_durable(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// A line that a plugin printed.
     fn plugin_output(&mut self, line: &str);
 }
@@ -74,149 +80,165 @@ pub struct Supervised {
     pub trouble: Option<Error>,
 }
 
-enum Message {
-    Event(Box<Event>),
-    Output(String),
-    Signal(i32),
-    EventsEnded,
-    OutputEnded,
-}
+/// Messages that wait to be heard.
+const SAID_MAX: usize = 1_024;
 
-/// Runs `task` in a worker whose working folder is `folder`.
+/// Runs `task` in a worker whose working folder is `folder`, and in further ones if a signal ends it.
 ///
 /// # Errors
 /// `host.worker_start` if no process can be started.
 pub fn supervise(task: &Task, folder: &Path, observer: &mut dyn Observer) -> Result<Supervised, Error> {
-    let mut child = process::start(folder)?;
-    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-        return Err(Error::internal("a worker was started without its pipes"));
-    };
-    let (sender, messages) = crossbeam_channel::bounded(1024);
-    let (events, output, signals) = (sender.clone(), sender.clone(), sender);
-    let handle = catch_signals(signals).map_err(|error| process::start_fault(&error))?;
-    std::thread::spawn(move || {
-        process::each_event(stdout, |event| {
-            events.send(Message::Event(Box::new(event))).is_ok()
-        });
-        drop(events.send(Message::EventsEnded));
-    });
-    std::thread::spawn(move || {
-        process::each_line(stderr, |line| output.send(Message::Output(line)).is_ok());
-        drop(output.send(Message::OutputEnded));
-    });
+    let (sender, messages) = crossbeam_channel::bounded(SAID_MAX);
+    let worker = WorkerProcess::start(folder, 0, &sender)?;
+    let signals = sender.clone();
+    let handle = process::catch_signals(move |signal| signals.send((0, Message::Signal(signal))).is_ok())?;
     let mut supervision = Supervision {
-        child,
-        stdin: Arc::new(Mutex::new(Some(stdin))),
-        calls: RunningCalls::default(),
-        board: BoardReader::create().ok(),
-        last_output: VecDeque::new(),
+        worker,
         signal: None,
         drain_until: None,
         trouble: None,
+        proceed: None,
+        restarts: Restarts::of(task),
         task,
         observer,
     };
-    supervision.observer.worker_started(supervision.child.id());
-    supervision.send_task(task)?;
-    let ended = supervision.run(&messages);
+    supervision.set_to_work(task);
+    let ended = loop {
+        let ended = supervision.run(&messages);
+        let replaced = supervision
+            .wait_to_restart(ended, &messages)
+            .and_then(|lost| supervision.replace(folder, &sender, lost));
+        if let Err(ended) = replaced {
+            break ended;
+        }
+    };
     handle.close();
     Ok(Supervised {
-        ended,
+        ended: supervision.end(ended),
         signal: supervision.signal,
         trouble: supervision.trouble,
     })
 }
 
-fn catch_signals(
-    sender: crossbeam_channel::Sender<Message>,
-) -> std::io::Result<signal_hook::iterator::Handle> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-    let handle = signals.handle();
-    std::thread::spawn(move || {
-        for signal in &mut signals {
-            if sender.send(Message::Signal(signal)).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(handle)
-}
-
 struct Supervision<'a> {
-    child: Child,
-    stdin: Arc<Mutex<Option<ChildStdin>>>,
-    calls: RunningCalls,
-    /// Where the worker keeps its calls; without it they come as events.
-    board: Option<BoardReader>,
-    last_output: VecDeque<String>,
+    worker: WorkerProcess,
     signal: Option<i32>,
     drain_until: Option<Instant>,
     trouble: Option<Error>,
+    /// What the first worker was told once its plugins were known; the others are told the same.
+    proceed: Option<Command>,
+    restarts: Restarts,
     task: &'a Task,
     observer: &'a mut dyn Observer,
 }
 
 impl Supervision<'_> {
-    fn send_task(&mut self, task: &Task) -> Result<(), Error> {
-        let task = Task {
-            call_board: self.board.as_ref().map(BoardReader::path),
-            ..task.clone()
+    /// The next message, unless it is that of a former worker.
+    fn receive(&self, messages: &Receiver<Said>, wait: Duration) -> Result<Message, RecvTimeoutError> {
+        let until = Instant::now() + wait;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let (worker, message) = messages.recv_timeout(left)?;
+            if worker == self.worker.number() || matches!(message, Message::Signal(_)) {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// How the task ended; or, once the time has come to start another worker in the place of a lost one, why that was lost.
+    fn wait_to_restart(&mut self, ended: Ended, messages: &Receiver<Said>) -> Result<Box<Failure>, Ended> {
+        let failure = match ended {
+            Ended::Lost(failure) => failure,
+            Ended::Outcome(outcome) => return Err(self.restarts.judge(outcome)),
+            Ended::Config(faults) => return Err(Ended::Config(faults)),
         };
-        let mut line = serde_json::to_vec(&task)
-            .map_err(|error| Error::internal("the task could not be written").with_cause(&error))?;
-        line.push(b'\n');
-        self.send(&line);
+        let may = self.signal.is_none() && self.trouble.is_none();
+        let calls = self.worker.calls_at_end();
+        let restart = may
+            .then(|| self.restarts.after(&failure, self.worker.died_of(), calls))
+            .flatten();
+        let Some(restart) = restart else {
+            return Err(self.restarts.last_words(failure));
+        };
+        self.tell(&Event::WorkerRestarted {
+            attempt: restart.attempt,
+            code: failure.error.code.clone(),
+            message: failure.error.message.clone(),
+            delay_ms: u64::try_from(restart.delay.as_millis()).unwrap_or(u64::MAX),
+        });
+        let until = Instant::now() + restart.delay;
+        while self.signal.is_none() && self.trouble.is_none() {
+            match self.receive(messages, until.saturating_duration_since(Instant::now())) {
+                Ok(Message::Signal(signal)) => self.signal = Some(signal),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return Ok(failure),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Err(Ended::Lost(failure))
+    }
+
+    /// Starts another worker in the place of one that was `lost`.
+    fn replace(&mut self, folder: &Path, sender: &Sender<Said>, mut lost: Box<Failure>) -> Result<(), Ended> {
+        match WorkerProcess::start(folder, self.worker.number() + 1, sender) {
+            Ok(worker) => self.worker = worker,
+            Err(error) => {
+                lost.error.causes.push(error.to_string());
+                return Err(Ended::Lost(lost));
+            }
+        }
+        let task = self.restarts.task(self.task);
+        self.set_to_work(&task);
         Ok(())
     }
 
-    fn command(&self, command: &Command) {
-        if let Ok(mut line) = serde_json::to_vec(command) {
-            line.push(b'\n');
-            self.send(&line);
+    /// The observer knows of the worker before that knows what to do: whoever ends a run from outside finds all who work on it.
+    fn set_to_work(&mut self, task: &Task) {
+        self.observer.worker_started(self.worker.pid());
+        self.worker.send_task(task);
+    }
+
+    /// A run that another one has replaced ends for that, whatever became of its worker.
+    fn end(&self, ended: Ended) -> Ended {
+        match (&self.trouble, ended) {
+            (Some(trouble), Ended::Lost(_)) if trouble.code == FENCED => {
+                Ended::Lost(Box::new(trouble.clone().into()))
+            }
+            (_, ended) => ended,
         }
     }
 
-    /// A worker that no longer reads is dead or dying; its end is judged where its events end.
-    fn send(&self, line: &[u8]) {
-        if let Some(stdin) = self.stdin.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
-            && stdin.write_all(line).is_ok()
-        {
-            drop(stdin.flush());
-        }
-    }
-
-    fn run(&mut self, messages: &Receiver<Message>) -> Ended {
+    fn run(&mut self, messages: &Receiver<Said>) -> Ended {
         let mut loaded: Vec<Event> = Vec::new();
         let mut outcome: Option<Box<Outcome>> = None;
         let mut last_event = Instant::now();
         let (mut events_open, mut output_open) = (true, true);
         while events_open || (output_open && outcome.is_none()) {
             let wait = self.wait_for(last_event);
-            match messages.recv_timeout(wait) {
+            match self.receive(messages, wait) {
                 Ok(Message::Event(event)) => {
                     last_event = Instant::now();
-                    self.calls.observe(&event);
+                    self.worker.note(&event);
+                    self.restarts.observe(&event);
                     match *event {
                         Event::PluginLoaded { .. } => {
                             loaded.push(*event);
-                            if loaded.len() == self.task.plugins.len()
+                            let are_all = loaded.len() == self.task.plugins.len();
+                            if are_all
                                 && !matches!(self.task.kind, TaskKind::Describe)
+                                && let Err(faults) = self.let_proceed(&loaded)
                             {
-                                match self.observer.loaded(&loaded) {
-                                    Ok(job) => self.command(&Command::Proceed { job }),
-                                    Err(faults) => {
-                                        self.kill();
-                                        return Ended::Config(faults);
-                                    }
-                                }
+                                self.worker.kill();
+                                return Ended::Config(faults);
                             }
                         }
                         Event::Finished { outcome: ref told } => {
                             outcome = Some(told.clone());
-                            self.tell(&event);
+                            if !self.restarts.is_in_vain(told) {
+                                self.tell(&event);
+                            }
                         }
+                        Event::Barrier { number } => self.answer_barrier(number),
                         ref other => self.tell(other),
                     }
                     if outcome.is_some() {
@@ -226,7 +248,7 @@ impl Supervision<'_> {
                 Ok(Message::Output(line)) => self.keep_output(line),
                 Ok(Message::Signal(signal)) => {
                     if self.signal.is_some() {
-                        self.kill();
+                        self.worker.kill();
                     } else {
                         self.signal = Some(signal);
                         self.drain();
@@ -236,11 +258,11 @@ impl Supervision<'_> {
                 Ok(Message::OutputEnded) => output_open = false,
                 Err(RecvTimeoutError::Timeout) => {
                     if self.drain_until.is_some_and(|until| Instant::now() >= until) {
-                        self.kill();
+                        self.worker.kill();
                         self.drain_until = None;
                     } else if last_event.elapsed() >= SILENCE_MAX {
-                        self.kill();
-                        return Ended::Lost(Box::new(self.silence()));
+                        self.worker.kill();
+                        return Ended::Lost(Box::new(self.worker.silence()));
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -257,11 +279,24 @@ impl Supervision<'_> {
         }
         match outcome {
             Some(outcome) => {
-                self.let_end();
+                self.worker.let_end();
                 Ended::Outcome(outcome)
             }
             None => self.judge(messages),
         }
+    }
+
+    /// Has the plugins looked at, unless they are known, and lets the worker go on.
+    fn let_proceed(&mut self, loaded: &[Event]) -> Result<(), Vec<Error>> {
+        let proceed = match self.proceed.take() {
+            Some(proceed) => proceed,
+            None => Command::Proceed {
+                job: self.observer.loaded(loaded)?,
+            },
+        };
+        self.worker.send(&proceed);
+        self.proceed = Some(proceed);
+        Ok(())
     }
 
     /// Lets the observer see an event. What it cannot take note of must not go on.
@@ -274,21 +309,47 @@ impl Supervision<'_> {
         if is_before_writing && self.task.holds_before_writing && seen.is_ok() && self.trouble.is_none() {
             seen = self.observer.before_writing();
             if seen.is_ok() {
-                self.command(&Command::Proceed { job: None });
+                self.worker.send(&Command::Proceed { job: None });
             }
         }
-        if let Err(error) = seen
-            && self.trouble.is_none()
-        {
-            self.trouble = Some(error);
+        if let Err(error) = seen {
+            self.give_up(error);
+        }
+    }
+
+    /// The worker commits only once what it has said is durable, and learns if it never will be.
+    fn answer_barrier(&mut self, number: u64) {
+        let durable = match &self.trouble {
+            Some(trouble) => Err(trouble.clone()),
+            None => self.observer.make_durable(),
+        };
+        let failure = durable.err().map(Box::new);
+        self.worker.send(&Command::Passed {
+            number,
+            failure: failure.clone(),
+        });
+        if let Some(error) = failure {
+            self.give_up(*error);
+        }
+    }
+
+    /// Ends the task because of `error`, the first one of its kind.
+    fn give_up(&mut self, error: Error) {
+        if self.trouble.is_some() {
+            return;
+        }
+        if error.code == FENCED {
+            self.worker.kill();
+        } else {
             self.drain();
         }
+        self.trouble = Some(error);
     }
 
     /// Asks the worker to commit what is open and end, within its time.
     fn drain(&mut self) {
         self.drain_until = Some(Instant::now() + DRAIN_GRACE);
-        self.command(&Command::Cancel);
+        self.worker.send(&Command::Cancel);
     }
 
     fn wait_for(&self, last_event: Instant) -> Duration {
@@ -301,78 +362,21 @@ impl Supervision<'_> {
 
     fn keep_output(&mut self, line: String) {
         self.observer.plugin_output(&line);
-        if self.last_output.len() == OUTPUT_LINES_KEPT {
-            self.last_output.pop_front();
-        }
-        self.last_output.push_back(line);
-    }
-
-    /// The worker has said its last; plugins' threads may keep it, so it is killed after a moment.
-    fn let_end(&mut self) {
-        *self.stdin.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if wait_until(&mut self.child, Instant::now() + EXIT_GRACE).is_none() {
-            self.kill();
-        }
-    }
-
-    fn kill(&mut self) {
-        process::kill(&mut self.child);
+        self.worker.note_output(line);
     }
 
     /// The events ended without a last one.
-    fn judge(&mut self, messages: &Receiver<Message>) -> Ended {
-        let status = match wait_until(&mut self.child, Instant::now() + EXIT_GRACE) {
-            Some(status) => Some(status),
-            None => {
-                self.kill();
-                self.child.try_wait().ok().flatten()
-            }
-        };
+    fn judge(&mut self, messages: &Receiver<Said>) -> Ended {
+        let status = self.worker.collect();
         // What the dying process printed may still be on its way.
-        while let Ok(message) = messages.recv_timeout(Duration::from_millis(200)) {
+        while let Ok(message) = self.receive(messages, Duration::from_millis(200)) {
             match message {
                 Message::Output(line) => self.keep_output(line),
                 Message::OutputEnded => break,
-                Message::Event(_) | Message::Signal(_) | Message::EventsEnded => {}
+                Message::Signal(signal) => drop(self.signal.get_or_insert(signal)),
+                Message::Event(_) | Message::EventsEnded => {}
             }
         }
-        Ended::Lost(Box::new(self.crash(status)))
-    }
-
-    fn failure(&self, code: &str, message: String) -> Failure {
-        let mut error = Error::new(ErrorKind::Internal, code, message);
-        error
-            .causes
-            .extend(self.last_output.iter().map(|line| format!("printed: {line}")));
-        let failure = Failure::from(error);
-        match self.calls.last() {
-            Some(last) => failure.at_call(&last.plugin, last.role, &last.call),
-            None => failure,
-        }
-    }
-
-    fn read_board(&mut self) {
-        if let Some(board) = &self.board {
-            self.calls.add_board(board.calls());
-        }
-    }
-
-    fn crash(&mut self, status: Option<ExitStatus>) -> Failure {
-        self.read_board();
-        let running = self.calls.describe();
-        let (code, how) = process::how_it_ended(status);
-        self.failure(code, format!("the worker process {how}; running then: {running}"))
-    }
-
-    fn silence(&mut self) -> Failure {
-        self.read_board();
-        let running = self.calls.describe();
-        self.failure(
-            "plugin.silent",
-            format!(
-                "the worker process said nothing for {} s and was killed; running then: {running}",
-                SILENCE_MAX.as_secs()
-            ),
-        )
+        Ended::Lost(Box::new(self.worker.crash(status)))
     }
 }

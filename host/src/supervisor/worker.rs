@@ -15,6 +15,7 @@ use whimbrel_plugin_api::{Error, ErrorKind};
 
 use super::notify_worker::{self, NotifierSending};
 use super::protocol::{Command, Task, TaskKind};
+use crate::barrier::Barrier;
 use crate::config::Job;
 use crate::control::Stop;
 use crate::events::{Emitter, Event, Failure, Outcome, RunSummary};
@@ -22,6 +23,7 @@ use crate::loader::call_board::CallBoard;
 use crate::loader::library::load;
 use crate::loader::observe::{CallLog, Opener};
 use crate::orchestrator::{self, Opened, RunOptions, TaskContext};
+use crate::pipeline::breaker::Breaker;
 use crate::pipeline::budget::Budget;
 use crate::pipeline::pause::Pause;
 use crate::transform::Transforms;
@@ -48,7 +50,7 @@ pub fn worker_main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let emitter = Emitter::new(Box::new(events));
-    let Some((task, commands)) = read_task() else {
+    let Some((task, commands, barrier)) = read_task() else {
         let error = Error::internal("the worker was started without a task");
         finish(&emitter, failed(error.into()));
         return ExitCode::FAILURE;
@@ -61,7 +63,7 @@ pub fn worker_main() -> ExitCode {
         .and_then(|path| CallBoard::open(path).ok());
     let calls = CallLog::new(emitter.clone(), board);
     watch(&emitter, &calls, Duration::from_secs(task.call_timeout_secs));
-    let outcome = run(task, &commands, &emitter, &calls, &stop, started);
+    let outcome = run(task, &commands, barrier, &emitter, &calls, &stop, started);
     finish(&emitter, outcome);
     ExitCode::SUCCESS
 }
@@ -87,21 +89,34 @@ fn take_stdout() -> rustix::io::Result<File> {
 }
 
 /// The task and the commands that follow it. The end of the input means that the supervisor is gone.
-fn read_task() -> Option<(Task, Receiver<Command>)> {
+fn read_task() -> Option<(Task, Receiver<Command>, Barrier)> {
     let mut input = BufReader::new(std::io::stdin());
     let mut line = Vec::new();
     input.read_until(b'\n', &mut line).ok()?;
     let task = serde_json::from_slice(&line).ok()?;
     let (sender, receiver) = crossbeam_channel::unbounded();
-    std::thread::spawn(move || read_commands(input, &sender));
-    Some((task, receiver))
+    let barrier = Barrier::answered();
+    let answered = barrier.clone();
+    std::thread::spawn(move || {
+        read_commands(input, &sender, &answered);
+        answered.close();
+    });
+    Some((task, receiver, barrier))
 }
 
-fn read_commands(input: impl std::io::BufRead, sender: &Sender<Command>) {
+/// Answers of the barrier do not wait behind other commands: while the task ends, nobody takes these any more.
+fn read_commands(input: impl std::io::BufRead, sender: &Sender<Command>, barrier: &Barrier) {
     for line in input.split(b'\n') {
         let Some(command) = line.ok().and_then(|line| serde_json::from_slice(&line).ok()) else {
             break;
         };
+        if let Command::Passed { number, failure } = command {
+            match failure {
+                None => barrier.passed(number),
+                Some(error) => barrier.refuse(*error),
+            }
+            continue;
+        }
         if sender.send(command).is_err() {
             break;
         }
@@ -149,6 +164,7 @@ fn watch(emitter: &Emitter, calls: &Arc<CallLog>, call_timeout: Duration) {
 fn run(
     task: Task,
     commands: &Receiver<Command>,
+    barrier: Barrier,
     emitter: &Emitter,
     calls: &Arc<CallLog>,
     stop: &Stop,
@@ -180,6 +196,7 @@ fn run(
         TaskKind::Plan { job } => (orchestrator::plan as Kind, job, RunOptions::default()),
         TaskKind::Run { job, options } => (orchestrator::run as Kind, job, options),
         TaskKind::Verify { job } => (orchestrator::verify as Kind, job, RunOptions::default()),
+        TaskKind::Replay { job, options } => (orchestrator::replay as Kind, job, options),
         TaskKind::Stats { job } => (orchestrator::stats as Kind, job, RunOptions::default()),
         TaskKind::Clear { job } => (orchestrator::clear as Kind, job, RunOptions::default()),
     };
@@ -194,6 +211,7 @@ fn run(
         openers,
         job: *job,
         options,
+        barrier,
         gate: task.holds_before_writing.then_some(gate),
     };
     match context(parts, emitter, calls, stop, started) {
@@ -261,7 +279,7 @@ fn obey(commands: Receiver<Command>, stop: Stop, calls: &Arc<CallLog>) -> Receiv
     std::thread::spawn(move || {
         loop {
             match commands.recv() {
-                Ok(Command::Notify { .. } | Command::Hurry) => {}
+                Ok(Command::Notify { .. } | Command::Hurry | Command::Passed { .. }) => {}
                 // One that nobody waits for finds the channel full, which is as well.
                 Ok(Command::Proceed { .. }) => drop(open.try_send(())),
                 Ok(Command::Cancel) | Err(_) => {
@@ -304,6 +322,7 @@ struct Parts {
     openers: Vec<Loaded>,
     job: Job,
     options: RunOptions,
+    barrier: Barrier,
     gate: Option<Receiver<()>>,
 }
 
@@ -318,6 +337,7 @@ fn context(
         openers,
         job,
         options,
+        barrier,
         gate,
     } = parts;
     let of = |role: Role| {
@@ -334,7 +354,10 @@ fn context(
         .filter(|(role, _, _)| *role == Role::Transform)
         .map(|(_, opener, _)| (opener.name().to_owned(), opener.clone()));
     let source_version = format!("{} {}", source.name(), source.version());
+    let mut sink_capabilities = sink_says.sink.unwrap_or_default();
+    sink_capabilities.lanes &= job.import.checkpoints;
     Ok(TaskContext {
+        breaker: Arc::new(Breaker::new(job.import.breaker)),
         budget: Budget::new(u64::from(job.limits.memory_mb) * 1024 * 1024 / LINK_SHARE),
         pause: Arc::new(Pause::new(
             emitter,
@@ -344,12 +367,13 @@ fn context(
         job,
         options,
         gate,
+        barrier,
         calls: Arc::clone(calls),
         plugins: Opened {
             source,
             source_capabilities: source_says.source.unwrap_or_default(),
             sink,
-            sink_capabilities: sink_says.sink.unwrap_or_default(),
+            sink_capabilities,
             transforms: Transforms::new(transforms),
             source_version,
         },

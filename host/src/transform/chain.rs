@@ -66,6 +66,13 @@ impl Chain {
         })
     }
 
+    /// Goes on at `cursor`: what is behind it was there before.
+    #[must_use]
+    pub fn from_cursor(mut self, cursor: Cursor) -> Self {
+        self.cursor = cursor;
+        self
+    }
+
     /// What comes out for `collection`. Must be called before the first batch.
     ///
     /// # Errors

@@ -20,8 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::record_type::Schema;
 use crate::services::CancelToken;
 use crate::sink::{
-    AlterRequest, Checkpoint, Committed, ConflictPolicy, LaneId, LaneState, PrepareReport, PrepareRequest,
-    Receipt, Sink, UndoReport, UndoRequest,
+    AlterRequest, Checkpoint, Committed, ConflictPolicy, LaneClaim, LaneId, LaneState, PrepareReport,
+    PrepareRequest, Receipt, Sink, UndoReport, UndoRequest,
 };
 #[cfg(not(whimbrel_made_up = "older"))]
 use crate::sink::{ClearReport, ClearRequest};
@@ -184,7 +184,7 @@ extern "C" fn alter(handle: Handle, request: Request) -> Reply {
 
 extern "C" fn take_over(handle: Handle, request: Request) -> Reply {
     reply(cell(handle).call("take_over", |held| {
-        held.sink.take_over(&request.read::<Vec<LaneId>>()?)
+        held.sink.take_over(&request.read::<Vec<LaneClaim>>()?)
     }))
 }
 
@@ -333,8 +333,8 @@ impl Sink for ForeignSink {
         self.ask(self.object.vtable.alter(), request)
     }
 
-    fn take_over(&mut self, lanes: &[LaneId]) -> Result<Vec<LaneState>> {
-        self.ask(self.object.vtable.take_over(), lanes)
+    fn take_over(&mut self, claims: &[LaneClaim]) -> Result<Vec<LaneState>> {
+        self.ask(self.object.vtable.take_over(), claims)
     }
 
     fn begin(&mut self, lane: &LaneId) -> Result<()> {

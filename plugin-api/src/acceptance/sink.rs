@@ -11,7 +11,9 @@ use serde_json::Value as Json;
 use super::reading::QuietHost;
 use super::report::{Checked, Report, ensure, fail, skip};
 use super::sink_checks as checks;
+use super::sink_fence_checks as fences;
 use super::sink_flush_checks as flushed;
+use super::sink_lane_checks as lanes;
 use super::sink_target::Target;
 use super::sink_value_checks as stored;
 use super::source::{READING_CHECKS, describes_config_and_types, honest, refuses};
@@ -97,7 +99,7 @@ impl SinkCase {
 
 type SinkCheck = fn(&Target) -> Checked;
 
-const SINK_CHECKS: [(&str, SinkCheck); 28] = [
+const SINK_CHECKS: [(&str, SinkCheck); 35] = [
     (
         "check_finds_no_blocker_and_writes_nothing",
         checks::check_writes_nothing,
@@ -137,8 +139,33 @@ const SINK_CHECKS: [(&str, SinkCheck); 28] = [
         checks::several_collections_in_one_transaction,
     ),
     ("changed_schema_is_followed", checks::changed_schema_is_followed),
-    ("lanes_are_kept", checks::lanes_are_kept),
-    ("replaced_session_is_fenced", checks::replaced_session_is_fenced),
+    ("lanes_are_kept", lanes::lanes_are_kept),
+    (
+        "lane_of_another_run_starts_anew",
+        lanes::lane_of_another_run_starts_anew,
+    ),
+    (
+        "commit_without_writes_moves_the_lane",
+        lanes::commit_without_writes_moves_the_lane,
+    ),
+    (
+        "lanes_are_claimed_together_or_not_at_all",
+        lanes::lanes_are_claimed_together_or_not_at_all,
+    ),
+    ("lanes_are_kept_apart", lanes::lanes_are_kept_apart),
+    (
+        "stale_checkpoints_are_fenced",
+        fences::stale_checkpoints_are_fenced,
+    ),
+    (
+        "another_session_commits_what_one_has_claimed",
+        fences::another_session_commits_what_one_has_claimed,
+    ),
+    ("replaced_session_is_fenced", fences::replaced_session_is_fenced),
+    (
+        "open_transaction_of_a_replaced_session_is_lost",
+        fences::open_transaction_of_a_replaced_session_is_lost,
+    ),
     ("undo_takes_back_a_commit", checks::undo_takes_back_a_commit),
     (
         "clear_empties_exactly_the_named",

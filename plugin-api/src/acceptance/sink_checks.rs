@@ -1,23 +1,21 @@
-//! The checks of a sink's transactions: preparing, committing, taking back, lanes.
+//! The checks of a sink's transactions: preparing, committing, taking back.
 //!
-//! Neighbours: `sink_value_checks` (what is stored), `sink` (the list of checks), `sink_target` (how they write).
+//! Neighbours: `sink_lane_checks` (checkpoints and fences), `sink_value_checks` (what is stored), `sink` (the list of checks), `sink_target` (how they write).
 
 use std::sync::Arc;
 
 use super::reading::Reader;
 use super::records::{Record, Value, batch};
-use super::report::{Checked, Stop, ensure, fail, needs, skip};
+use super::report::{Checked, ensure, fail, needs, skip};
 use super::sink_target::{
-    Target, batch_for, checkpoint, commit, count, crowd, lane, people, person, take_over, write_all,
+    Target, batch_for, commit, count, crowd, lane, people, person, take_over, write_all,
 };
 use super::source::ExpectedCollection;
 use crate::check::FindingLevel;
 use crate::collection::Collection;
 use crate::error::ErrorKind;
 use crate::record_type::{Field, RecordType};
-use crate::sink::{
-    AlterRequest, ClearRequest, Committed, ConflictPolicy, PrepareRequest, Sink as _, UndoRequest,
-};
+use crate::sink::{AlterRequest, ClearRequest, ConflictPolicy, PrepareRequest, Sink as _, UndoRequest};
 
 /// Records of the large check; more than two batches of the usual size.
 const LARGE_RECORD_COUNT: i64 = 20_000;
@@ -368,82 +366,6 @@ pub(super) fn changed_schema_is_followed(target: &Target) -> Checked {
         &target.read(&new, &report)?,
         row,
     )
-}
-
-pub(super) fn lanes_are_kept(target: &Target) -> Checked {
-    needs(target.capabilities.lanes, "lanes")?;
-    let people = people("people");
-    let (mut session, _) = target.prepared(std::slice::from_ref(&people))?;
-    let mut state = take_over(&mut session, &lane())?;
-    ensure(state.seq == 0 && state.cursor.is_start() && !state.done, || {
-        "a new lane is not at its start".to_owned()
-    })?;
-    let first_epoch = state.epoch;
-    for expected in 1..=2 {
-        let batch = batch_for(
-            &people,
-            &crowd(6)[3 * (expected as usize - 1)..3 * expected as usize],
-        )?;
-        session.begin(&state.lane)?;
-        write_all(&mut session, &[("people", &batch)], target.policy())?;
-        let mut next = checkpoint(&state, 3);
-        next.done = expected == 2;
-        match session.commit(&next)? {
-            Committed::Committed { seq } if seq == expected => state.seq = seq,
-            other => return fail(format!("commit {expected} of the lane answers {other:?}")),
-        }
-    }
-    drop(session);
-    let mut session = target.open()?;
-    let kept = take_over(&mut session, &lane())?;
-    ensure(kept.epoch > first_epoch, || {
-        format!("the epoch stays at {first_epoch}")
-    })?;
-    let cursor = checkpoint(&crate::sink::LaneState { seq: 1, ..state }, 0).cursor;
-    ensure(
-        kept.seq == 2 && kept.cursor == cursor && kept.done && kept.record_count == 6,
-        || {
-            let (seq, done, records) = (kept.seq, kept.done, kept.record_count);
-            format!(
-                "taken over, the lane says seq {seq}, done {done}, {records} records and not 2, true, 6 or another cursor"
-            )
-        },
-    )
-}
-
-pub(super) fn replaced_session_is_fenced(target: &Target) -> Checked {
-    needs(target.capabilities.lanes, "lanes")?;
-    let people = people("people");
-    let batch = batch_for(&people, &crowd(3))?;
-    let (mut old, _) = target.prepared(std::slice::from_ref(&people))?;
-    let state = take_over(&mut old, &lane())?;
-    {
-        // Some systems let no second session take over from one that lives; then the first goes on.
-        let second = target.open().and_then(|mut new| take_over(&mut new, &lane()));
-        if let Err(Stop::Fail(reason)) = second {
-            old.begin(&state.lane)?;
-            write_all(&mut old, &[("people", &batch)], target.policy())?;
-            commit(&mut old, &state, 3)?;
-            return skip(format!("no second session may take over: {reason}"));
-        }
-    }
-    let outcome = old
-        .begin(&state.lane)
-        .and_then(|()| old.write("people", &batch, target.policy()))
-        .and_then(|_| old.flush());
-    match outcome.and_then(|_| old.commit(&checkpoint(&state, 3))) {
-        Ok(Committed::Fenced) => {}
-        Ok(other) => {
-            return fail(format!(
-                "the commit of a session that was replaced answers {other:?}"
-            ));
-        }
-        Err(error) if error.kind == ErrorKind::Integrity => {}
-        Err(error) => return Err(error.into()),
-    }
-    drop(old);
-    target.reads_back()?;
-    target.holds_nothing(&people)
 }
 
 pub(super) fn undo_takes_back_a_commit(target: &Target) -> Checked {

@@ -24,8 +24,8 @@ use crate::cursor::Cursor;
 use crate::export::Description;
 use crate::record_type::{Field, RecordType, Schema};
 use crate::sink::{
-    Checkpoint, Committed, ConflictPolicy, LaneId, LaneState, PrepareReport, PrepareRequest, PreparedField,
-    Receipt, Sink as _,
+    Checkpoint, Committed, ConflictPolicy, LaneClaim, LaneId, LaneState, PrepareReport, PrepareRequest,
+    PreparedField, Receipt, Sink as _,
 };
 use crate::source::ReadRequest;
 
@@ -299,7 +299,11 @@ pub(super) fn lane() -> LaneId {
 
 /// Takes over one lane.
 pub(super) fn take_over(session: &mut ForeignSink, lane: &LaneId) -> Checked<LaneState> {
-    let mut states = session.take_over(std::slice::from_ref(lane))?;
+    let claim = LaneClaim {
+        lane: lane.clone(),
+        ..LaneClaim::default()
+    };
+    let mut states = session.take_over(&[claim])?;
     match (states.pop(), states.is_empty()) {
         (Some(state), true) if state.lane == *lane => Ok(state),
         _ => fail("`take_over` of one lane does not answer that lane"),

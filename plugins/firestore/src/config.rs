@@ -138,15 +138,17 @@ impl Default for Quota {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Writing {
-    /// Which request carries them.
+    /// What a commit promises.
+    pub guarantee: Guarantee,
+    /// Which request carries them where each is sent by itself: `guarantee: idempotent`, and records that the service refuses.
     pub request: WriteRequest,
-    /// Documents of one request.
+    /// Documents of one request, whimbrel's own among them.
     #[schemars(range(min = 1, max = 500))]
     pub writes_max: u32,
     /// Octets of one request. Left out: 9 MiB, and 3.5 MiB for an emulator.
     #[schemars(range(min = 65_536, max = 10_000_000))]
     pub bytes_max: Option<u32>,
-    /// Requests under way at the same time.
+    /// Requests under way at the same time for each session (`guarantee: idempotent`).
     #[schemars(range(min = 1, max = 64))]
     pub in_flight_max: u32,
     /// Whether writing begins with 500 documents a second and grows by half every five minutes.
@@ -160,6 +162,7 @@ pub struct Writing {
 impl Default for Writing {
     fn default() -> Self {
         Self {
+            guarantee: Guarantee::default(),
             request: WriteRequest::default(),
             writes_max: 500,
             bytes_max: None,
@@ -169,6 +172,18 @@ impl Default for Writing {
             keep_types: true,
         }
     }
+}
+
+/// What a commit promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Guarantee {
+    /// the records of a transaction and its checkpoint are written by one request, all or nothing, and by one run alone.
+    #[default]
+    ExactlyOnce,
+    /// records are written as they come, several requests at a time, and the checkpoint after them; after a crash some are
+    /// written again.
+    Idempotent,
 }
 
 /// Which request carries writes.

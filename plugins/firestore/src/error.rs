@@ -41,6 +41,30 @@ pub(crate) struct Fault {
     pub(crate) retry_after: Option<Duration>,
 }
 
+impl Fault {
+    /// Somebody else was at the same document: a reason to try again.
+    pub(crate) fn contended(self) -> Self {
+        Self {
+            class: Class::Contention,
+            ..self
+        }
+    }
+
+    /// Whether the request may have been carried out although it failed.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.class == Class::Transient && credentials_error(&self.status).is_none()
+    }
+
+    /// Whether a condition on a document did not hold, so that certainly nothing was carried out.
+    pub(crate) fn is_unmet_condition(&self) -> bool {
+        self.class == Class::Permanent
+            && matches!(
+                self.status.code(),
+                Code::FailedPrecondition | Code::AlreadyExists | Code::NotFound
+            )
+    }
+}
+
 /// A record that cannot be read or stored as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RowFault {

@@ -1,8 +1,6 @@
 //! The sink role: one writing session.
 //!
-//! How documents are written is in `write`; what each collection must look like before that, too. There are no transactions over many
-//! documents: what was written before an `abort` stays, and writing the same records again leaves the same documents. A lane has
-//! no checkpoint here yet: each begins anew.
+//! How documents are written is in `write`; what each collection must look like before that, too, and where checkpoints are kept.
 
 use std::collections::HashMap;
 
@@ -10,15 +8,15 @@ use whimbrel_plugin_api::capability::{Atomicity, SinkCapabilities, TypeMapping};
 use whimbrel_plugin_api::runtime::Runtime;
 use whimbrel_plugin_api::services::LogLevel;
 use whimbrel_plugin_api::sink::{
-    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneId, OpenSink, PrepareReport,
-    PrepareRequest, Receipt, Sink,
+    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneClaim, LaneId, LaneState, OpenSink,
+    PrepareReport, PrepareRequest, Receipt, Sink,
 };
 use whimbrel_plugin_api::{
     Batch, Collection, ConflictPolicy, Error, ErrorKind, ErrorScope, Finding, Result, Services, Source,
 };
 
 use crate::client::Client;
-use crate::config::FirestoreConfig;
+use crate::config::{FirestoreConfig, Guarantee};
 use crate::source::FirestoreSource;
 use crate::write::{self, Target, Writer};
 use crate::{check, value};
@@ -48,11 +46,12 @@ impl OpenSink for FirestoreSink {
 
     fn capabilities() -> SinkCapabilities {
         SinkCapabilities {
-            atomicity: Atomicity::Idempotent,
+            // With `guarantee: idempotent` it is less, which `prepare` tells by a finding: the config is not known here.
+            atomicity: Atomicity::Conditional,
             upsert: true,
             policies: write::offered(),
             sessions_max: 0,
-            lanes: false,
+            lanes: true,
             undo: false,
             read_back: true,
             presence: true,
@@ -74,6 +73,19 @@ impl FirestoreSink {
                 format!("`{collection}` was not prepared"),
             )
             .with_scope(ErrorScope::Write)
+        })
+    }
+
+    /// What is to be known of a config that promises less than the capabilities do. The host goes by the end of the code.
+    fn lowered(&self) -> Option<Finding> {
+        let is_lowered = self.config.writing.guarantee == Guarantee::Idempotent;
+        is_lowered.then(|| {
+            Finding::info(
+                "firestore.idempotent",
+                "`writing.guarantee` is `idempotent`: checkpoints are written after their records, so that after a crash some \
+                 records are written again, as the same documents",
+            )
+            .with_help("leave `writing.guarantee` out to write each record with its checkpoint")
         })
     }
 
@@ -119,7 +131,9 @@ impl Sink for FirestoreSink {
             collection.schema.validate()?;
         }
         self.refuse_in_transaction("prepare")?;
-        self.make_room(&request.collections, None, request.dry)
+        let mut report = self.make_room(&request.collections, None, request.dry)?;
+        report.findings.extend(self.lowered());
+        Ok(report)
     }
 
     fn alter(&mut self, request: &AlterRequest) -> Result<PrepareReport> {
@@ -133,8 +147,13 @@ impl Sink for FirestoreSink {
         self.make_room(std::slice::from_ref(&collection), Some(&before), false)
     }
 
-    fn begin(&mut self, _: &LaneId) -> Result<()> {
-        self.writer.begin()
+    fn take_over(&mut self, claims: &[LaneClaim]) -> Result<Vec<LaneState>> {
+        self.refuse_in_transaction("take_over")?;
+        self.writer.take_over(claims)
+    }
+
+    fn begin(&mut self, lane: &LaneId) -> Result<()> {
+        self.writer.begin(lane)
     }
 
     fn write(&mut self, collection: &str, batch: &Batch, policy: ConflictPolicy) -> Result<Receipt> {
@@ -150,10 +169,7 @@ impl Sink for FirestoreSink {
     }
 
     fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
-        self.writer.commit()?;
-        Ok(Committed::Committed {
-            seq: checkpoint.seq + 1,
-        })
+        self.writer.commit(checkpoint)
     }
 
     fn abort(&mut self) -> Result<()> {

@@ -12,8 +12,14 @@ mod grpc_layer;
 mod writing_contract;
 #[path = "acceptance/writing_faults.rs"]
 mod writing_faults;
+#[path = "acceptance/writing_lanes.rs"]
+mod writing_lanes;
+#[path = "acceptance/writing_large.rs"]
+mod writing_large;
 #[path = "acceptance/writing_limits.rs"]
 mod writing_limits;
+#[path = "acceptance/writing_once.rs"]
+mod writing_once;
 #[path = "acceptance/writing_place.rs"]
 mod writing_place;
 #[path = "acceptance/writing_policies.rs"]

@@ -8,11 +8,11 @@ use std::time::Duration;
 use whimbrel_plugin_api::{Error, ErrorKind, Finding, FindingLevel, Result};
 
 use crate::client::Client;
-use crate::config::{Pooler, TlsMode};
+use crate::config::{Pooler, PostgresConfig, TlsMode};
 use crate::connection::Connection;
 use crate::error::Fault;
-use crate::names::literal;
-use crate::{supabase, tls};
+use crate::names::{literal, quote};
+use crate::{lanes, supabase, tls};
 
 /// The oldest release that is supported, and tested by its successors 15 and 18.
 const OLDEST_VERSION: u32 = 13;
@@ -85,53 +85,53 @@ async fn look_at_sink(client: &Client, findings: &mut Vec<Finding>) -> Result<()
         let message = format!("the schema `{}` is Supabase's own", config.schema);
         findings.push(Finding::warning("postgres.system_schema", message));
     }
-    let wanted = [config.schema.clone(), config.state_schema.clone()];
-    for (schema, place) in schemas(&mut connection, &wanted)
-        .await?
-        .iter()
-        .zip(["config.schema", "config.state_schema"])
-    {
-        let mut found = Vec::new();
-        // The schema for what is remembered is the plugin's own and made when it is needed.
-        let is_made = config.create_schemas || place == "config.state_schema";
-        if schema.is_there {
-            if !schema.may_use {
-                found.push(no_right(&facts, "USAGE", &schema.name, place));
-            } else if !schema.may_create && place == "config.state_schema" {
-                found.push(no_right(&facts, "CREATE", &schema.name, place));
-            }
-        } else if !is_made {
-            found.push(missing(
-                &schema.name,
-                "make it, or set `create_schemas: true`",
-                place,
-            ));
-        } else if !facts.may_create_schemas {
-            let help = format!(
-                "let its owner run `CREATE SCHEMA {} AUTHORIZATION {}`",
-                crate::names::quote(&schema.name),
-                crate::names::quote(&facts.user)
-            );
-            let message = format!(
-                "there is no schema `{}`, and user `{}` may not make it",
-                schema.name, facts.user
-            );
-            let finding = Finding {
-                kind: Some(ErrorKind::Permission),
-                ..Finding::blocker("postgres.no_schema", message).with_help(help)
-            };
-            found.push(placed(finding, place));
-        }
-        // Whether anything must be remembered there only the plan knows, so that schema does not stand in the way here.
-        for finding in found {
-            findings.push(match place {
-                "config.state_schema" => as_warning(finding),
-                _ => finding,
-            });
-        }
-    }
+    look_at_rooms(&mut connection, config, &facts, findings).await?;
     connection.close().await;
     look_for_pooler(client, findings).await;
+    Ok(())
+}
+
+/// The schema of the tables, and that of whimbrel's own.
+async fn look_at_rooms(
+    connection: &mut Connection,
+    config: &PostgresConfig,
+    facts: &Facts,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let wanted = [config.schema.clone(), config.state_schema.clone()];
+    let found = schemas(connection, &wanted).await?;
+    let [schema, state_schema] = found.as_slice() else {
+        return Err(Error::internal("the server does not list what it is asked for"));
+    };
+    let place = "config.schema";
+    if !schema.is_there && !config.create_schemas {
+        let help = "make it, or set `create_schemas: true`";
+        findings.push(missing(&schema.name, help, place));
+    } else if !schema.is_there && !facts.may_create_schemas {
+        findings.push(not_to_be_made(facts, &schema.name, place));
+    } else if schema.is_there && !schema.may_use {
+        findings.push(no_right(facts, "USAGE", &schema.name, place));
+    }
+    let place = "config.state_schema";
+    let lanes = lanes::standing(connection, &config.state_schema).await?;
+    // Nothing is written without a checkpoint, which needs no more than its table.
+    if !state_schema.is_there {
+        if !facts.may_create_schemas {
+            findings.push(not_to_be_made(facts, &state_schema.name, place));
+        }
+    } else if !state_schema.may_use {
+        findings.push(no_right(facts, "USAGE", &state_schema.name, place));
+    } else if lanes.exists && !lanes.may_change {
+        findings.push(no_right_to_lanes(facts, &config.state_schema));
+    }
+    if state_schema.is_there && state_schema.may_use && !state_schema.may_create {
+        let finding = no_right(facts, "CREATE", &state_schema.name, place);
+        // Whether anything else must be remembered there only the plan knows.
+        findings.push(match lanes.exists {
+            true => as_warning(finding),
+            false => finding,
+        });
+    }
     Ok(())
 }
 
@@ -258,6 +258,40 @@ fn missing(name: &str, help: &str, place: &str) -> Finding {
     placed(finding.with_help(help), place)
 }
 
+fn not_to_be_made(facts: &Facts, name: &str, place: &str) -> Finding {
+    let help = format!(
+        "let its owner run `CREATE SCHEMA {} AUTHORIZATION {}`",
+        quote(name),
+        quote(&facts.user)
+    );
+    let message = format!(
+        "there is no schema `{name}`, and user `{}` may not make it",
+        facts.user
+    );
+    let finding = Finding {
+        kind: Some(ErrorKind::Permission),
+        ..Finding::blocker("postgres.no_schema", message).with_help(help)
+    };
+    placed(finding, place)
+}
+
+fn no_right_to_lanes(facts: &Facts, state_schema: &str) -> Finding {
+    let table = lanes::table(state_schema).sql();
+    let message = format!(
+        "user `{}` lacks rights on the table {table}, which keeps the checkpoints: SELECT, INSERT, UPDATE",
+        facts.user
+    );
+    let help = format!(
+        "`GRANT SELECT, INSERT, UPDATE ON {table} TO {}`",
+        quote(&facts.user)
+    );
+    let finding = Finding {
+        kind: Some(ErrorKind::Permission),
+        ..Finding::blocker("postgres.no_permission", message).with_help(help)
+    };
+    placed(finding, "config.state_schema")
+}
+
 fn no_right(facts: &Facts, right: &str, name: &str, place: &str) -> Finding {
     let message = format!(
         "user `{}` lacks the right `{right}` on the schema `{name}`",
@@ -265,8 +299,8 @@ fn no_right(facts: &Facts, right: &str, name: &str, place: &str) -> Finding {
     );
     let help = format!(
         "`GRANT {right} ON SCHEMA {} TO {}`",
-        crate::names::quote(name),
-        crate::names::quote(&facts.user)
+        quote(name),
+        quote(&facts.user)
     );
     let finding = Finding {
         kind: Some(ErrorKind::Permission),

@@ -303,6 +303,14 @@ impl PostgresConfig {
         }
     }
 
+    /// How long who must not wait for ever waits for others, in milliseconds.
+    pub(crate) fn lock_limit_ms(&self) -> u32 {
+        match self.lock_timeout_ms {
+            0 => LOCK_TIMEOUT_MS,
+            limit => limit,
+        }
+    }
+
     /// The `SET LOCAL` statements for the start of a transaction.
     ///
     /// Time-outs; and how values are written as texts, whatever the server, the database or the user is set to. A

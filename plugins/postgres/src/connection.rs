@@ -75,17 +75,41 @@ impl Connection {
         self.run(&sql).await.map(drop)
     }
 
+    /// Starts a transaction that writes, with a first statement of its own, as one message.
+    pub(crate) async fn begin_with(&mut self, statement: &str) -> Result<(), Fault> {
+        let sql = format!("BEGIN; {} {statement}", self.settings.writing);
+        self.run(&sql).await.map(drop)
+    }
+
+    /// A whole transaction as one message, with the rows of its queries: nothing that happens here can leave it open. After an
+    /// error of the database it is to be rolled back.
+    pub(crate) async fn transaction(&mut self, statements: &str) -> Result<Vec<Row>, Fault> {
+        let sql = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; {} {statements} COMMIT",
+            self.settings.writing
+        );
+        self.rows(&sql).await
+    }
+
     /// Runs one or several statements without parameters and answers how many rows they changed.
     ///
     /// Several statements outside of a transaction are one transaction. After an error of the database the connection
     /// is usable, though an open transaction is not.
     pub(crate) async fn run(&mut self, sql: &str) -> Result<u64, Fault> {
+        self.run_steps(sql, &mut 0).await
+    }
+
+    /// [`Connection::run`] that counts the statements which have come to their end.
+    pub(crate) async fn run_steps(&mut self, sql: &str, ended: &mut usize) -> Result<u64, Fault> {
         self.enter(sql)?;
         let mut answers = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_many(&mut self.inner);
         let mut changed = 0;
         let outcome = loop {
             match answers.try_next().await {
-                Ok(Some(Either::Left(done))) => changed += done.rows_affected(),
+                Ok(Some(Either::Left(done))) => {
+                    changed += done.rows_affected();
+                    *ended += 1;
+                }
                 Ok(Some(Either::Right(_))) => {}
                 Ok(None) => break Ok(changed),
                 Err(error) => break Err(error),

@@ -15,6 +15,9 @@ use whimbrel_plugin_api::{Error, ErrorKind, ErrorScope};
 use crate::address::Address;
 use sqlstates::Meaning;
 
+/// The code of a connection that ended before its time.
+pub(crate) const CONNECTION_LOST: &str = "postgres.connection_lost";
+
 /// What went wrong on a connection, with what the database says of the place.
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {
@@ -154,7 +157,7 @@ fn unreported(error: &sqlx::Error) -> Error {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) => Error::new(
             ErrorKind::Unavailable,
-            "postgres.connection_lost",
+            CONNECTION_LOST,
             "the connection to the database was lost",
         )
         .with_cause(error),

@@ -4,7 +4,7 @@
 //! queries, COPY out, COPY in. `catalog` reads what tables there are, `type_mapping` how each record type is stored, and
 //! `codec` turns Arrow columns into rows of binary COPY and back. `source` reads over `read`; `sink` makes room with
 //! `prepare`, fills tables with `write`, ends a load with `constraints` and empties with `clear`; `memory` and `rest` keep
-//! what columns cannot. `names` is the one place that quotes, `error` the one that reads SQLSTATEs.
+//! what columns cannot, `lanes` what is durable. `names` is the one place that quotes, `error` the one that reads SQLSTATEs.
 
 mod address;
 mod announce;
@@ -17,6 +17,7 @@ mod config;
 mod connection;
 mod constraints;
 mod error;
+mod lanes;
 mod memory;
 mod names;
 mod prepare;

@@ -44,14 +44,22 @@ pub(crate) fn table(state_schema: &str) -> TableName {
     }
 }
 
+/// Statements that make the schema of whimbrel's own.
+pub(crate) fn schema_ddl(state_schema: &str) -> Vec<String> {
+    let schema = crate::names::quote(state_schema);
+    vec![
+        format!("CREATE SCHEMA IF NOT EXISTS {schema}"),
+        format!("REVOKE ALL ON SCHEMA {schema} FROM PUBLIC"),
+    ]
+}
+
 /// Statements that make the table, and its schema if that is missing too.
 pub(crate) fn ddl(state_schema: &str, has_schema: bool) -> Vec<String> {
-    let (schema, table) = (crate::names::quote(state_schema), table(state_schema).sql());
-    let mut ddl = Vec::new();
-    if !has_schema {
-        ddl.push(format!("CREATE SCHEMA IF NOT EXISTS {schema}"));
-        ddl.push(format!("REVOKE ALL ON SCHEMA {schema} FROM PUBLIC"));
-    }
+    let table = table(state_schema).sql();
+    let mut ddl = match has_schema {
+        true => Vec::new(),
+        false => schema_ddl(state_schema),
+    };
     ddl.push(format!(
         "CREATE TABLE IF NOT EXISTS {table} (\n  table_schema text NOT NULL,\n  table_name text NOT NULL,\n  field_name text NOT NULL,\n  \
          position integer NOT NULL,\n  column_name text,\n  record_type text NOT NULL,\n  is_nullable boolean NOT NULL,\n  \

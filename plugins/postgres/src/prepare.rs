@@ -127,7 +127,7 @@ async fn within(connection: &mut Connection, settings: &Settings, wish: &Wish<'_
 }
 
 /// Waits until no other run makes tables; until the end of the transaction.
-async fn take_turns(connection: &mut Connection) -> Result<()> {
+pub(crate) async fn take_turns(connection: &mut Connection) -> Result<()> {
     connection
         .run(&format!("SELECT pg_advisory_xact_lock({LOCK})"))
         .await?;

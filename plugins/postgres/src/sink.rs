@@ -1,13 +1,15 @@
 //! The sink role: one writing session, one transaction at a time.
 //!
-//! What is made and compared is in `prepare`, how records get there in `write`, what follows the load in `constraints`.
-//! A lane has no checkpoint here yet: each begins anew.
+//! What is made and compared is in `prepare`, how records get there in `write`, what follows the load in `constraints`. The
+//! checkpoint of a lane is in `lanes`: it is granted over a connection of its own, and moves on in the transaction of its
+//! records.
 
 use std::sync::Arc;
 
 use whimbrel_plugin_api::services::LogLevel;
 use whimbrel_plugin_api::sink::{
-    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneId, PrepareReport, PrepareRequest,
+    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneClaim, LaneId, LaneState,
+    PrepareReport, PrepareRequest,
 };
 use whimbrel_plugin_api::{
     Atomicity, Batch, Collection, ConflictPolicy, Error, ErrorKind, ErrorScope, Finding, OpenSink,
@@ -18,6 +20,8 @@ use crate::client::Client;
 use crate::config::{Absent, PostgresConfig};
 use crate::connection::Connection;
 use crate::constraints::{self, Targets};
+use crate::error::CONNECTION_LOST;
+use crate::lanes::TakeOver;
 use crate::prepare::{self, COLUMNS_MAX, Growth, Settings, Wish};
 use crate::source::PostgresSource;
 use crate::type_mapping::type_mappings;
@@ -32,6 +36,8 @@ pub struct PostgresSink {
     /// As prepared, for their references.
     collections: Vec<Collection>,
     targets: Targets,
+    /// Whether it has taken lanes over.
+    takes_over: bool,
     /// Whether this session is the one that ends the run.
     has_added_constraints: bool,
 }
@@ -47,6 +53,7 @@ impl OpenSink for PostgresSink {
             is_open: false,
             collections: Vec::new(),
             targets: Targets::new(),
+            takes_over: false,
             has_added_constraints: false,
         })
     }
@@ -65,7 +72,7 @@ impl OpenSink for PostgresSink {
                 ConflictPolicy::Append,
             ],
             sessions_max: 0,
-            lanes: false,
+            lanes: true,
             undo: false,
             read_back: true,
             presence: true,
@@ -172,11 +179,29 @@ impl Sink for PostgresSink {
         Ok(plan.report)
     }
 
-    fn begin(&mut self, _: &LaneId) -> Result<()> {
+    fn take_over(&mut self, claims: &[LaneClaim]) -> Result<Vec<LaneState>> {
+        self.refuse_in_transaction("take_over")?;
+        if claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        let config = self.client.config();
+        let wish = TakeOver::new(&config.state_schema, config.lock_limit_ms(), claims)?;
+        let granted = match self.once(async |connection| wish.carry_out(connection).await) {
+            // What was granted is known, if the answer alone was lost.
+            Err(error) if error.code == CONNECTION_LOST => {
+                self.once(async |connection| wish.carry_out(connection).await)
+            }
+            outcome => outcome,
+        };
+        self.takes_over |= granted.is_ok();
+        granted
+    }
+
+    fn begin(&mut self, lane: &LaneId) -> Result<()> {
         if self.is_open {
             return Err(Error::internal("a transaction is open already").with_scope(ErrorScope::Write));
         }
-        self.writer.begin()?;
+        self.writer.begin(lane)?;
         self.is_open = true;
         Ok(())
     }
@@ -198,7 +223,7 @@ impl Sink for PostgresSink {
 
     fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
         self.is_open = false;
-        self.writer.commit(checkpoint)
+        self.writer.commit(checkpoint, self.takes_over)
     }
 
     fn abort(&mut self) -> Result<()> {

@@ -3,8 +3,8 @@
 //! `sink` prepares tables (`prepare`) and fills them (`record_values`, over `encode`); `source` lists them (`catalog`) and
 //! reads them (`read`, over `decode`). `type_mapping` says how each record type is stored, `column_memory` keeps what a
 //! table cannot say of itself, `rest` what columns cannot hold. `location` tells a file (`local`, `write`) from a server
-//! (`remote`); both are a `database` that is asked and a `session` that writes, opened by `client`. `names` is the one
-//! place that quotes.
+//! (`remote`); both are a `database` that is asked and a `session` that writes, opened by `client`. `lane` is what is durable
+//! of a copy, `held_lanes` what a session knows of that, `process` who it is that writes a file. `names` is the one place that quotes.
 
 mod assembly;
 mod catalog;
@@ -16,12 +16,15 @@ mod database;
 mod decode;
 mod encode;
 mod error;
+mod held_lanes;
+mod lane;
 mod local;
 mod location;
 mod names;
 mod place;
 mod position;
 mod prepare;
+mod process;
 mod query;
 mod read;
 mod record_values;

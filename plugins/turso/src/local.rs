@@ -1,19 +1,23 @@
 //! A database file: what it is asked over one connection, and the session that writes it.
 //!
 //! `begin` is `BEGIN IMMEDIATE`, `commit` is `COMMIT`, and everything between is gone if neither `commit` nor the process
-//! gets that far. How records are put into tables is in `write`; connections are made by `client`.
+//! gets that far. How records are put into tables is in `write`; connections are made by `client`. A lane is not taken over from
+//! another `process` that lives: nothing here could end what it has open.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, Row, params_from_iter};
-use whimbrel_plugin_api::sink::Committed;
+use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
+use whimbrel_plugin_api::sink::{Committed, LaneClaim, LaneState};
 use whimbrel_plugin_api::{Batch, Error, ErrorScope, Finding, LogLevel, Receipt, Result, Services};
 
-use crate::database::{Cells, Database, EachRow, Statement};
+use crate::database::{self, Cells, Database, EachRow, Statement, text};
 use crate::error::Doing as _;
+use crate::lane::{self, Advance, Fence, Lanes, Stored};
 use crate::prepare::Plan;
+use crate::process::Process;
+use crate::schema;
 use crate::session::{MakePlan, Session};
 use crate::write_plan::WritePlan;
 
@@ -56,6 +60,19 @@ impl LocalSession {
     }
 }
 
+impl LocalSession {
+    /// Carries claims out in the open transaction.
+    fn grant(&self, lanes: &Lanes, claims: &[LaneClaim], this: &Process) -> Result<Vec<LaneState>> {
+        let doing = "take the lanes over";
+        execute(&self.connection, doing, &[lanes.make()])?;
+        let states = grantable(&self.connection, lanes, claims, this)?;
+        let holder = this.to_text();
+        let rows: Result<Vec<Statement>> = states.iter().map(|state| lanes.write(state, &holder)).collect();
+        execute(&self.connection, doing, &rows?)?;
+        Ok(states)
+    }
+}
+
 impl Session for LocalSession {
     fn database(&self) -> &dyn Database {
         &self.connection
@@ -89,8 +106,28 @@ impl Session for LocalSession {
         !self.connection.is_autocommit()
     }
 
-    fn begin(&mut self) -> Result<()> {
-        begin(&self.connection).map_err(|error| error.with_scope(ErrorScope::Transaction))
+    fn take_over(&mut self, lanes: &Lanes, claims: &[LaneClaim]) -> Result<Vec<LaneState>> {
+        let this = Process::this();
+        // Before the lock is waited for, which a process that was stopped may never give back.
+        if schema::holder_of(&self.connection, lane::TABLE)?.is_some() {
+            grantable(&self.connection, lanes, claims, &this)?;
+        }
+        begin(&self.connection)?;
+        let outcome = self.grant(lanes, claims, &this).and_then(|states| {
+            self.connection.execute_batch("COMMIT").doing("commit")?;
+            Ok(states)
+        });
+        roll_back(&self.connection)?;
+        outcome
+    }
+
+    fn begin(&mut self, fence: Option<&Fence>) -> Result<()> {
+        begin(&self.connection).map_err(|error| error.with_scope(ErrorScope::Transaction))?;
+        let outcome = fence.map_or(Ok(()), |fence| check(&self.connection, fence));
+        if outcome.is_err() {
+            roll_back(&self.connection)?;
+        }
+        outcome
     }
 
     fn write(&mut self, plan: &mut WritePlan, batch: &Batch) -> Result<Receipt> {
@@ -106,7 +143,19 @@ impl Session for LocalSession {
             })
     }
 
-    fn commit(&mut self, seq: u64) -> Result<Committed> {
+    fn commit(&mut self, advance: Option<&Advance>, seq: u64) -> Result<Committed> {
+        if let Some(advance) = advance {
+            let statement = std::slice::from_ref(&advance.update);
+            match execute(&self.connection, "move the lane on", statement) {
+                Ok(changed) if changed == [1] => {}
+                outcome => {
+                    roll_back(&self.connection)?;
+                    return outcome
+                        .map(|_| Committed::Fenced)
+                        .map_err(|error| error.with_scope(ErrorScope::Transaction));
+                }
+            }
+        }
         match self.connection.execute_batch("COMMIT").doing("commit") {
             Ok(()) => Ok(Committed::Committed { seq }),
             Err(error) => {
@@ -122,6 +171,10 @@ impl Session for LocalSession {
 
     fn abort(&mut self) -> Result<()> {
         roll_back(&self.connection)
+    }
+
+    fn release(&mut self, statements: &[Statement]) -> Result<()> {
+        self.run("let go of the lanes", statements).map(drop)
     }
 
     fn finalize(&mut self) -> Result<()> {
@@ -146,6 +199,71 @@ fn begin(connection: &Connection) -> Result<()> {
     connection
         .execute_batch("BEGIN IMMEDIATE")
         .doing("begin a transaction")
+        .map_err(|error| with_holder(connection, error))
+}
+
+/// Says, where that is known, which process it is that holds the database.
+fn with_holder(connection: &Connection, mut error: Error) -> Error {
+    let ask = "SELECT DISTINCT \"holder\" FROM \"_whimbrel_lane\" WHERE \"holder\" <> ''";
+    if error.code == "turso.busy"
+        && let Ok(holders) = database::rows(connection, "ask who holds the lanes", ask, &[], |row| {
+            text(row, 0)
+        })
+    {
+        let this = Process::this();
+        let mut others = holders.iter().filter_map(|holder| Process::of_text(holder));
+        if let Some(other) = others.find(|other| other.lives_beside(&this)) {
+            error.message.push_str(&format!("; {other} copies into it"));
+        }
+    }
+    error
+}
+
+/// What the lanes are once all claims are granted.
+///
+/// # Errors
+/// `run.fenced`; else `run.lane_held` if another process that lives writes one of them.
+fn grantable(
+    connection: &Connection,
+    lanes: &Lanes,
+    claims: &[LaneClaim],
+    this: &Process,
+) -> Result<Vec<LaneState>> {
+    let mut all_stored = Vec::with_capacity(claims.len());
+    let mut other = None;
+    for claim in claims {
+        let Statement { sql, values } = lanes.read(&claim.lane);
+        let stored = database::first(connection, "read the lanes", &sql, &values, |row| {
+            Stored::of_row(&claim.lane, row)
+        })?;
+        // An epoch that is still held says that nobody else has taken the lane over.
+        if let (Some(stored), None, None) = (&stored, &claim.held, &other) {
+            other = Process::of_text(&stored.holder).filter(|holder| holder.lives_beside(this));
+        }
+        all_stored.push(stored);
+    }
+    let states = lane::granted(all_stored, claims)?;
+    match other {
+        Some(other) => Err(Error::lane_held(other)),
+        None => Ok(states),
+    }
+}
+
+/// Fails unless the lane of the open transaction is as it should be.
+fn check(connection: &Connection, fence: &Fence) -> Result<()> {
+    let Statement { sql, values } = fence.check();
+    let checked = connection
+        .prepare_cached(&sql)
+        .and_then(|mut statement| statement.execute(params_from_iter(values)));
+    match checked {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            Err(Error::fenced())
+        }
+        outcome => outcome
+            .map(drop)
+            .doing("look at the lane")
+            .map_err(|error| error.with_scope(ErrorScope::Transaction)),
+    }
 }
 
 fn execute(connection: &Connection, doing: &str, statements: &[Statement]) -> Result<Vec<u64>> {
@@ -173,6 +291,7 @@ pub(crate) fn check_writable(connection: &Connection) -> Result<()> {
     connection
         .execute_batch("BEGIN IMMEDIATE; ROLLBACK")
         .doing("lock the database")
+        .map_err(|error| with_holder(connection, error))
 }
 
 /// Why a file cannot be made there.

@@ -2,10 +2,11 @@
 //!
 //! `sink` keeps what both have in common: targets, plans and the order of calls.
 
-use whimbrel_plugin_api::sink::Committed;
+use whimbrel_plugin_api::sink::{Committed, LaneClaim, LaneState};
 use whimbrel_plugin_api::{Batch, Receipt, Result};
 
 use crate::database::{Database, Statement};
+use crate::lane::{Advance, Fence, Lanes};
 use crate::prepare::Plan;
 use crate::write_plan::WritePlan;
 
@@ -26,17 +27,26 @@ pub(crate) trait Session: Send {
     /// Whether a transaction is open.
     fn is_open(&self) -> bool;
 
-    /// Opens a transaction.
-    fn begin(&mut self) -> Result<()>;
+    /// Grants all of the claims, or none.
+    fn take_over(&mut self, lanes: &Lanes, claims: &[LaneClaim]) -> Result<Vec<LaneState>>;
+
+    /// Opens a transaction. `run.fenced`, now or at a later call, if its lane is not as `fence` says.
+    fn begin(&mut self, fence: Option<&Fence>) -> Result<()>;
 
     /// Accepts a batch. After an error the transaction is gone, unless its scope says otherwise.
     fn write(&mut self, plan: &mut WritePlan, batch: &Batch) -> Result<Receipt>;
 
-    /// Makes the transaction durable, as commit number `seq`.
-    fn commit(&mut self, seq: u64) -> Result<Committed>;
+    /// Makes the transaction durable, as commit number `seq`, together with what `advance` does to the lane: both or neither.
+    fn commit(&mut self, advance: Option<&Advance>, seq: u64) -> Result<Committed>;
 
     /// Undoes the open transaction, if there is one.
     fn abort(&mut self) -> Result<()>;
+
+    /// Lets go of lanes, where it matters who holds them.
+    fn release(&mut self, statements: &[Statement]) -> Result<()> {
+        let _: &[Statement] = statements;
+        Ok(())
+    }
 
     /// The end of a successful run.
     fn finalize(&mut self) -> Result<()>;

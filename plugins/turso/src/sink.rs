@@ -1,24 +1,27 @@
 //! The sink role: one writing session, one transaction at a time.
 //!
-//! What is made and compared is in `prepare`, how transactions are carried out in `local` and `remote`. A lane has no
-//! checkpoint here yet: each begins anew.
+//! What is made and compared is in `prepare`, how transactions are carried out in `local` and `remote`. What is kept of a lane
+//! is in `lane`, and goes into the transaction of its records.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use whimbrel_plugin_api::record_type::Schema;
 use whimbrel_plugin_api::sink::{
-    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneId, PrepareReport, PrepareRequest,
+    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneClaim, LaneId, LaneState,
+    PrepareReport, PrepareRequest,
 };
 use whimbrel_plugin_api::{
-    Atomicity, Batch, Collection, ConflictPolicy, Error, ErrorKind, ErrorScope, Finding, OpenSink, Receipt,
-    Result, Services, Sink, SinkCapabilities, Source, TypeMapping,
+    Atomicity, Batch, Collection, ConflictPolicy, Error, ErrorKind, ErrorScope, Finding, LogLevel, OpenSink,
+    Receipt, Result, Services, Sink, SinkCapabilities, Source, TypeMapping,
 };
 
 use crate::catalog;
 use crate::client;
 use crate::config::{Absent, Location, TursoConfig};
 use crate::database::{self, Statement};
+use crate::held_lanes::HeldLanes;
+use crate::lane::Lanes;
 use crate::names::quote;
 use crate::prepare::{self, COLUMNS_MAX, Growth, Plan, Settings};
 use crate::session::Session;
@@ -37,6 +40,7 @@ pub struct TursoSink {
     plans: HashMap<String, (Arc<Schema>, WritePlan)>,
     /// Tables that were written, for the look at their foreign keys.
     written: HashSet<String>,
+    lanes: HeldLanes,
 }
 
 impl OpenSink for TursoSink {
@@ -51,6 +55,7 @@ impl OpenSink for TursoSink {
             targets: HashMap::new(),
             plans: HashMap::new(),
             written: HashSet::new(),
+            lanes: HeldLanes::default(),
         })
     }
 
@@ -67,7 +72,7 @@ impl OpenSink for TursoSink {
             ],
             // A database has one writer at a time, near or far.
             sessions_max: 1,
-            lanes: false,
+            lanes: true,
             undo: false,
             read_back: true,
             presence: true,
@@ -100,6 +105,22 @@ impl TursoSink {
         Settings {
             table_prefix: self.config.table_prefix.clone(),
             keeps_absent: self.config.absent == Absent::Keep,
+        }
+    }
+
+    /// The lanes of these tables.
+    fn lane_table(&self) -> Lanes {
+        Lanes {
+            table_prefix: self.config.table_prefix.clone(),
+        }
+    }
+
+    /// Lets go of the lanes that it has taken over, or of those that are done: the process may live on without them.
+    fn release(&mut self, only_done: bool) -> Result<()> {
+        let statements = self.lanes.release(&self.lane_table(), only_done)?;
+        match &mut self.session {
+            Some(session) if !statements.is_empty() => session.release(&statements),
+            _ => Ok(()),
         }
     }
 
@@ -186,11 +207,23 @@ impl Sink for TursoSink {
         Ok(plan.report)
     }
 
-    fn begin(&mut self, _: &LaneId) -> Result<()> {
+    fn take_over(&mut self, claims: &[LaneClaim]) -> Result<Vec<LaneState>> {
+        self.refuse_in_transaction("take_over")?;
+        if claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lanes = self.lane_table();
+        let states = self.session()?.take_over(&lanes, claims)?;
+        self.lanes.granted(&states);
+        Ok(states)
+    }
+
+    fn begin(&mut self, lane: &LaneId) -> Result<()> {
         if self.is_open() {
             return Err(Error::internal("a transaction is open already").with_scope(ErrorScope::Write));
         }
-        self.session()?.begin()
+        let fence = self.lanes.fence(&self.lane_table(), lane)?;
+        self.session()?.begin(fence.as_ref())
     }
 
     fn write(&mut self, collection: &str, batch: &Batch, policy: ConflictPolicy) -> Result<Receipt> {
@@ -218,7 +251,15 @@ impl Sink for TursoSink {
         if !self.is_open() {
             return Err(no_transaction());
         }
-        self.session()?.commit(checkpoint.seq + 1)
+        // A host that takes nothing over says epoch 0, and nothing is kept of its lanes.
+        let advance = match checkpoint.epoch {
+            0 if self.lanes.is_empty() => None,
+            _ => Some(self.lane_table().advance(checkpoint)?),
+        };
+        let seq = checkpoint.seq.saturating_add(1);
+        let outcome = self.session()?.commit(advance.as_ref(), seq)?;
+        self.lanes.answered(checkpoint, outcome);
+        Ok(outcome)
     }
 
     fn abort(&mut self) -> Result<()> {
@@ -247,6 +288,13 @@ impl Sink for TursoSink {
     }
 
     fn finalize(&mut self) -> Result<()> {
+        if let Err(error) = self.release(false) {
+            let message = format!(
+                "this process still counts as the one that writes: {}",
+                error.message
+            );
+            self.services.log(LogLevel::Warn, message);
+        }
         self.session.as_mut().map_or(Ok(()), |session| session.finalize())
     }
 
@@ -271,6 +319,15 @@ impl Sink for TursoSink {
             self.config.clone(),
             self.services.clone(),
         )?))
+    }
+}
+
+impl Drop for TursoSink {
+    fn drop(&mut self) {
+        // What is open is undone; a process that does not end in good order is found to be gone.
+        if !std::thread::panicking() && !self.is_open() {
+            drop(self.release(true));
+        }
     }
 }
 

@@ -11,12 +11,16 @@ mod altering;
 mod documents;
 #[path = "acceptance/harness.rs"]
 mod harness;
+#[path = "acceptance/lanes.rs"]
+mod lanes;
 #[path = "acceptance/preparing.rs"]
 mod preparing;
 #[path = "acceptance/reading.rs"]
 mod reading;
 #[path = "acceptance/round_trip.rs"]
 mod round_trip;
+#[path = "lanes/rules.rs"]
+mod rules;
 #[path = "acceptance/writing.rs"]
 mod writing;
 

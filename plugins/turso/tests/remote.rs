@@ -7,14 +7,20 @@
 mod answers;
 #[path = "remote/harness.rs"]
 mod harness;
+#[path = "remote/lanes.rs"]
+mod lanes;
 #[path = "remote/proxy.rs"]
 mod proxy;
 #[path = "remote/reading.rs"]
 mod reading;
+#[path = "lanes/rules.rs"]
+mod rules;
 #[path = "../../../tests/harness/sqld.rs"]
 mod sqld;
 #[path = "remote/stealing.rs"]
 mod stealing;
+#[path = "../../../tests/harness/proxy.rs"]
+mod tcp_proxy;
 #[path = "remote/tls.rs"]
 mod tls;
 #[path = "remote/writing.rs"]

@@ -173,12 +173,19 @@ impl Bench<'_> {
         )?;
         self.sink.run(&["DROP TABLE events", "CHECKPOINT"])?;
         let folder = tempfile::tempdir()?;
-        let job = self.job(
-            &Self::connector(&self.source),
-            &Self::connector(&self.sink),
-            "collections: [{ source: events }]",
-        );
-        let ours = self.program.run(folder.path(), &job)?;
+        let job = |rest: &str| {
+            let (source, sink) = (Self::connector(&self.source), Self::connector(&self.sink));
+            self.job(
+                &source,
+                &sink,
+                &format!("collections: [{{ source: events }}]{rest}"),
+            )
+        };
+        let bare = self
+            .program
+            .run(folder.path(), &job("\nimport: { checkpoints: false }"))?;
+        self.sink.run(&["DROP TABLE events", "CHECKPOINT"])?;
+        let ours = self.program.run(folder.path(), &job(""))?;
         if self.sink.run(&[CHECKSUM])? != wanted {
             return Err("the copy is not what it was copied from".into());
         }
@@ -196,6 +203,12 @@ impl Bench<'_> {
             "0.9x",
         ));
         self.table.push(Row::memory("peak memory of that run", &ours));
+        self.table.push(Row::ratio(
+            "the same beside a run without checkpoints",
+            ours.seconds,
+            bare.seconds,
+            "0.95x",
+        ));
         self.half(folder.path())
     }
 

@@ -35,6 +35,10 @@ pub struct ScriptedConfig {
     pub store: String,
     /// A file to which each commit appends what it made durable, one JSON line per record.
     pub committed_path: Option<PathBuf>,
+    /// A file that keeps the store of the sink for later processes, and for others at the same time: collections, records and lanes,
+    /// each change one line that is synced before the call returns. What `committed_path` has is made anew from it when the
+    /// sink is opened. All processes with this file name the same `store`.
+    pub lanes_path: Option<PathBuf>,
     /// A file to which the notifier appends what it delivers, one JSON line per notification.
     pub notified_path: Option<PathBuf>,
     /// A file to which each call appends one JSON line: the store, the call, and what it is about.
@@ -81,6 +85,7 @@ impl Default for ScriptedConfig {
             text_bytes: 10,
             store: "default".to_owned(),
             committed_path: None,
+            lanes_path: None,
             notified_path: None,
             calls_path: None,
             says: None,
@@ -252,6 +257,24 @@ pub enum How {
     UnknownKept,
     /// `commit`: answers that it is durable, and keeps nothing.
     LostCommit,
+    /// `take_over`: grants a lane whatever epoch the claim says is held.
+    IgnoreHeld,
+    /// `take_over`: grants the claims that stand before one that it refuses.
+    GrantSome,
+    /// `take_over`: lets a lane go on whoever began it.
+    NeverAnew,
+    /// `take_over`: starts a lane anew also for the run that began it.
+    AlwaysAnew,
+    /// `take_over`: answers the last claim first.
+    OtherOrder,
+    /// `commit`: makes it durable whatever commit it says is the one before.
+    IgnoreGuard,
+    /// `commit`: makes it durable whatever epoch it has.
+    IgnoreEpoch,
+    /// `commit`: answers that it is fenced where it is, and keeps it all the same.
+    WriteFenced,
+    /// `commit`: keeps no extensions.
+    LoseExtensions,
     /// `apply`: an output for a collection that is not in the plan.
     UnplannedOutput,
     /// `check` of the notifier: sends something.

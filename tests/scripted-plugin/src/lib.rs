@@ -1,9 +1,13 @@
 //! A plugin that does what a script in its config says, for tests of the host, in every role.
 //!
 //! Without a script it keeps the contract whole, and the acceptance suites say so. With one, it panics, fails, hangs, lies
-//! or takes the process down at the named occurrence of the named call. Its records live in memory.
+//! or takes the process down at the named occurrence of the named call. Its records live in memory, and in a file if its config
+//! names one.
 
+mod committed_lines;
 pub mod config;
+mod journal;
+mod lane_lies;
 mod notifier;
 mod script;
 mod sink;

@@ -7,8 +7,8 @@ use whimbrel_plugin_api::acceptance::records::{Record, Value, records};
 use whimbrel_plugin_api::acceptance::values::edge_cases;
 use whimbrel_plugin_api::collection::Reference;
 use whimbrel_plugin_api::sink::{
-    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneId, LaneState, PrepareReport,
-    PrepareRequest, PreparedCollection, PreparedField,
+    AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneClaim, LaneId, LaneState,
+    PrepareReport, PrepareRequest, PreparedCollection, PreparedField,
 };
 use whimbrel_plugin_api::{
     Atomicity, Batch, Collection, ConflictPolicy, Error, ErrorKind, ErrorScope, Finding, OpenSink, Receipt,
@@ -16,6 +16,7 @@ use whimbrel_plugin_api::{
 };
 
 use crate::config::{Call, How, Link, ScriptedConfig};
+use crate::lane_lies;
 use crate::script::Script;
 use crate::source::ScriptedSource;
 use crate::store::{self, Transaction};
@@ -53,6 +54,13 @@ impl OpenSink for ScriptedSink {
     fn open(config: ScriptedConfig, services: Services) -> Result<Self> {
         let script = Script::new(config, services);
         script.play(Call::Open)?;
+        if let Some(path) = &script.config.lanes_path {
+            store::keep(
+                &script.config.store,
+                path,
+                script.config.committed_path.as_deref(),
+            )?;
+        }
         Ok(Self {
             script,
             open: None,
@@ -195,12 +203,14 @@ impl Sink for ScriptedSink {
         self.script.play_about(Call::Prepare, about)?;
         let store = self.store();
         let links = &self.script.config.links;
-        let report = |collection: &Collection| PreparedCollection {
-            enforced: enforced(links, &collection.name),
-            ..prepared(collection, store::prepare(store, collection, request.dry))
+        let report = |collection: &Collection| -> Result<PreparedCollection> {
+            Ok(PreparedCollection {
+                enforced: enforced(links, &collection.name),
+                ..prepared(collection, store::prepare(store, collection, request.dry)?)
+            })
         };
         Ok(PrepareReport {
-            collections: request.collections.iter().map(report).collect(),
+            collections: request.collections.iter().map(report).collect::<Result<_>>()?,
             ..PrepareReport::default()
         })
     }
@@ -214,14 +224,14 @@ impl Sink for ScriptedSink {
         })
     }
 
-    fn take_over(&mut self, lanes: &[LaneId]) -> Result<Vec<LaneState>> {
-        self.script.play(Call::TakeOver)?;
-        Ok(store::take_over(self.store(), lanes))
+    fn take_over(&mut self, claims: &[LaneClaim]) -> Result<Vec<LaneState>> {
+        let due = self.script.play(Call::TakeOver)?;
+        lane_lies::take_over(due, self.store(), claims)
     }
 
     fn begin(&mut self, _: &LaneId) -> Result<()> {
         self.script.play(Call::Begin)?;
-        self.open = Some(Transaction::begin(self.store()));
+        self.open = Some(Transaction::begin(self.store())?);
         self.written_count = 0;
         Ok(())
     }
@@ -299,7 +309,11 @@ impl Sink for ScriptedSink {
     }
 
     fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
-        let about = json!({ "record_count": checkpoint.record_count, "done": checkpoint.done });
+        let about = json!({
+            "collection": checkpoint.lane.collection,
+            "record_count": checkpoint.record_count,
+            "done": checkpoint.done,
+        });
         let due = self.script.play_about(Call::Commit, about)?;
         self.script.check_full()?;
         let transaction = self
@@ -320,12 +334,9 @@ impl Sink for ScriptedSink {
             }
             _ => {}
         }
-        let committed = transaction.commit(checkpoint, self.script.config.committed_path.as_deref())?;
-        Ok(if due == Some(How::UnknownKept) {
-            Committed::Unknown
-        } else {
-            committed
-        })
+        let made = lane_lies::checkpoint(due, self.store(), checkpoint)?;
+        let committed = transaction.commit(&made, self.script.config.committed_path.as_deref())?;
+        Ok(lane_lies::said(due, checkpoint, &made, committed))
     }
 
     fn abort(&mut self) -> Result<()> {
@@ -353,9 +364,9 @@ impl Sink for ScriptedSink {
         let removed = request
             .collections
             .iter()
-            .map(|name| Some(store::clear(self.store(), name)));
+            .map(|name| store::clear(self.store(), name).map(Some));
         Ok(ClearReport {
-            removed: removed.collect(),
+            removed: removed.collect::<Result<_>>()?,
         })
     }
 

@@ -209,7 +209,7 @@ impl Source for ScriptedSource {
         let about = serde_json::json!({ "names": request.names, "schemas": request.schemas });
         self.script.play_about(Call::Collections, about)?;
         if matches!(self.content, Content::Stored) {
-            let mut all = store::collections(&self.script.config.store);
+            let mut all = store::collections(&self.script.config.store)?;
             all.retain(|collection| request.wants(&collection.name));
             return Ok(all);
         }

@@ -109,6 +109,20 @@ fn a_sink_without_script_passes() {
     );
 }
 
+#[test]
+fn a_sink_that_is_kept_in_a_file_passes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    let report = sink::run(
+        plugin(),
+        SinkCase::new(move |target| {
+            let of = |ending: &str| path.join(format!("{target}.{ending}"));
+            json!({ "store": format!("kept {target}"), "lanes_path": of("lanes"), "committed_path": of("lines") })
+        }),
+    );
+    report.assert();
+}
+
 fn deferring_report(name: &'static str, script: Json) -> Report {
     sink::run(
         plugin(),
@@ -231,6 +245,44 @@ fn each_lie_of_a_sink_fails_the_checks_that_look_at_it() {
             "what_is_committed_is_read_back",
         ),
         ("finalize", "finalize", "panic", "large_batches_are_kept"),
+    ] {
+        let report = sink_report(name, json!([{ "call": call, "times": 0, "how": how }]));
+        assert!(report.failed().contains(&check), "{name}\n{report}");
+    }
+}
+
+#[test]
+fn each_lie_about_lanes_fails_the_checks_that_look_at_it() {
+    for (name, call, how, check) in [
+        (
+            "held",
+            "take_over",
+            "ignore_held",
+            "lanes_are_claimed_together_or_not_at_all",
+        ),
+        (
+            "some",
+            "take_over",
+            "grant_some",
+            "lanes_are_claimed_together_or_not_at_all",
+        ),
+        (
+            "never-anew",
+            "take_over",
+            "never_anew",
+            "lane_of_another_run_starts_anew",
+        ),
+        ("always-anew", "take_over", "always_anew", "lanes_are_kept"),
+        ("order", "take_over", "other_order", "lanes_are_kept_apart"),
+        ("guard", "commit", "ignore_guard", "stale_checkpoints_are_fenced"),
+        ("epoch", "commit", "ignore_epoch", "replaced_session_is_fenced"),
+        ("fenced", "commit", "write_fenced", "stale_checkpoints_are_fenced"),
+        (
+            "extensions",
+            "commit",
+            "lose_extensions",
+            "commit_without_writes_moves_the_lane",
+        ),
     ] {
         let report = sink_report(name, json!([{ "call": call, "times": 0, "how": how }]));
         assert!(report.failed().contains(&check), "{name}\n{report}");

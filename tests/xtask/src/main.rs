@@ -10,6 +10,7 @@ mod example;
 mod place;
 mod quickstart;
 mod services;
+mod soak;
 mod step;
 mod zoo;
 
@@ -51,6 +52,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         bench: Vec<String>,
     },
+    /// Kill and resume runs a thousand times into each sink, and write down how it went.
+    Soak,
     /// Build the libraries that a host must refuse or bear, for the tests.
     Zoo,
     /// Build the program and every plugin, and lay them in one folder.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Services { stop: true } => services::SharedServers::stop_all(&place),
         Command::Services { stop: false } => services::start(&place),
         Command::Ci => check::ci(&place),
+        Command::Soak => soak::soak(&place),
         Command::Zoo => zoo::zoo(&place),
         Command::Bench { bench } => bench::bench(&place, &bench),
         Command::Plugins { release, out } => {

@@ -4,6 +4,7 @@
 //! policy in the head keeps a browser from running anything even if that failed. `charts` draws, `sections` words.
 
 mod charts;
+mod guarantees;
 mod references;
 mod scale;
 mod sections;
@@ -41,6 +42,7 @@ pub fn html(report: &FinalReport) -> String {
                     (tables::collections(report))
                     (tables::differences(report))
                     (tables::rejected(report))
+                    (guarantees::guarantees(report))
                     (references::orphans(report))
                     (tables::losses(report))
                     (sections::notes(report))

@@ -89,8 +89,9 @@ fn damaged(path: &Path) -> Error {
         format!("the state in `{}` is damaged", path.display()),
     )
     .with_help(
-        "nothing was changed in it; put a copy back, or move it away together with `state.db-wal` and `state.db-shm`: the \
-         next run begins a new one, without the history of runs and the rejected records of the old one",
+        "nothing was changed in it; put a copy back, or move it away together with `state.db-wal` and `state.db-shm`, which gives up the \
+         history of runs and their rejected records; then `whimbrel run JOB --resume` goes on with an unfinished copy by what the \
+         sink keeps of it, and `whimbrel run JOB` begins anew",
     )
 }
 

@@ -4,6 +4,7 @@
 //! between hosts. Every commit is synced. One connection with a small runtime of its own, since sqlx is async.
 
 mod create;
+mod durable;
 mod fault;
 mod length;
 mod news;
@@ -24,7 +25,10 @@ use super::guard::Refusal;
 use super::process::Process;
 use super::run::{NewRun, RunEnd, RunRecord};
 use super::run_id::RunId;
-use super::store::{EventRecord, News, RejectedFilter, RejectedPage, RunFilter, StateStore};
+use super::store::{
+    Durable, EventRecord, LaneFound, News, RejectedChange, RejectedFilter, RejectedPage, RunFilter,
+    StateStore,
+};
 use fault::Trouble;
 
 /// Another process may write for so long before `state.busy` is said.
@@ -145,6 +149,10 @@ impl StateStore for SqliteStore {
         self.call(async |connection| runs::note_worker(connection, run, worker).await)
     }
 
+    fn note_overrides(&self, run: &RunId, overrides: &str) -> Result<(), Error> {
+        self.call(async |connection| runs::note_overrides(connection, run, overrides).await)
+    }
+
     fn record(&self, run: &RunId, news: &News) -> Result<(), Error> {
         self.call(async |connection| news::record(connection, run, news).await)
     }
@@ -161,14 +169,31 @@ impl StateStore for SqliteStore {
         self.call(async |connection| news::events(connection, run, after, limit).await)
     }
 
+    fn durable(&self, run: &RunId) -> Result<Vec<Durable>, Error> {
+        self.call(async |connection| durable::of(connection, run).await)
+    }
+
     fn rejected(&self, run: &RunId, filter: &RejectedFilter) -> Result<RejectedPage, Error> {
         self.call(async |connection| rejected::page(connection, run, filter).await)
+    }
+
+    fn change_rejected(&self, run: &RunId, changes: &[RejectedChange]) -> Result<u64, Error> {
+        self.call(async |connection| rejected::change(connection, run, changes).await)
+    }
+
+    fn newest_with_rejected(&self) -> Result<Option<RunId>, Error> {
+        self.call(async |connection| rejected::newest(connection).await)
+    }
+
+    fn lanes_found(&self, run: &RunId) -> Result<Vec<LaneFound>, Error> {
+        self.call(async |connection| rejected::lanes_found(connection, run).await)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Phase;
     use crate::state::fixtures::{Place, new_run};
     use crate::state::{Counts, Rejected, RejectedState};
     use crate::workspace;
@@ -202,6 +227,11 @@ mod tests {
             code: "a.b".into(),
             message: "m".into(),
             data: Some("x".repeat(1000)),
+            edited: None,
+            stage: Phase::Import,
+            partition: "all".into(),
+            seq: 1,
+            digest: None,
             at: run.started_at,
             state: RejectedState::New,
         });
@@ -365,7 +395,7 @@ mod tests {
         assert!(
             error
                 .message
-                .contains("version 7, this program knows versions up to 1"),
+                .contains("version 7, this program knows versions up to 3"),
             "{error}"
         );
     }

@@ -5,11 +5,13 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::fault::Trouble;
+use super::rejected::lane_of;
 use super::runs::{count, json, only_if_running, stored};
 use crate::state::moment::from_millis;
 use crate::state::run::RunState;
 use crate::state::run_id::RunId;
-use crate::state::store::{EventRecord, News};
+use crate::state::selection::LANE_TAKEN;
+use crate::state::store::{EventRecord, News, RejectedState};
 
 /// Writes down `news`.
 pub(super) async fn record(
@@ -46,10 +48,27 @@ pub(super) async fn record(
         .execute(&mut *transaction)
         .await?;
     }
+    for event in news.events.iter().filter(|event| event.kind == LANE_TAKEN) {
+        // What this run has refused for later commits of the lane does not count, since those were never made; it meets those
+        // records again.
+        let lane = lane_of(&event.body)?;
+        sqlx::query(
+            "DELETE FROM rejected_record WHERE run = ? AND collection = ? AND partition_label = ? AND seq > ?
+             AND state = ?",
+        )
+        .bind(run.as_str())
+        .bind(&lane.collection)
+        .bind(&lane.partition)
+        .bind(stored(lane.seq))
+        .bind(RejectedState::New.name())
+        .execute(&mut *transaction)
+        .await?;
+    }
     for rejected in &news.rejected {
         sqlx::query(
-            "INSERT INTO rejected_record (run, number, collection, record, code, message, data, at_ms, state)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO rejected_record (run, number, collection, record, code, message, data, at_ms, state, stage,
+                                          partition_label, seq, digest)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )
         .bind(run.as_str())
         .bind(stored(rejected.number))
@@ -60,6 +79,10 @@ pub(super) async fn record(
         .bind(&rejected.data)
         .bind(rejected.at.timestamp_millis())
         .bind(rejected.state.name())
+        .bind(rejected.stage.name())
+        .bind(&rejected.partition)
+        .bind(stored(rejected.seq))
+        .bind(&rejected.digest)
         .execute(&mut *transaction)
         .await?;
     }

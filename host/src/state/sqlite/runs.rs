@@ -8,7 +8,9 @@ use super::fault::Trouble;
 use super::schema;
 use crate::state::moment::from_millis;
 use crate::state::process::Process;
-use crate::state::run::{Counts, FirstFailure, JobSeen, NewRun, RunEnd, RunRecord, RunState};
+use crate::state::run::{
+    Counts, FirstFailure, Hold, JobSeen, NewRun, RunEnd, RunOrigin, RunRecord, RunState,
+};
 use crate::state::run_id::RunId;
 use crate::state::store::RunFilter;
 
@@ -20,8 +22,14 @@ pub(super) async fn begin(
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     if run.is_exclusive {
         for earlier in running(&mut transaction, &run.job.name).await? {
-            if earlier.is_held(run.started_at) {
-                return Ok(Some(earlier));
+            match earlier.hold(run.started_at) {
+                Hold::Kept => return Ok(Some(earlier)),
+                Hold::Stale if !run.takes_over => return Ok(Some(earlier)),
+                Hold::Stale => {
+                    replace(&mut transaction, &earlier, run).await?;
+                    continue;
+                }
+                Hold::Free => {}
             }
             if earlier.holder.is_of_another_boot() {
                 // The host went down with it, and a disk may lose or tear what was on its way.
@@ -37,8 +45,8 @@ pub(super) async fn begin(
     note_job(&mut transaction, run).await?;
     sqlx::query(
         "INSERT INTO run (id, job, job_path, job_sha256, command, mode, is_exclusive, state, started_at_ms,
-                          heartbeat_at_ms, started_by, holder, folder)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                          heartbeat_at_ms, started_by, holder, folder, resumes, begun_by, overrides)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(run.id.as_str())
     .bind(&run.job.name)
@@ -53,10 +61,29 @@ pub(super) async fn begin(
     .bind(&run.started_by)
     .bind(json(&run.holder)?)
     .bind(run.folder.to_string_lossy())
+    .bind(&run.origin.resumes)
+    .bind(&run.origin.begun_by)
+    .bind(&run.overrides)
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
     Ok(None)
+}
+
+/// Ends a run whose process lives and says nothing. Should it wake up, its next word finds that it has been replaced.
+async fn replace(connection: &mut SqliteConnection, earlier: &RunRecord, by: &NewRun) -> Result<(), Trouble> {
+    let silent_secs = earlier.silence(by.started_at).num_seconds();
+    sqlx::query("UPDATE run SET state = ?, failure_code = ?, failure_message = ? WHERE id = ?")
+        .bind(RunState::Crashed.name())
+        .bind("run.fenced")
+        .bind(format!(
+            "run `{}` has taken its place after {silent_secs} s without a sign of life",
+            by.id
+        ))
+        .bind(earlier.id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 async fn running(connection: &mut SqliteConnection, job: &str) -> Result<Vec<RunRecord>, Trouble> {
@@ -94,6 +121,21 @@ pub(super) async fn note_worker(
 ) -> Result<(), Trouble> {
     let noted = sqlx::query("UPDATE run SET worker = ? WHERE id = ? AND state = ?")
         .bind(json(worker)?)
+        .bind(run.as_str())
+        .bind(RunState::Running.name())
+        .execute(connection)
+        .await?;
+    only_if_running(noted.rows_affected(), run)
+}
+
+/// Notes what the command line laid over the job.
+pub(super) async fn note_overrides(
+    connection: &mut SqliteConnection,
+    run: &RunId,
+    overrides: &str,
+) -> Result<(), Trouble> {
+    let noted = sqlx::query("UPDATE run SET overrides = ? WHERE id = ? AND state = ?")
+        .bind(overrides)
         .bind(run.as_str())
         .bind(RunState::Running.name())
         .execute(connection)
@@ -144,11 +186,13 @@ pub(super) async fn list(
     let rows = sqlx::query(
         "SELECT * FROM run
          WHERE (?1 IS NULL OR job = ?1) AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR substr(id, 1, length(?3)) = ?3)
-         ORDER BY started_at_ms DESC, id DESC LIMIT ?4",
+           AND (?4 IS NULL OR id = ?4 OR begun_by = ?4)
+         ORDER BY started_at_ms DESC, id DESC LIMIT ?5",
     )
     .bind(&filter.job)
     .bind(filter.state.map(RunState::name))
     .bind(&filter.prefix)
+    .bind(&filter.chain)
     .bind(filter.limit)
     .fetch_all(connection)
     .await?;
@@ -187,6 +231,11 @@ fn of_row(row: &SqliteRow) -> Result<RunRecord, Trouble> {
         },
         folder: text(row, "folder")?.into(),
         is_exclusive: row.try_get("is_exclusive")?,
+        origin: RunOrigin {
+            resumes: row.try_get("resumes")?,
+            begun_by: row.try_get("begun_by")?,
+        },
+        overrides: text(row, "overrides")?,
         counts: Counts {
             read_count: count(row, "read_count")?,
             written_count: count(row, "written_count")?,

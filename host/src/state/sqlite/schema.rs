@@ -11,7 +11,11 @@ use super::fault::Trouble;
 const APPLICATION_ID: i64 = 0x7768_696d;
 
 /// The steps in order; the version of a file is how many of them it has seen.
-const STEPS: [&str; 1] = [include_str!("migrations/0001_runs.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("migrations/0001_runs.sql"),
+    include_str!("migrations/0002_resume.sql"),
+    include_str!("migrations/0003_rejected.sql"),
+];
 
 /// The newest version.
 pub(super) const VERSION: i64 = STEPS.len() as i64;

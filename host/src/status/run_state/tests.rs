@@ -89,6 +89,7 @@ fn underway() -> RunState {
         (
             1.6,
             Event::Retrying {
+                role: None,
                 collection: "Orders".into(),
                 attempt: 2,
                 delay_ms: 100,
@@ -218,7 +219,7 @@ fn the_checkpoint_has_a_stable_form() {
     state.observe(&committed("k >= 5", 1, true), at(2.5));
     expect![[r#"
         {
-          "format": 1,
+          "format": 2,
           "note": "for people: the sink keeps the checkpoint that a resumed run uses",
           "run_id": "20261121T080000Z-k3",
           "job": "shop",
@@ -594,6 +595,18 @@ fn the_final_report_has_a_stable_form_and_no_member_twice() {
           ],
           "verification": [],
           "references": [],
+          "guarantees": [
+            {
+              "collection": "Orders",
+              "guarantee": "exactly_once",
+              "reason": "the sink keeps how far the copy is"
+            },
+            {
+              "collection": "users",
+              "guarantee": "at_least_once",
+              "reason": "`append` knows no keys"
+            }
+          ],
           "ddl": [],
           "memory_peak_bytes": 67108864,
           "first_commit_ms": 41,
@@ -615,17 +628,21 @@ fn the_final_report_has_a_stable_form_and_no_member_twice() {
               "kind": "unavailable",
               "code": "curlew.connection_lost",
               "remedy": "look whether the system is up, can be reached from here, and has room on its disk",
-              "then": "what was committed stays in the sink, whole transactions only; start the job again after the repair"
+              "then": "what was committed stays in the sink, whole transactions only; resume the run after the repair"
             }
           ],
           "next_steps": [
+            {
+              "text": "once the cause is removed, go on with the run where the sink has it",
+              "command": "whimbrel resume 20261121T080000Z-k3 --job jobs/shop.yaml"
+            },
             {
               "text": "look at the rejected records, which are kept with their reasons",
               "command": "whimbrel rejected list 20261121T080000Z-k3"
             },
             {
-              "text": "import: look whether the system is up, can be reached from here, and has room on its disk; then start the job again",
-              "command": "whimbrel run jobs/shop.yaml"
+              "text": "import: look whether the system is up, can be reached from here, and has room on its disk; then go on with the run",
+              "command": "whimbrel resume 20261121T080000Z-k3 --job jobs/shop.yaml"
             }
           ]
         }

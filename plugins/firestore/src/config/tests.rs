@@ -27,6 +27,7 @@ fn unknown_keys_are_refused() {
         serde_json::json!({ "projekt": "p" }),
         serde_json::json!({ "quota": { "reads": 1 } }),
         serde_json::json!({ "writing": { "batch": 1 } }),
+        serde_json::json!({ "writing": { "guarantee": "at_least_once" } }),
         serde_json::json!({ "inference": { "sample": "many" } }),
     ] {
         assert_eq!(parse::<FirestoreConfig>(json).unwrap_err().code, "config.invalid");
@@ -157,5 +158,23 @@ fn writing_begins_slowly_for_the_service_only_unless_told_otherwise() {
         let config = config(serde_json::json!({ "writing": { "ramp_up": ramp_up } }));
         assert_eq!(config.writing.has_ramp(false), of_service, "{ramp_up}");
         assert_eq!(config.writing.has_ramp(true), of_emulator, "{ramp_up}");
+    }
+}
+
+#[test]
+fn each_record_is_written_once_unless_the_config_says_otherwise() {
+    for (json, expected) in [
+        (serde_json::json!({}), Guarantee::ExactlyOnce),
+        (
+            serde_json::json!({ "guarantee": "exactly_once" }),
+            Guarantee::ExactlyOnce,
+        ),
+        (
+            serde_json::json!({ "guarantee": "idempotent" }),
+            Guarantee::Idempotent,
+        ),
+    ] {
+        let config = config(serde_json::json!({ "writing": json }));
+        assert_eq!(config.writing.guarantee, expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Requests under way at the same time: so many, and never two with the same document.
+//! Requests under way at the same time: so many, of so many octets, and never two with the same document.
 //!
 //! Each is carried out by a task of its own on the plugin's runtime. Whoever writes a document again waits until the earlier write
 //! has ended, so that the last one wins. Neighbours: `send` is the task, `session` launches.
@@ -15,9 +15,14 @@ use super::send::Sender;
 use crate::client::Client;
 use crate::config::WriteRequest;
 
+/// Octets of the requests under way together: each is there up to three times while it is sent, in every session. Requests of small
+/// documents, 500 each, never come near it.
+const BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// What a task leaves.
 struct Landed {
     keys: HashSet<u64>,
+    bytes: usize,
     judged: Judged,
     outcome: Result<()>,
 }
@@ -30,6 +35,8 @@ pub(super) struct Flight {
     tasks: JoinSet<Landed>,
     /// The documents of all of them.
     keys: HashSet<u64>,
+    /// Octets of all of them.
+    bytes: usize,
     judged: Judged,
     stop: watch::Sender<bool>,
 }
@@ -42,12 +49,14 @@ impl Flight {
             in_flight_max: usize::try_from(in_flight_max).unwrap_or(usize::MAX).max(1),
             tasks: JoinSet::new(),
             keys: HashSet::new(),
+            bytes: 0,
             judged: Judged::default(),
             stop: watch::Sender::new(false),
         }
     }
 
-    /// Sends a request as soon as there is room for it and none of its documents is under way.
+    /// Sends a request as soon as there is room for it and none of its documents is under way. One that is larger than all may be
+    /// goes alone.
     ///
     /// # Errors
     /// That of an earlier request.
@@ -55,14 +64,20 @@ impl Flight {
         while let Some(landed) = self.tasks.try_join_next() {
             self.take_in(landed)?;
         }
-        while self.tasks.len() >= self.in_flight_max || !self.keys.is_disjoint(&request.keys) {
+        let bytes = request.encoded.len();
+        while self.tasks.len() >= self.in_flight_max
+            || self.bytes + bytes > BYTES_MAX
+            || !self.keys.is_disjoint(&request.keys)
+        {
             let Some(landed) = self.tasks.join_next().await else {
-                // What is under way has ended, whatever the keys say.
+                // What is under way has ended, whatever keys and octets say.
                 self.keys.clear();
+                self.bytes = 0;
                 break;
             };
             self.take_in(landed)?;
         }
+        self.bytes += bytes;
         let keys = std::mem::take(&mut request.keys);
         self.keys.extend(&keys);
         let sender = Sender {
@@ -74,6 +89,7 @@ impl Flight {
             let (judged, outcome) = sender.send(request).await;
             Landed {
                 keys,
+                bytes,
                 judged,
                 outcome,
             }
@@ -109,6 +125,7 @@ impl Flight {
         // Whether they succeeded no longer matters.
         while self.tasks.join_next().await.is_some() {}
         self.keys.clear();
+        self.bytes = 0;
         self.judged = Judged::default();
         self.stop = watch::Sender::new(false);
     }
@@ -119,6 +136,7 @@ impl Flight {
                 for key in &landed.keys {
                     self.keys.remove(key);
                 }
+                self.bytes = self.bytes.saturating_sub(landed.bytes);
                 self.judged.add(landed.judged);
                 landed.outcome
             }

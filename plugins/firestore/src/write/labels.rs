@@ -7,7 +7,7 @@ use whimbrel_plugin_api::Batch;
 use whimbrel_plugin_api::source::RejectedRecord;
 use whimbrel_plugin_api::text_form::TextEncoder;
 
-use super::session::Target;
+use super::incoming::Target;
 use crate::error::RowFault;
 
 /// Names the records of a batch.

@@ -1,14 +1,20 @@
-//! Writing documents: requests within the service's limits, several in flight, at its pace.
+//! Writing documents: requests within the service's limits, at its pace, and the checkpoints that go with them.
 //!
-//! `session` makes writes of batches; `limits` knows what can be stored, `policy` what becomes of documents that are there,
-//! `labels` what rejected records are called. `request` gathers writes, `flight` keeps several requests under way, `send`
+//! `session` takes batches, of which `incoming` makes documents; `limits` knows what can be stored, `policy` what becomes of
+//! documents that are there, `labels` what rejected records are called. Exactly once: `kept` keeps records until `lane_commit`
+//! sends them with the checkpoint, `lanes` takes lanes over, `lane_document` is their form. Idempotent: `request` gathers writes, `flight` keeps several requests under way, `send`
 //! carries one out and judges the answers (`judged`), `stored` decides by what is there, with `look` and `version`. `prepare`
 //! and `naming` look at collections before they are written, `clear` empties them.
 
 mod clear;
 mod flight;
+mod incoming;
 mod judged;
+mod kept;
 mod labels;
+mod lane_commit;
+mod lane_document;
+mod lanes;
 mod limits;
 mod look;
 mod naming;
@@ -21,6 +27,7 @@ mod stored;
 mod version;
 
 pub(crate) use clear::clear;
+pub(crate) use incoming::Target;
 pub(crate) use policy::offered;
 pub(crate) use prepare::prepare;
-pub(crate) use session::{Target, Writer};
+pub(crate) use session::Writer;

@@ -121,6 +121,11 @@ impl Policy {
         matches!(self.rule, Rule::Create { .. })
     }
 
+    /// Whether what is there decides about a record before it is written.
+    pub(super) fn depends_on_stored(self) -> bool {
+        self.needs_document || self.makes_only() || self.compares_versions()
+    }
+
     /// The write of a document.
     pub(super) fn write(self, document: Document) -> Write {
         let (update_mask, exists) = match self.rule {
@@ -197,6 +202,16 @@ pub(super) fn missing() -> RowFault {
     RowFault::new(
         "firestore.missing",
         "there is no document with this key, and `writing.on_missing` is `reject`",
+    )
+}
+
+/// Neither version is newer.
+pub(super) fn not_comparable(field: &str) -> RowFault {
+    RowFault::new(
+        "firestore.bad_version",
+        format!(
+            "the field `{field}` of the document that is there is of another kind, so that neither is newer"
+        ),
     )
 }
 

@@ -11,9 +11,9 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use whimbrel_plugin_api::sink::{PrepareReport, PreparedCollection, PreparedField};
 use whimbrel_plugin_api::{Collection, Field, Finding, FindingLevel, RecordType, Result, Services};
 
+use super::incoming::Target;
 use super::limits::is_reserved;
 use super::naming;
-use super::session::Target;
 use crate::client::Client;
 use crate::memory::{self, Remembered};
 use crate::path::Pattern;

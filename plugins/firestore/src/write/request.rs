@@ -70,6 +70,11 @@ pub(super) struct Request {
 pub(super) struct Encoded(Vec<u8>);
 
 impl Encoded {
+    /// Octets of all of them.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The write of an item.
     ///
     /// # Errors

@@ -182,7 +182,7 @@ impl Carrier {
                 Meaning::Doubtful => doubtful.push(item),
                 Meaning::Changed => {
                     again.push(item);
-                    worst = worst.or(Some(contended(fault)));
+                    worst = worst.or(Some(fault.contended()));
                 }
                 Meaning::Again => {
                     item.is_doubtful = true;
@@ -207,7 +207,7 @@ impl Carrier {
         if again.is_empty() {
             return Ok(Vec::new());
         }
-        self.wait(worst.unwrap_or_else(|| contended(Status::aborted("a document came and went").into())))
+        self.wait(worst.unwrap_or_else(|| Fault::from(Status::aborted("a document came and went"))))
             .await?;
         Ok(vec![Part::again(again)])
     }
@@ -244,13 +244,5 @@ impl Carrier {
         }
         let Self { sender, attempts, .. } = self;
         sender.unless_stopped(attempts.after(fault)).await
-    }
-}
-
-/// Somebody else was at the same document: a reason to try again.
-fn contended(fault: Fault) -> Fault {
-    Fault {
-        class: Class::Contention,
-        ..fault
     }
 }

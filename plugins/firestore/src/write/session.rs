@@ -1,31 +1,29 @@
-//! One writing session: batches become writes, which go in requests; what has become of them is known when they are flushed.
+//! One writing session: batches become writes, which are kept until the commit, or go in requests at once.
 //!
-//! There are no transactions over several requests here: `begin` and `commit` only bound what is judged together, and what was
-//! carried out before an `abort` stays. Writing the same records again leaves the same documents. Neighbours: `flight` sends, `request`
-//! gathers, `policy` says how a document is written.
+//! Kept ones leave nothing when they are aborted. Those that go at once (`guarantee: idempotent`, and transactions with something
+//! that the service refuses) are judged when they are flushed; what was carried out before an `abort` stays, and writing
+//! the same records again leaves the same documents. Neighbours: `incoming` makes documents of batches, `kept` keeps them, `flight`
+//! sends, `request` gathers, `policy` says how a document is written, `lanes` has the checkpoints.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::HashSet;
 
 use gcloud_sdk::google::firestore::v1::Document;
 use whimbrel_plugin_api::runtime::Runtime;
 use whimbrel_plugin_api::services::LogLevel;
+use whimbrel_plugin_api::sink::{Checkpoint, Committed, LaneClaim, LaneId, LaneState};
 use whimbrel_plugin_api::source::RejectedRecord;
-use whimbrel_plugin_api::{
-    Batch, ConflictPolicy, Error, ErrorKind, ErrorScope, Receipt, RecordType, Result, Services,
-};
+use whimbrel_plugin_api::{Batch, ConflictPolicy, Error, ErrorScope, Receipt, Result, Services};
 
 use super::flight::Flight;
+use super::incoming::{Incoming, Target};
+use super::kept::{Coming, Kept, Offered};
 use super::labels::Labels;
-use super::limits;
+use super::lane_commit::Ended;
+use super::lanes::{Lanes, Limits};
 use super::policy::Policy;
-use super::request::{Gatherer, Item, Request, Version};
-use super::version::can_be_version;
+use super::request::{Gatherer, Item, Request};
 use crate::client::Client;
-use crate::config::{OnMissing, Writing};
-use crate::error::RowFault;
-use crate::path::Root;
-use crate::value::{Encoder, Place};
+use crate::config::{Guarantee, OnMissing, Writing};
 
 /// What an emulator takes in one request, with room to its own limit of 4 MiB.
 const EMULATOR_BYTES_MAX: usize = 3_670_016;
@@ -33,33 +31,36 @@ const EMULATOR_BYTES_MAX: usize = 3_670_016;
 const SERVICE_BYTES_MAX: usize = 9 * 1024 * 1024;
 /// Records between two looks at whether the host has cancelled.
 const CANCEL_EVERY: usize = 256;
-
-/// Where a collection goes, as it was prepared.
-#[derive(Debug, Clone)]
-pub(crate) struct Target {
-    pub(crate) place: Place,
-    /// The types that each field was prepared for: more than one after a change of schema.
-    pub(crate) fields: HashMap<String, Vec<RecordType>>,
-    /// The field that tells newer records from older ones.
-    pub(crate) version: Option<Arc<str>>,
-}
+/// Octets that the lane's document may take of a request before a commit is asked for: names, a cursor, extensions.
+const LANE_BYTES: usize = 16 * 1024;
 
 /// See the module.
 pub(crate) struct Writer {
     client: Client,
     services: Services,
     on_missing: OnMissing,
+    guarantee: Guarantee,
+    limits: Limits,
+    lanes: Lanes,
     gatherer: Gatherer,
     flight: Flight,
     open: Option<Open>,
+    /// The lane whose last transaction had something in it that the service refuses, and the number of its commit.
+    refused: Option<(LaneId, u64)>,
+    /// Lanes with records that were sent and have no checkpoint: written again, they find themselves there.
+    uncommitted: HashSet<LaneId>,
     /// Whether requests may be under way that belong to nothing any more.
     has_stragglers: bool,
     sent: u64,
     request_count: u64,
 }
 
-#[derive(Default)]
 struct Open {
+    lane: LaneId,
+    /// Its records until the commit; `None` if they are sent at once.
+    kept: Option<Kept>,
+    /// Whether documents may be there that the run has written before.
+    is_doubtful: bool,
     /// Records written since its start, the rejected among them.
     record_count: u64,
     /// Records that are not judged yet.
@@ -76,7 +77,16 @@ impl Writer {
             None => SERVICE_BYTES_MAX,
         };
         let writes_max = usize::try_from(writing.writes_max).unwrap_or(usize::MAX);
+        let limits = Limits {
+            writes_max,
+            bytes_max,
+        };
         Self {
+            guarantee: writing.guarantee,
+            limits,
+            lanes: Lanes::new(client.clone(), limits),
+            refused: None,
+            uncommitted: HashSet::new(),
             gatherer: Gatherer::new(writes_max, bytes_max),
             flight: Flight::new(client.clone(), writing.request, writing.in_flight_max),
             on_missing: writing.on_missing,
@@ -95,25 +105,48 @@ impl Writer {
 
     /// Writes that were sent, and the requests that carried them.
     pub(crate) fn totals(&self) -> (u64, u64) {
-        (self.sent, self.request_count)
+        (self.sent, self.request_count + self.lanes.request_count)
+    }
+
+    /// Takes lanes over, all or none.
+    ///
+    /// # Errors
+    /// `run.fenced`; what reading and writing bring.
+    pub(crate) fn take_over(&mut self, claims: &[LaneClaim]) -> Result<Vec<LaneState>> {
+        let Self { lanes, services, .. } = self;
+        Runtime::get()?.block_on(services, lanes.take_over(claims))
     }
 
     /// # Errors
-    /// `plugin.cancelled` while requests of an earlier transaction are under way.
-    pub(crate) fn begin(&mut self) -> Result<()> {
+    /// `plugin.cancelled` while requests of an earlier transaction are under way; what reading the lane brings.
+    pub(crate) fn begin(&mut self, lane: &LaneId) -> Result<()> {
         if self.open.is_some() {
             return Err(Error::internal("a transaction is open already").with_scope(ErrorScope::Write));
         }
         self.clear_stragglers()?;
-        self.open = Some(Open::default());
+        let Self { lanes, services, .. } = self;
+        Runtime::get()?.block_on(services, lanes.learn(lane))?;
+        let was_refused = self.refused.as_ref().is_some_and(|(refused, _)| refused == lane);
+        let is_kept = self.guarantee == Guarantee::ExactlyOnce && !was_refused;
+        let is_idempotent = self.guarantee == Guarantee::Idempotent;
+        let is_doubtful =
+            self.uncommitted.contains(lane) || self.lanes.is_doubtful(lane, is_idempotent || was_refused);
+        self.open = Some(Open {
+            lane: lane.clone(),
+            kept: is_kept.then(|| Kept::new(is_doubtful)),
+            is_doubtful,
+            record_count: 0,
+            deferred: 0,
+            failed: None,
+        });
         Ok(())
     }
 
-    /// Takes a batch. Records that can be sent are deferred, the others are rejected at once.
+    /// Takes a batch. Records that cannot be stored are rejected; the others are kept and judged at once, or sent and deferred.
     ///
     /// # Errors
-    /// Of scope write if the batch does not fit what was prepared, without effect; of scope transaction or session what sending
-    /// brings, now or since the call before.
+    /// Of scope write if the batch does not fit what was prepared, without effect; of scope transaction or session what looking and
+    /// sending bring, now or since the call before.
     pub(crate) fn write(
         &mut self,
         collection: &str,
@@ -121,45 +154,74 @@ impl Writer {
         batch: &Batch,
         policy: ConflictPolicy,
     ) -> Result<Receipt> {
-        let first = self.going_on()?.record_count;
+        let open = self.going_on()?;
+        let (first, is_kept) = (open.record_count, open.kept.is_some());
         let policy = Policy::new(policy, self.on_missing)?;
-        fits(collection, target, batch)?;
-        let version = version_field(collection, target, batch, policy)?;
-        let encoder = Encoder::new(batch, &target.place, self.client.root())
-            .map_err(|error| error.with_scope(ErrorScope::Write))?;
-        let mut receipt = Receipt::default();
-        let mut labels = None;
+        let root = self.client.root().clone();
+        let incoming = Incoming::new(collection, target, batch, policy, &root)?;
+        if let Some(open) = self.open.as_ref().filter(|_| !is_kept) {
+            self.uncommitted.insert(open.lane.clone());
+        }
+        let labels = Labels::new(target, batch);
+        let (mut receipt, mut coming) = (Receipt::default(), Vec::new());
         for row in 0..batch.record_count() {
             if row % CANCEL_EVERY == 0 {
                 self.services.check_cancelled()?;
             }
-            let number = first + row as u64;
-            let made = make(&encoder, self.client.root(), row).map_err(|(path, fault)| {
-                let labels = labels.get_or_insert_with(|| Labels::new(target, batch));
-                labels.rejected(path, row, fault)
-            });
-            let (path, document) = match made {
-                Ok(made) => made,
-                Err(rejected) => {
-                    receipt.rejected.push(rejected);
-                    continue;
+            match incoming.record(row) {
+                Err((path, fault)) => receipt.rejected.push(labels.rejected(path, row, fault)),
+                Ok(record) if is_kept => coming.push(record),
+                Ok(record) => {
+                    self.send(first + row as u64, record, policy)?;
+                    receipt.deferred += 1;
                 }
-            };
-            let version = version.as_ref().map(|field| Version {
-                field: Arc::clone(field),
-                value: document.fields.get(&**field).cloned(),
-            });
-            let item = Item::new(number, path, policy, version);
-            if let Some(full) = self.gatherer.add(item, policy.write(document)) {
-                self.launch(full)?;
             }
-            receipt.deferred += 1;
+        }
+        if is_kept {
+            let offered = self.keep(policy, coming, &mut receipt.commit_due)?;
+            receipt.accepted = offered.accepted;
+            receipt.skipped = offered.skipped;
+            let refused = offered.rejected.into_iter();
+            receipt
+                .rejected
+                .extend(refused.map(|(row, path, fault)| labels.rejected(Some(path), row, fault)));
         }
         if let Some(open) = &mut self.open {
             open.record_count += batch.record_count() as u64;
             open.deferred += receipt.deferred;
         }
         Ok(receipt)
+    }
+
+    /// Keeps records until the commit. `is_due` if the next write of this size might not fit into one request with them.
+    fn keep(&mut self, policy: Policy, coming: Vec<Coming>, is_due: &mut bool) -> Result<Offered> {
+        let Self {
+            client,
+            services,
+            limits,
+            open,
+            ..
+        } = self;
+        let Some(kept) = open.as_mut().and_then(|open| open.kept.as_mut()) else {
+            return Err(Error::internal("nothing is kept in this transaction"));
+        };
+        let (count, bytes) = (kept.len(), kept.bytes());
+        let offering = kept.offer(client, policy, coming);
+        let outcome = Runtime::get()?.block_on(services, offering);
+        let (count, bytes) = (2 * kept.len() - count, 2 * kept.bytes() - bytes.min(kept.bytes()));
+        // The lane's document is one of the writes.
+        *is_due = count >= limits.writes_max || bytes + LANE_BYTES > limits.bytes_max;
+        self.stopping_at(outcome)
+    }
+
+    /// Gathers a record for the next request, which goes as soon as it is full.
+    fn send(&mut self, number: u64, record: Coming, policy: Policy) -> Result<()> {
+        let mut item = Item::new(number, record.path, policy, record.version);
+        item.is_doubtful = self.open.as_ref().is_some_and(|open| open.is_doubtful);
+        match self.gatherer.add(item, policy.write(record.document)) {
+            Some(full) => self.launch(full),
+            None => Ok(()),
+        }
     }
 
     /// Sends what is left, and waits until it is known what has become of every record.
@@ -191,17 +253,49 @@ impl Writer {
         })
     }
 
-    /// Ends the transaction; everything that was written is durable already.
+    /// Makes the checkpoint durable, and with it all records that are kept. Ends the transaction, unless it fails.
     ///
     /// # Errors
-    /// If something failed since, or was not judged yet.
-    pub(crate) fn commit(&mut self) -> Result<()> {
-        if self.going_on()?.deferred > 0 {
+    /// If something failed since, or was not judged yet; what certainly kept it from being durable.
+    pub(crate) fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
+        let open = self.going_on()?;
+        if open.deferred > 0 {
             return Err(Error::internal("`commit` came before `flush`"));
         }
+        if open.lane != checkpoint.lane {
+            return Err(Error::internal(
+                "the checkpoint is not one of the lane that was begun",
+            ));
+        }
         self.services.check_cancelled()?;
+        let runtime = Runtime::get()?;
+        // From here on the transaction ends or has failed: never is a checkpoint sent without its records.
+        let kept = self.open.as_mut().and_then(|open| open.kept.take());
+        let kept = kept.unwrap_or_default();
+        let Self { lanes, services, .. } = self;
+        let ended = runtime.block_on(services, lanes.commit(checkpoint, &kept));
+        let outcome = match self.stopping_at(ended)? {
+            Ended::As(outcome) => outcome,
+            Ended::Refused(error) => {
+                // Written again, it is sent record by record, so that those at fault are found.
+                self.refused = Some((checkpoint.lane.clone(), checkpoint.seq));
+                self.services.log(
+                    LogLevel::Info,
+                    format!(
+                        "the service refuses a commit, its records are sent one by one: {}",
+                        error.message
+                    ),
+                );
+                Committed::NotCommitted
+            }
+        };
+        if let Committed::Committed { .. } = outcome {
+            self.sent += kept.len() as u64;
+            self.refused = None;
+            self.uncommitted.remove(&checkpoint.lane);
+        }
         self.open = None;
-        Ok(())
+        Ok(outcome)
     }
 
     /// Sends nothing further. What was sent stays.
@@ -258,7 +352,7 @@ impl Writer {
     fn launch(&mut self, request: Request) -> Result<()> {
         let Self { flight, services, .. } = self;
         let outcome = Runtime::get()?.block_on(services, flight.launch(request));
-        self.keep(outcome)
+        self.stopping_at(outcome)
     }
 
     fn finish(&mut self) -> Result<()> {
@@ -267,11 +361,11 @@ impl Writer {
         }
         let Self { flight, services, .. } = self;
         let outcome = Runtime::get()?.block_on(services, flight.land());
-        self.keep(outcome)
+        self.stopping_at(outcome)
     }
 
     /// After an error nothing more goes into the transaction.
-    fn keep(&mut self, outcome: Result<()>) -> Result<()> {
+    fn stopping_at<T>(&mut self, outcome: Result<T>) -> Result<T> {
         outcome.map_err(|error| {
             let error = match error.scope {
                 ErrorScope::Session => error,
@@ -295,87 +389,4 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-/// The document of a row, with its path.
-///
-/// # Errors
-/// Why there is none, with the path if that much is known.
-fn make(
-    encoder: &Encoder,
-    root: &Root,
-    row: usize,
-) -> Result<(String, Document), (Option<String>, RowFault)> {
-    let path = encoder.path(row).map_err(|fault| (None, fault))?;
-    let checked = encoder
-        .fields(row)
-        .and_then(|fields| limits::check(&path, &fields).map(|()| fields));
-    match checked {
-        Ok(fields) => {
-            let document = Document {
-                name: root.document(&path),
-                fields,
-                ..Document::default()
-            };
-            Ok((path, document))
-        }
-        Err(fault) => Err((Some(path), fault)),
-    }
-}
-
-fn fits(collection: &str, target: &Target, batch: &Batch) -> Result<()> {
-    for field in &batch.schema.fields {
-        let Some(types) = target.fields.get(&field.name) else {
-            return Err(refusal(
-                "firestore.unknown_field",
-                format!("`{collection}` was not prepared for the field `{}`", field.name),
-            ));
-        };
-        if !types.contains(&field.record_type) {
-            return Err(refusal(
-                "firestore.changed_field",
-                format!(
-                    "the field `{}` of `{collection}` is `{}`, it was prepared for `{}`",
-                    field.name, field.record_type, types[0]
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// The version field, if the policy asks for one.
-fn version_field(
-    collection: &str,
-    target: &Target,
-    batch: &Batch,
-    policy: Policy,
-) -> Result<Option<Arc<str>>> {
-    if !policy.compares_versions() {
-        return Ok(None);
-    }
-    let field = target.version.as_ref().and_then(|name| {
-        let field = batch.schema.fields.iter().find(|field| field.name == **name)?;
-        Some((name, field))
-    });
-    match field {
-        None => Err(refusal(
-            "firestore.no_version_field",
-            format!("`{collection}` has no version field"),
-        )
-        .with_help("name the field that tells newer records from older ones")),
-        Some((_, field)) if !can_be_version(&field.record_type) || limits::is_reserved(&field.name) => Err(refusal(
-            "firestore.bad_version_field",
-            format!(
-                "the values of the version field `{}` of `{collection}`, of type `{}`, cannot be compared as Firestore stores them",
-                field.name, field.record_type
-            ),
-        )
-        .with_help("name a field with integers, timestamps, dates or texts")),
-        Some((name, _)) => Ok(Some(Arc::clone(name))),
-    }
-}
-
-fn refusal(code: &'static str, message: String) -> Error {
-    Error::new(ErrorKind::InvalidData, code, message).with_scope(ErrorScope::Write)
 }

@@ -18,10 +18,10 @@ use crate::error::RowFault;
 use crate::read::field_path;
 
 /// The field path of a document's own name: what is asked for if only whether it is there is of interest.
-const NAME_PATH: &str = "__name__";
+pub(super) const NAME_PATH: &str = "__name__";
 
 /// What a look at the stored version leads to.
-enum Choice {
+pub(super) enum Choice {
     /// The record wins, if the document is still as it was.
     Write(ConditionType),
     /// The stored one stays.
@@ -139,7 +139,8 @@ impl Carrier {
     }
 }
 
-fn choose(item: &Item, version: &Version, stored: Option<&Document>) -> Choice {
+/// What becomes of a record whose document is `stored`, where versions are compared.
+pub(super) fn choose(item: &Item, version: &Version, stored: Option<&Document>) -> Choice {
     let Some(document) = stored else {
         return match item.policy.needs_document {
             true => Choice::Reject(policy::missing()),
@@ -157,12 +158,6 @@ fn choose(item: &Item, version: &Version, stored: Option<&Document>) -> Choice {
             Choice::Ours
         }
         Some(false) => Choice::Skip,
-        None => Choice::Reject(RowFault::new(
-            "firestore.bad_version",
-            format!(
-                "the field `{}` of the document that is there is of another kind, so that neither is newer",
-                version.field
-            ),
-        )),
+        None => Choice::Reject(policy::not_comparable(&version.field)),
     }
 }

@@ -12,7 +12,10 @@ use whimbrel_plugin_api::sink::{Checkpoint, Committed, LaneId};
 use whimbrel_plugin_api::{Collection, ConflictPolicy, ErrorKind, Sink as _};
 
 use crate::grpc_layer::{Answer, End, Failure, Method, Which};
-use crate::writing_place::{Place, batch_of, each, int, keyed, record, text, transact, written};
+use crate::writing_place::{
+    Place, batch_of, each_idempotent, idempotent, int, keyed, next, record, taken, text, transact, with,
+    written,
+};
 
 fn items() -> Collection {
     let fields = vec![
@@ -36,14 +39,6 @@ fn some(count: i64) -> Vec<Record> {
     (0..count).map(item).collect()
 }
 
-/// The method that carries writes.
-fn method(place: &Place) -> Method {
-    match place.mode() {
-        "commit" => Method::Commit,
-        _ => Method::BatchWrite,
-    }
-}
-
 /// Every document of the first `count` is there as it should be, but those of `without`.
 fn holds(place: &Place, count: i64, without: &[i64]) {
     let documents = place.documents("items");
@@ -57,7 +52,7 @@ fn holds(place: &Place, count: i64, without: &[i64]) {
 
 #[test]
 fn of_500_writes_the_3_that_failed_are_sent_again_and_no_other() {
-    let Some(place) = Place::new(json!({})) else {
+    let Some(place) = Place::new(idempotent()[0].clone()) else {
         return;
     };
     let failing = [3, 77, 499];
@@ -96,7 +91,7 @@ fn of_500_writes_the_3_that_failed_are_sent_again_and_no_other() {
 
 #[test]
 fn of_500_writes_the_3_that_are_refused_are_rejected_and_no_other() {
-    let Some(place) = Place::new(json!({})) else {
+    let Some(place) = Place::new(idempotent()[0].clone()) else {
         return;
     };
     let failing = ["items/0003", "items/0077", "items/0499"].map(|path| Which::Document(path.to_owned()));
@@ -113,10 +108,10 @@ fn of_500_writes_the_3_that_are_refused_are_rejected_and_no_other() {
 
 #[test]
 fn a_request_that_is_refused_is_divided_until_the_record_at_fault_is_found() {
-    each(|place| {
+    each_idempotent(|place| {
         for path in ["items/0000", "items/0123"] {
             let rule = Answer::refuse(Code::InvalidArgument).about(path);
-            place.layer.script(method(place), [rule.times(u64::MAX)]);
+            place.layer.script(place.method(), [rule.times(u64::MAX)]);
         }
         let fate = place.write(
             &items(),
@@ -134,7 +129,7 @@ fn a_request_that_is_refused_is_divided_until_the_record_at_fault_is_found() {
 
 #[test]
 fn in_a_commit_existing_documents_are_found_by_one_look() {
-    let Some(place) = Place::new(json!({ "request": "commit" })) else {
+    let Some(place) = Place::new(idempotent()[1].clone()) else {
         return;
     };
     place.write(&items(), &[some(100)], ConflictPolicy::Overwrite);
@@ -144,10 +139,11 @@ fn in_a_commit_existing_documents_are_found_by_one_look() {
     let counts = place.layer.counts();
     assert_eq!(
         (
-            counts.calls(Method::Commit),
+            place.requests().len() as u64,
             counts.calls(Method::BatchGetDocuments)
         ),
-        (2, 1)
+        // The other look and two further commits are those of the checkpoint.
+        (2, 2)
     );
     let fate = place.write(&items(), &[some(301)], ConflictPolicy::Fail);
     assert_eq!((fate.accepted, fate.rejected.len()), (1, 300));
@@ -156,7 +152,7 @@ fn in_a_commit_existing_documents_are_found_by_one_look() {
 
 #[test]
 fn a_lost_answer_makes_no_record_exist_already() {
-    each(|place| {
+    each_idempotent(|place| {
         for policy in [
             ConflictPolicy::Overwrite,
             ConflictPolicy::Merge,
@@ -168,13 +164,13 @@ fn a_lost_answer_makes_no_record_exist_already() {
                 Answer::lose(Code::DeadlineExceeded),
                 Answer::lose(End::Closed),
             ] {
-                let shown = format!("{policy:?} with {} and {lost:?}", place.mode());
+                let shown = format!("{policy:?} with {} and {lost:?}", place.way());
                 place.emulator.clear(&place.project);
                 let mine = json!({ "n": { "integerValue": "7" }, "x": { "doubleValue": 1.0 } });
                 place.put(&[("items/0007", mine.clone())]);
                 let mut sink = place.prepared(&[&items()]);
                 place.layer.forget_script();
-                place.layer.script(method(place), [lost.times(1)]);
+                place.layer.script(place.method(), [lost.times(1).about("items")]);
                 place.layer.reset_counts();
                 let fate = transact(&mut sink, &items(), &[some(50)], policy);
                 holds(place, 50, &[]);
@@ -195,7 +191,7 @@ fn a_lost_answer_makes_no_record_exist_already() {
 
 #[test]
 fn a_lost_answer_is_not_taken_for_a_newer_version() {
-    each(|place| {
+    each_idempotent(|place| {
         let mut versioned = items();
         versioned.cursor_fields = vec!["n".to_owned()];
         place.write(&versioned, &[some(10)], ConflictPolicy::Overwrite);
@@ -206,12 +202,12 @@ fn a_lost_answer_is_not_taken_for_a_newer_version() {
         };
         place
             .layer
-            .script(method(place), [Answer::lose(Code::Unavailable).times(1)]);
+            .script(place.method(), [Answer::lose(Code::Unavailable).about("items")]);
         let coming: Vec<Record> = (5..15).map(newer).chain([item(1)]).collect();
         let mut sink = place.prepared(&[&versioned]);
         place
             .layer
-            .script(method(place), [Answer::lose(Code::Unavailable).times(1)]);
+            .script(place.method(), [Answer::lose(Code::Unavailable).about("items")]);
         let fate = transact(&mut sink, &versioned, &[coming], ConflictPolicy::KeepNewest);
         assert_eq!((fate.accepted, fate.skipped, fate.codes()), (11, 1, vec![]));
         assert_eq!(place.documents("items").len(), 15);
@@ -224,15 +220,15 @@ fn a_lost_answer_is_not_taken_for_a_newer_version() {
 
 #[test]
 fn requests_wait_as_long_as_the_service_asks() {
-    each(|place| {
+    each_idempotent(|place| {
         let mut sink = place.prepared(&[&items()]);
         let slower = Failure::of(Code::ResourceExhausted).retry_after(Duration::from_millis(50));
         place.layer.script(
-            method(place),
+            place.method(),
             [
-                Answer::refuse(slower).times(1),
-                Answer::refuse(Code::Aborted).times(1),
-                Answer::refuse(End::Reset).times(1),
+                Answer::refuse(slower).about("items"),
+                Answer::refuse(Code::Aborted).about("items"),
+                Answer::refuse(End::Reset).about("items"),
             ],
         );
         // Few, since the pace goes down to half with each of these answers.
@@ -247,7 +243,7 @@ fn requests_wait_as_long_as_the_service_asks() {
 
 #[test]
 fn what_does_not_pass_ends_the_transaction_and_the_session_can_go_on() {
-    each(|place| {
+    each_idempotent(|place| {
         let mut sink = place.prepared(&[&items()]);
         for (answer, kind, scope) in [
             (
@@ -266,7 +262,9 @@ fn what_does_not_pass_ends_the_transaction_and_the_session_can_go_on() {
                 ErrorScope::Session,
             ),
         ] {
-            place.layer.script(method(place), [answer.always()]);
+            place
+                .layer
+                .script(place.method(), [answer.always().about("items")]);
             sink.begin(&LaneId::default()).unwrap();
             let batch = batch_of(&items(), &some(20));
             assert_eq!(
@@ -295,9 +293,11 @@ fn what_does_not_pass_ends_the_transaction_and_the_session_can_go_on() {
 
 #[test]
 fn requests_keep_to_their_limits_and_several_are_under_way() {
-    for mode in crate::writing_place::MODES {
-        let settings = json!({ "request": mode, "writes_max": 30, "bytes_max": 65_536, "in_flight_max": 3 });
-        let Some(place) = Place::new(settings) else { return };
+    for way in idempotent() {
+        let settings = with(with(way, "writes_max", json!(30)), "bytes_max", json!(65_536));
+        let Some(place) = Place::new(with(settings, "in_flight_max", json!(3))) else {
+            return;
+        };
         let mut long = items();
         long.schema.fields.push(Field::new("long", RecordType::Text));
         let records = |range: std::ops::Range<i64>| -> Vec<Record> {
@@ -312,8 +312,8 @@ fn requests_keep_to_their_limits_and_several_are_under_way() {
         let mut sink = place.prepared(&[&long]);
         place.layer.reset_counts();
         place.layer.script(
-            method(&place),
-            [Answer::Delay(Duration::from_millis(100)).times(6)],
+            place.method(),
+            [Answer::Delay(Duration::from_millis(100)).times(6).about("items")],
         );
         let fate = transact(
             &mut sink,
@@ -327,22 +327,23 @@ fn requests_keep_to_their_limits_and_several_are_under_way() {
         assert_eq!(
             (counts.request_writes_max, counts.in_flight_max),
             (30, 3),
-            "{mode}"
+            "{}",
+            place.way()
         );
         assert!(counts.request_bytes_max <= 65_536, "{}", counts.request_bytes_max);
         assert_eq!(counts.sent_below("items"), (300, 1));
         // 150 small ones of 30, and of the others twelve fit at once.
-        assert_eq!(counts.write_requests.len(), 5 + 13, "{mode}");
+        assert_eq!(place.requests().len(), 5 + 13, "{}", place.way());
     }
 }
 
 #[test]
 fn a_document_is_never_under_way_twice_and_its_last_record_wins() {
-    each(|place| {
+    each_idempotent(|place| {
         let mut sink = place.prepared(&[&items()]);
         // Whoever would not wait would overtake.
         let slow = Answer::Delay(Duration::from_millis(150)).about("items/0003");
-        place.layer.script(method(place), [slow.times(1)]);
+        place.layer.script(place.method(), [slow.times(1)]);
         let again = |number: i64, n: i64| {
             let mut record = item(number);
             record.insert("n".to_owned(), int(n));
@@ -367,10 +368,15 @@ fn a_document_is_never_under_way_twice_and_its_last_record_wins() {
 
 #[test]
 fn after_an_abort_nothing_further_is_sent_and_another_transaction_can_begin() {
-    let Some(place) = Place::new(json!({ "writes_max": 10, "in_flight_max": 2 })) else {
+    let Some(place) = Place::new(with(
+        with(idempotent()[0].clone(), "writes_max", json!(10)),
+        "in_flight_max",
+        json!(2),
+    )) else {
         return;
     };
     let mut sink = place.prepared(&[&items()]);
+    let state = taken(&mut sink, &LaneId::default());
     place.layer.reset_counts();
     place
         .layer
@@ -393,7 +399,7 @@ fn after_an_abort_nothing_further_is_sent_and_another_transaction_can_begin() {
     let fate = written(&mut sink, &items(), &[some(5)], ConflictPolicy::Overwrite);
     assert_eq!(fate.accepted, 5);
     assert_eq!(
-        sink.commit(&Checkpoint::default()).unwrap(),
+        sink.commit(&next(&state, 5)).unwrap(),
         Committed::Committed { seq: 1 }
     );
     holds(&place, 5, &[]);

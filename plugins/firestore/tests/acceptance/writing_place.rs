@@ -13,14 +13,30 @@ use whimbrel_plugin_api::acceptance::{Record, Value};
 use whimbrel_plugin_api::record_type::{Field, Schema};
 use whimbrel_plugin_api::serde_json::{self, Value as Json, json};
 use whimbrel_plugin_api::services::{HostServices, LogLevel};
-use whimbrel_plugin_api::sink::{Checkpoint, Committed, LaneId, PrepareReport, PrepareRequest};
-use whimbrel_plugin_api::{Batch, Collection, ConflictPolicy, FindingLevel, Receipt, Sink as _};
+use whimbrel_plugin_api::sink::{
+    Checkpoint, Committed, LaneClaim, LaneId, LaneState, PrepareReport, PrepareRequest,
+};
+use whimbrel_plugin_api::{Batch, Collection, ConflictPolicy, Cursor, FindingLevel, Receipt, Sink as _};
 
 use crate::emulator::{Emulator, document_name};
-use crate::grpc_layer::Layer;
+use crate::grpc_layer::{Layer, Method};
 
-/// Either kind of request.
-pub const MODES: [&str; 2] = ["batch_write", "commit"];
+/// `writing` with records that are sent as they come, by either kind of request.
+pub fn idempotent() -> [Json; 2] {
+    ["batch_write", "commit"].map(|request| json!({ "guarantee": "idempotent", "request": request }))
+}
+
+/// All ways to write.
+pub fn ways() -> [Json; 3] {
+    let [batch_write, commit] = idempotent();
+    [json!({ "guarantee": "exactly_once" }), batch_write, commit]
+}
+
+/// `writing` with one thing more.
+pub fn with(mut writing: Json, key: &str, value: Json) -> Json {
+    writing[key] = value;
+    writing
+}
 
 struct Quiet;
 
@@ -39,12 +55,25 @@ pub struct Place {
     pub project: String,
     /// `writing` of the configuration.
     pub writing: Json,
+    /// `retries_max` of the configuration.
+    pub retries_max: u32,
+    /// `request_timeout_ms` of the configuration.
+    pub request_timeout_ms: u32,
 }
 
-/// Runs a test with both kinds of request, each in a new project.
+/// Runs a test in all ways to write, each in a new project.
 pub fn each(test: impl Fn(&Place)) {
-    for mode in MODES {
-        let Some(place) = Place::new(json!({ "request": mode })) else {
+    each_of(ways(), test);
+}
+
+/// Runs a test with records that are sent as they come, by either kind of request, each in a new project.
+pub fn each_idempotent(test: impl Fn(&Place)) {
+    each_of(idempotent(), test);
+}
+
+fn each_of(ways: impl IntoIterator<Item = Json>, test: impl Fn(&Place)) {
+    for writing in ways {
+        let Some(place) = Place::new(writing) else {
             return;
         };
         test(&place);
@@ -60,18 +89,37 @@ impl Place {
             project: emulator.project("writing"),
             emulator,
             writing,
+            retries_max: 5,
+            request_timeout_ms: 60_000,
         })
     }
 
-    pub fn mode(&self) -> &str {
-        self.writing["request"].as_str().unwrap_or("batch_write")
+    /// How records are written, for messages.
+    pub fn way(&self) -> String {
+        self.writing.to_string()
+    }
+
+    /// The method that carries records.
+    pub fn method(&self) -> Method {
+        match self.writing["guarantee"].as_str() {
+            Some("idempotent") if self.writing["request"] != "commit" => Method::BatchWrite,
+            _ => Method::Commit,
+        }
+    }
+
+    /// The requests that wrote anything but whimbrel's own documents.
+    pub fn requests(&self) -> Vec<Vec<String>> {
+        let requests = self.layer.counts().write_requests.into_iter();
+        let others = |path: &String| !path.starts_with("_whimbrel/");
+        requests.filter(|paths| paths.iter().any(others)).collect()
     }
 
     pub fn config(&self) -> Json {
         json!({
             "project": self.project,
             "host": self.layer.host(),
-            "retries_max": 5,
+            "retries_max": self.retries_max,
+            "request_timeout_ms": self.request_timeout_ms,
             "writing": self.writing,
         })
     }
@@ -174,18 +222,44 @@ impl Fate {
     }
 }
 
-/// Begins, writes, flushes and commits.
+/// A claim of a lane as it is.
+pub fn claim(lane: &LaneId) -> LaneClaim {
+    LaneClaim {
+        lane: lane.clone(),
+        ..LaneClaim::default()
+    }
+}
+
+/// Takes one lane over.
+pub fn taken(sink: &mut ForeignSink, lane: &LaneId) -> LaneState {
+    sink.take_over(&[claim(lane)]).unwrap().remove(0)
+}
+
+/// The checkpoint that follows `state`.
+pub fn next(state: &LaneState, record_count: u64) -> Checkpoint {
+    Checkpoint {
+        lane: state.lane.clone(),
+        epoch: state.epoch,
+        seq: state.seq,
+        cursor: Cursor(format!("after {}", state.seq + 1).into_bytes()),
+        record_count,
+        ..Checkpoint::default()
+    }
+}
+
+/// Takes over, begins, writes, flushes and commits.
 pub fn transact(
     sink: &mut ForeignSink,
     collection: &Collection,
     writes: &[Vec<Record>],
     policy: ConflictPolicy,
 ) -> Fate {
-    sink.begin(&LaneId::default()).unwrap();
+    let state = taken(sink, &LaneId::default());
+    sink.begin(&state.lane).unwrap();
     let fate = written(sink, collection, writes, policy);
     assert_eq!(
-        sink.commit(&Checkpoint::default()).unwrap(),
-        Committed::Committed { seq: 1 }
+        sink.commit(&next(&state, fate.accepted)).unwrap(),
+        Committed::Committed { seq: state.seq + 1 }
     );
     fate
 }

@@ -1,5 +1,5 @@
-//! What becomes of records whose document is there already, or comes twice: each policy against a table of expected documents, with
-//! either kind of request.
+//! What becomes of records whose document is there already, or comes twice: each policy against a table of expected documents, in
+//! all ways to write.
 
 use whimbrel_plugin_api::acceptance::{Record, Value};
 use whimbrel_plugin_api::record_type::{Field, RecordType};
@@ -7,7 +7,7 @@ use whimbrel_plugin_api::serde_json::{Value as Json, json};
 use whimbrel_plugin_api::sink::LaneId;
 use whimbrel_plugin_api::{Collection, ConflictPolicy, ErrorKind, Sink as _};
 
-use crate::writing_place::{Fate, MODES, Place, batch_of, each, int, keyed, record, text};
+use crate::writing_place::{Fate, Place, batch_of, each, int, keyed, record, text, ways, with};
 
 /// `items`: id (key), v (version), a, and b that records may lack.
 fn items() -> Collection {
@@ -181,7 +181,7 @@ fn each_policy_leaves_the_documents_that_it_should() {
             place.emulator.clear(&place.project);
             put_stored(place);
             let fate = place.write(&items(), &writes(), policy);
-            let shown = format!("{policy:?} with {}", place.mode());
+            let shown = format!("{policy:?} with {}", place.way());
             assert_eq!(lines(place), expected, "{shown}");
             assert_eq!(fate.accepted, 9 - rejected.len() as u64, "{shown}");
             assert_eq!(fate.skipped, skipped, "{shown}");
@@ -225,14 +225,15 @@ fn merging_writes_nulls_and_leaves_what_a_record_lacks() {
 
 #[test]
 fn with_on_missing_reject_only_documents_that_are_there_are_changed() {
-    for mode in MODES {
+    for way in ways() {
         for policy in [
             ConflictPolicy::Overwrite,
             ConflictPolicy::Merge,
             ConflictPolicy::KeepNewest,
         ] {
-            let settings = json!({ "request": mode, "on_missing": "reject" });
-            let Some(place) = Place::new(settings) else { return };
+            let Some(place) = Place::new(with(way.clone(), "on_missing", json!("reject"))) else {
+                return;
+            };
             put_stored(&place);
             let records = vec![
                 item("1", Some(6), "new1"),
@@ -240,7 +241,7 @@ fn with_on_missing_reject_only_documents_that_are_there_are_changed() {
                 item("2", Some(6), "new2"),
             ];
             let fate = place.write(&items(), &[records], policy);
-            let shown = format!("{policy:?} with {mode}");
+            let shown = format!("{policy:?} with {way}");
             let missing = ("firestore.missing".to_owned(), "items/4".to_owned());
             let expected = Fate {
                 accepted: 2,

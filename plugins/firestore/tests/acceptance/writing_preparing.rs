@@ -60,7 +60,18 @@ fn a_dry_look_says_what_is_there_and_changes_nothing() {
             .collect();
         assert_eq!(stored, ["part of the document's path", "string, 2024-12-31"]);
         assert_eq!(report.ddl.len(), 1);
-        assert!(report.findings.is_empty() && place.documents("_whimbrel").is_empty());
+        let codes: Vec<_> = report
+            .findings
+            .iter()
+            .map(|finding| (finding.level, finding.code.as_str()))
+            .collect();
+        // The host names the guarantee by it.
+        let lowered = [(FindingLevel::Info, "firestore.idempotent")];
+        match place.writing["guarantee"] == "idempotent" {
+            true => assert_eq!(codes, lowered),
+            false => assert_eq!(codes, []),
+        }
+        assert!(place.documents("_whimbrel").is_empty());
         assert_eq!(place.layer.counts().write_requests.len(), 0);
     });
 }
@@ -206,10 +217,9 @@ fn a_collection_is_emptied_and_what_is_below_it_stays() {
             ("others/1/things/1", json!({})),
         ]);
         place.layer.reset_counts();
-        let method = if place.mode() == "commit" {
-            Method::Commit
-        } else {
-            Method::BatchWrite
+        let method = match place.writing["request"].as_str() {
+            Some("commit") => Method::Commit,
+            _ => Method::BatchWrite,
         };
         place.layer.script(
             method,

@@ -135,7 +135,7 @@ fn missing_rights_and_schemas_stop_a_run() {
                 "blocker postgres.no_schema config.schemas"
             ]
         );
-        assert_eq!(sink, ["warning postgres.no_schema config.state_schema"]);
+        assert_eq!(sink, ["blocker postgres.no_schema config.state_schema"]);
         let [_, sink] = found(
             json!({ "url": url, "schema": "missing", "create_schemas": false, "state_schema": "half" }),
         );
@@ -143,7 +143,7 @@ fn missing_rights_and_schemas_stop_a_run() {
             sink,
             [
                 "blocker postgres.no_schema config.schema",
-                "warning postgres.no_permission config.state_schema"
+                "blocker postgres.no_permission config.state_schema"
             ]
         );
         let [_, sink] = found(json!({ "url": url, "schema": "closed", "state_schema": "half" }));
@@ -151,11 +151,24 @@ fn missing_rights_and_schemas_stop_a_run() {
             sink,
             [
                 "blocker postgres.no_permission config.schema",
-                "warning postgres.no_permission config.state_schema"
+                "blocker postgres.no_permission config.state_schema"
             ]
         );
         let [_, sink] = found(json!({ "url": database.url(), "schema": "missing" }));
         assert_eq!(sink, Vec::<String>::new());
+        // The table of checkpoints is enough, since more need not be remembered.
+        database.sql("CREATE TABLE half.lane(); GRANT SELECT, UPDATE ON half.lane TO porter");
+        let without = |lane| {
+            vec![
+                format!("{lane} postgres.no_permission config.state_schema"),
+                "warning postgres.no_permission config.state_schema".to_owned(),
+            ]
+        };
+        let [_, sink] = found(json!({ "url": url, "state_schema": "half" }));
+        assert_eq!(sink, without("blocker"));
+        database.sql("GRANT INSERT ON half.lane TO porter");
+        let [_, sink] = found(json!({ "url": url, "state_schema": "half" }));
+        assert_eq!(sink, without("blocker")[1..]);
     }
 }
 

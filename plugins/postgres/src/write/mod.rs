@@ -2,9 +2,11 @@
 //!
 //! Into a table that was empty, rows are copied straight; all others go into a staging table of the transaction and from there by
 //! one statement that follows the policy (`statement`). Either way a COPY stays open over the calls of `write` (`pump`), so
-//! that which records are refused is known at `flush` (`judging`); if some are, `pieces` finds them. `layout` says which
-//! column goes where, `rows` makes the octets, `rejected` the reasons. Who is written, and when, is the sink's matter.
+//! that which records are refused is known at `flush` (`judging`); if some are, `pieces` finds them. `ending` has the ways
+//! out of a transaction. `layout` says which column goes where, `rows` makes the octets, `rejected` the reasons. Who is
+//! written, and when, is the sink's matter.
 
+mod ending;
 mod judging;
 mod layout;
 mod pieces;
@@ -16,12 +18,13 @@ mod statement;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use whimbrel_plugin_api::sink::{Checkpoint, Committed};
+use whimbrel_plugin_api::sink::LaneId;
 use whimbrel_plugin_api::{Batch, ConflictPolicy, Error, ErrorKind, ErrorScope, Receipt, Result};
 
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::error::Fault;
+use crate::lanes::LaneKey;
 use crate::names::TableName;
 use crate::target::Target;
 use crate::type_mapping::TypeSettings;
@@ -98,19 +101,20 @@ impl Writer {
         }
     }
 
-    /// Opens a transaction.
+    /// Opens a transaction of this lane, by which it is found until its end.
     ///
     /// # Errors
     /// Of scope session if there is no connection to be had.
-    pub(crate) fn begin(&mut self) -> Result<()> {
+    pub(crate) fn begin(&mut self, lane: &LaneId) -> Result<()> {
         if self.open.is_some() {
             return Err(Error::internal("a transaction is open already"));
         }
         // What lay idle may have been ended by the server; nothing is lost by that.
         let is_used = self.connection.is_some();
-        let outcome = self.try_begin()?;
+        let hold = LaneKey::new(&self.client.config().state_schema, lane).hold_statement();
+        let outcome = self.try_begin(&hold)?;
         if is_used && outcome.is_err() && self.connection.is_none() {
-            self.try_begin()?.map_err(|fault| self.end_by(fault))?;
+            self.try_begin(&hold)?.map_err(|fault| self.end_by(fault))?;
         } else {
             outcome.map_err(|fault| self.end_by(fault))?;
         }
@@ -118,12 +122,12 @@ impl Writer {
         Ok(())
     }
 
-    fn try_begin(&mut self) -> Result<Result<(), Fault>> {
+    fn try_begin(&mut self, hold: &str) -> Result<Result<(), Fault>> {
         if self.connection.is_none() {
             let connection = self.client.block_on(async { self.client.connect().await })?;
             self.connection = Some(connection);
         }
-        self.on(async |connection| connection.begin("").await)
+        self.on(async |connection| connection.begin_with(hold).await)
     }
 
     /// Takes a batch into the transaction. Records that can be sent are deferred; the others are rejected at once.
@@ -174,51 +178,6 @@ impl Writer {
             .as_mut()
             .map(|open| std::mem::take(&mut open.judged))
             .unwrap_or_default())
-    }
-
-    /// Makes the transaction durable.
-    ///
-    /// # Errors
-    /// Of scope transaction or session: it is certainly not durable.
-    pub(crate) fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
-        match &self.open {
-            None => return Err(no_transaction()),
-            Some(open) if open.load.is_some() => {
-                return Err(Error::internal("`commit` came before `flush`"));
-            }
-            Some(_) => self.client.services().check_cancelled()?,
-        }
-        self.open = None;
-        let Ok(outcome) = self.on(async |connection| connection.run("COMMIT").await) else {
-            return Ok(Committed::Unknown);
-        };
-        match outcome {
-            Ok(_) => Ok(Committed::Committed {
-                seq: checkpoint.seq + 1,
-            }),
-            Err(_) if self.connection.is_none() => Ok(Committed::Unknown),
-            Err(fault) if fault.sqlstate.as_deref().is_some_and(is_to_be_repeated) => {
-                Ok(Committed::NotCommitted)
-            }
-            Err(fault) => Err(self.end_by(fault)),
-        }
-    }
-
-    /// Undoes everything since `begin`. The session can be used again afterwards, over another connection if need be.
-    pub(crate) fn abort(&mut self) {
-        let Some(open) = self.open.take() else {
-            return;
-        };
-        if let Some(load) = open.load {
-            let connection = load.pump.give_up(&self.client).ok();
-            self.connection = connection.filter(|connection| !connection.is_spoilt());
-        }
-        if self.connection.is_some() {
-            let undone = self.on(async |connection| connection.run("ROLLBACK").await);
-            if !matches!(undone, Ok(Ok(_))) {
-                self.connection = None;
-            }
-        }
     }
 
     /// Opens a COPY for records of this layout.
@@ -309,19 +268,6 @@ impl Writer {
         Ok(outcome)
     }
 
-    /// Ends the transaction because of `fault`, and says how much is gone with it.
-    fn end_by(&mut self, fault: Fault) -> Error {
-        self.open = None;
-        if self.connection.is_some() {
-            let undone = self.on(async |connection| connection.run("ROLLBACK").await);
-            if matches!(undone, Ok(Ok(_))) {
-                return fault.error.with_scope(ErrorScope::Transaction);
-            }
-            self.connection = None;
-        }
-        fault.error.with_scope(ErrorScope::Session)
-    }
-
     /// Lets the connection go, and the transaction with it.
     fn lose(&mut self) {
         self.open = None;
@@ -361,11 +307,6 @@ impl Load {
         }
         Ok(())
     }
-}
-
-/// Whether the database says that the same transaction may succeed if it is repeated.
-fn is_to_be_repeated(sqlstate: &str) -> bool {
-    matches!(sqlstate, "40001" | "40P01")
 }
 
 fn no_transaction() -> Error {

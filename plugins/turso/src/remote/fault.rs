@@ -143,6 +143,12 @@ pub(super) fn sql_error(error: &SqlError, doing: &str) -> Error {
     .with_scope(ErrorScope::Session)
 }
 
+/// Whether a constraint has refused the statement.
+pub(super) fn is_constraint(error: &SqlError) -> bool {
+    let number = error.code.as_deref().and_then(sqlite_code);
+    number.is_some_and(|number| number & 0xff == ffi::SQLITE_CONSTRAINT)
+}
+
 /// The fault of one record, if that is what the error is.
 pub(super) fn row_fault(error: &SqlError, plan: &WritePlan) -> Option<RowFault> {
     let code = error.code.as_deref()?;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use whimbrel_plugin_api::sink::Committed;
+use whimbrel_plugin_api::sink::{Committed, LaneClaim, LaneState};
 use whimbrel_plugin_api::{Batch, Error, ErrorScope, LogLevel, Receipt, Result, Services};
 
 use super::database::RemoteDatabase;
@@ -13,13 +13,15 @@ use super::fault::{Failure, sql_error};
 use super::guard::Guard;
 use super::hrana::{Condition, Step, statement};
 use super::http::Http;
+use super::lanes::Doubtful;
 use super::merge;
 use super::pieces::Writing;
 use super::retry::Attempts;
 use super::stream::Stream;
-use super::transaction::{Setback, Transaction, lost, plain};
+use super::transaction::{Closing, Setback, Transaction, plain};
 use crate::config::{Server, TursoConfig};
 use crate::database::{Database, Statement, integer};
+use crate::lane::{Advance, Fence, Lanes};
 use crate::prepare::Plan;
 use crate::record_values::{KeyNames, Values};
 use crate::session::{MakePlan, Session};
@@ -27,19 +29,26 @@ use crate::write_plan::WritePlan;
 
 /// How long the outcome of a commit is asked for: longer than another writer may keep the server busy.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(15);
+/// What removing the row is called in messages.
+const REMOVE_GUARD: &str = "remove a row of `_whimbrel_guard`";
 /// How often a plan is made again because the tables were changed between looking and making.
 const PLANS_MAX: u32 = 3;
 
 /// The session.
 pub(crate) struct RemoteSession {
-    http: Http,
+    pub(super) http: Http,
     database: RemoteDatabase,
     /// How long other writers are waited for.
-    patience: Duration,
+    pub(super) patience: Duration,
     /// The row on the server, once it was made.
     guard: Option<Guard>,
-    committed_number: i64,
+    /// Of the last transaction. No two have the same: the row tells by it which one was committed.
+    number: i64,
     open: Option<Transaction>,
+    /// A take-over of which nobody knows whether it was committed.
+    pub(super) doubtful: Option<Doubtful>,
+    /// Whether the run has ended well, so that the row on the server may go with the session.
+    is_finalized: bool,
 }
 
 impl RemoteSession {
@@ -51,13 +60,15 @@ impl RemoteSession {
             http,
             patience: Duration::from_millis(config.busy_timeout_ms.into()),
             guard: None,
-            committed_number: 0,
+            number: 0,
             open: None,
+            doubtful: None,
+            is_finalized: false,
         })
     }
 
     /// The row on the server, made on first use.
-    fn guard(&mut self) -> Result<Guard> {
+    pub(super) fn guard(&mut self) -> Result<Guard> {
         if let Some(guard) = &self.guard {
             return Ok(guard.clone());
         }
@@ -116,30 +127,44 @@ impl RemoteSession {
         };
         let mut attempts = Attempts::new(self.patience);
         loop {
-            let error = match step(&mut transaction, &self.http, &guard) {
+            match step(&mut transaction, &self.http, &guard) {
                 Ok(done) => {
                     self.open = Some(transaction);
                     return Ok(done);
                 }
-                Err(Setback::Fatal(error)) => error,
-                Err(Setback::Lost(error)) => {
-                    transaction.drop_stream();
-                    match (
-                        transaction.can_repeat(),
-                        attempts.pause(self.http.services(), error.clone()),
-                    ) {
-                        (true, Ok(())) => {
-                            self.say_again(&error);
-                            continue;
-                        }
-                        (true, Err(error)) => error,
-                        (false, _) => error,
-                    }
-                }
-            };
-            transaction.abort();
-            return Err(lost_for_good(error));
+                Err(setback) => self.prepare_again(&mut transaction, setback, &mut attempts)?,
+            }
         }
+    }
+
+    /// Waits until `transaction` may be tried again.
+    ///
+    /// # Errors
+    /// Why it is gone for good.
+    pub(super) fn prepare_again(
+        &self,
+        transaction: &mut Transaction,
+        setback: Setback,
+        attempts: &mut Attempts,
+    ) -> Result<()> {
+        let error = match setback {
+            Setback::Fenced => Error::fenced(),
+            Setback::Fatal(error) => lost_for_good(error),
+            Setback::Lost(error) => {
+                transaction.drop_stream();
+                let paused = attempts.pause(self.http.services(), error.clone());
+                match (transaction.can_repeat(), paused) {
+                    (true, Ok(())) => {
+                        self.say_again(&error);
+                        return Ok(());
+                    }
+                    (true, Err(error)) => lost_for_good(error),
+                    (false, _) => lost_for_good(error),
+                }
+            }
+        };
+        transaction.abort();
+        Err(error)
     }
 
     fn say_again(&self, error: &Error) {
@@ -151,7 +176,7 @@ impl RemoteSession {
     }
 
     /// Whether transaction `number` was committed after all; `None` if the server does not say.
-    fn resolve(&mut self, guard: &Guard, number: i64) -> Option<bool> {
+    pub(super) fn resolve(&mut self, guard: &Guard, number: i64) -> Option<bool> {
         let mut attempts = Attempts::new(RESOLVE_PATIENCE);
         loop {
             let steps = vec![
@@ -186,15 +211,16 @@ impl RemoteSession {
     }
 
     /// One try to commit.
-    fn try_commit(&mut self, transaction: &mut Transaction) -> Result<Outcome, Setback> {
+    pub(super) fn try_commit(
+        &mut self,
+        transaction: &mut Transaction,
+        advance: Option<&Advance>,
+    ) -> Result<Outcome, Setback> {
         let guard = self.guard().map_err(Setback::of)?;
         transaction.catch_up(&self.http, &guard)?;
-        match transaction.send_commit(&guard) {
-            Ok(answer) => match (answer.changed(1), answer.error(1)) {
-                (Some(_), _) => Ok(Outcome::Committed),
-                (None, Some(error)) => Err(Setback::of(sql_error(error, "commit"))),
-                (None, None) => Err(lost()),
-            },
+        match transaction.send_commit(&self.http, &guard, advance) {
+            Ok(Closing::Committed) => Ok(Outcome::Committed),
+            Ok(Closing::NotCommitted(setback)) => Err(setback),
             Err(failure) if failure.may_be_done => match self.resolve(&guard, transaction.number) {
                 Some(true) => Ok(Outcome::Committed),
                 Some(false) => Err(Setback::Lost(failure.error)),
@@ -203,9 +229,15 @@ impl RemoteSession {
             Err(failure) => Err(Setback::of(failure.error)),
         }
     }
+
+    pub(super) fn next_transaction(&mut self, fence: Option<&Fence>) -> Transaction {
+        self.number += 1;
+        Transaction::new(self.number, fence.cloned())
+    }
 }
 
-enum Outcome {
+/// What is known of a commit.
+pub(super) enum Outcome {
     Committed,
     Unknown,
 }
@@ -250,8 +282,12 @@ impl Session for RemoteSession {
         self.open.is_some()
     }
 
-    fn begin(&mut self) -> Result<()> {
-        self.open = Some(Transaction::new(self.committed_number + 1));
+    fn take_over(&mut self, lanes: &Lanes, claims: &[LaneClaim]) -> Result<Vec<LaneState>> {
+        self.take_lanes_over(lanes, claims)
+    }
+
+    fn begin(&mut self, fence: Option<&Fence>) -> Result<()> {
+        self.open = Some(self.next_transaction(fence));
         Ok(())
     }
 
@@ -282,40 +318,29 @@ impl Session for RemoteSession {
         Ok(receipt)
     }
 
-    fn commit(&mut self, seq: u64) -> Result<Committed> {
+    fn commit(&mut self, advance: Option<&Advance>, seq: u64) -> Result<Committed> {
         let Some(mut transaction) = self.open.take() else {
             return Err(lost_for_good(Error::internal("no transaction is open")));
         };
-        if transaction.is_empty() {
-            transaction.abort();
-            return Ok(Committed::Committed { seq });
+        match advance {
+            Some(advance) => transaction.rely_on(&advance.fence),
+            None if transaction.is_empty() => {
+                transaction.abort();
+                return Ok(Committed::Committed { seq });
+            }
+            None => {}
         }
         let mut attempts = Attempts::new(self.patience);
         loop {
-            let error = match self.try_commit(&mut transaction) {
-                Ok(Outcome::Committed) => {
-                    self.committed_number = transaction.number;
-                    return Ok(Committed::Committed { seq });
-                }
+            match self.try_commit(&mut transaction, advance) {
+                Ok(Outcome::Committed) => return Ok(Committed::Committed { seq }),
                 Ok(Outcome::Unknown) => return Ok(Committed::Unknown),
-                Err(Setback::Fatal(error)) => error,
-                Err(Setback::Lost(error)) => {
-                    transaction.drop_stream();
-                    match (
-                        transaction.can_repeat(),
-                        attempts.pause(self.http.services(), error.clone()),
-                    ) {
-                        (true, Ok(())) => {
-                            self.say_again(&error);
-                            continue;
-                        }
-                        (true, Err(error)) => error,
-                        (false, _) => error,
-                    }
+                Err(Setback::Fenced) => {
+                    transaction.abort();
+                    return Ok(Committed::Fenced);
                 }
-            };
-            transaction.abort();
-            return Err(lost_for_good(error));
+                Err(setback) => self.prepare_again(&mut transaction, setback, &mut attempts)?,
+            }
         }
     }
 
@@ -327,8 +352,10 @@ impl Session for RemoteSession {
     }
 
     fn finalize(&mut self) -> Result<()> {
+        self.is_finalized = true;
+        self.doubtful = None;
         if let Some(guard) = self.guard.take()
-            && let Err(error) = self.run("remove a row of `_whimbrel_guard`", &[guard.remove()])
+            && let Err(error) = self.run(REMOVE_GUARD, &[guard.remove()])
         {
             let message = format!(
                 "a row of `_whimbrel_guard` is left, which does no harm: {}",
@@ -337,6 +364,15 @@ impl Session for RemoteSession {
             self.http.services().log(LogLevel::Warn, message);
         }
         Ok(())
+    }
+}
+
+impl Drop for RemoteSession {
+    fn drop(&mut self) {
+        // What is committed after the end of the run, so that its end is durable, makes the row once more.
+        if let (true, Some(guard)) = (self.is_finalized, self.guard.take()) {
+            drop(self.transact(REMOVE_GUARD, &[guard.remove()]));
+        }
     }
 }
 

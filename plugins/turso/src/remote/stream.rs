@@ -10,7 +10,7 @@ use whimbrel_plugin_api::{Error, ErrorKind};
 use super::fault::Failure;
 use super::hrana::{
     BatchRequest, BatchResult, Condition, Empty, Outcome, PipelineRequest, PipelineResponse, Request,
-    Response, SqlError, Step, Steps, StreamRequest,
+    Response, Row, SqlError, Step, Steps, StreamRequest,
 };
 use super::http::Http;
 
@@ -31,6 +31,12 @@ impl Answer {
     /// Why the step was not carried out; `None` if it was, or was left out.
     pub(super) fn error(&self, step: usize) -> Option<&SqlError> {
         self.steps.errors.get(&u32::try_from(step).ok()?)
+    }
+
+    /// The rows that the step has brought; `None` if it was not carried out.
+    pub(super) fn rows(&self, step: usize) -> Option<&[Row]> {
+        let result = self.steps.results.get(&u32::try_from(step).ok()?)?;
+        Some(&result.rows)
     }
 
     /// How many rows the step has changed; `None` if it was not carried out.

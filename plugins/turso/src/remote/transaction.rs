@@ -3,18 +3,21 @@
 //! The server takes a transaction away from a writer that holds it for five seconds while another one waits. What was
 //! written since `BEGIN` is gone then. Three things make that harmless: steps of a request depend on each other and on an
 //! open transaction, so the first error poisons the rest; the [`Guard`] stops requests that come later; and the statements
-//! are kept, so that the whole transaction is sent once more. It is small and fast, so that this seldom happens.
+//! are kept, so that the whole transaction is sent once more. It is small and fast, so that this seldom happens. Before
+//! anything is written, and again before `COMMIT`, its lane is looked at: one that was taken over ends it for good.
 
 use std::time::{Duration, Instant};
 
 use prost::bytes::Bytes;
 use whimbrel_plugin_api::{Error, ErrorKind};
 
-use super::fault::sql_error;
+use super::fault::{Failure, is_constraint, sql_error};
 use super::guard::Guard;
-use super::hrana::{Condition, Step, statement};
+use super::hrana::{Condition, SqlError, Step, statement};
 use super::http::Http;
 use super::stream::{Answer, Stream};
+use crate::database::Statement;
+use crate::lane::{Advance, Fence};
 
 /// Octets of statements in one request: some tens of milliseconds of work for the server.
 pub(super) const REQUEST_BYTES: usize = 1024 * 1024;
@@ -32,6 +35,8 @@ pub(super) enum Setback {
     Lost(Error),
     /// There is no use in trying again.
     Fatal(Error),
+    /// Its lane was taken over.
+    Fenced,
 }
 
 impl Setback {
@@ -47,6 +52,8 @@ impl Setback {
 /// A transaction, open or about to be.
 pub(super) struct Transaction {
     pub(super) number: i64,
+    /// What its lane must be like at its beginning, as far as that is known.
+    fence: Option<Fence>,
     stream: Option<Stream>,
     began_at: Option<Instant>,
     kept: Vec<Bytes>,
@@ -58,9 +65,11 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    pub(super) fn new(number: i64) -> Self {
+    /// Transaction `number`, which no other of the session has.
+    pub(super) fn new(number: i64, fence: Option<Fence>) -> Self {
         Self {
             number,
+            fence,
             stream: None,
             began_at: None,
             kept: Vec::new(),
@@ -92,6 +101,11 @@ impl Transaction {
         self.was_lost
             || self.bytes >= COMMIT_BYTES
             || self.began_at.is_some_and(|began| began.elapsed() >= COMMIT_AGE)
+    }
+
+    /// Takes note of statements that were carried out and are not to be repeated as they are.
+    pub(super) fn count(&mut self, statements: &[Bytes]) {
+        self.bytes += statements.iter().map(Bytes::len).sum::<usize>();
     }
 
     /// Takes note of a statement that was carried out.
@@ -164,14 +178,10 @@ impl Transaction {
         guard: &Guard,
         steps: impl FnOnce(usize) -> Vec<Step>,
     ) -> Result<(Answer, usize), Setback> {
-        let mut all = match &self.stream {
-            Some(_) => vec![guard.check(self.number, Condition::in_transaction())],
-            None => opening(guard, self.number),
-        };
+        let mut all = self.first_steps(guard);
         let first = all.len();
         all.extend(steps(first));
-        let stream = self.stream.get_or_insert_with(|| Stream::new(http));
-        self.began_at.get_or_insert_with(Instant::now);
+        let stream = self.stream(http);
         let answer = match stream.batch(all) {
             Ok(answer) => answer,
             Err(failure) => {
@@ -180,30 +190,93 @@ impl Transaction {
             }
         };
         if answer.changed(first - 1).is_none() {
-            let error = (0..first).find_map(|step| answer.error(step));
-            let error = error.map(|error| sql_error(error, "begin a transaction"));
+            let setback = self.why_not_begun(&answer, first);
             self.drop_stream();
-            return Err(match error {
-                Some(error) if first > 1 => Setback::of(error),
-                _ => lost(),
-            });
+            return Err(setback);
         }
         Ok((answer, first))
     }
 
-    /// Sends `COMMIT` and ends the conversation.
-    pub(super) fn send_commit(&mut self, guard: &Guard) -> Result<Answer, super::fault::Failure> {
-        let steps = vec![
-            guard.check(self.number, Condition::in_transaction()),
-            Step {
-                condition: Some(Condition::ok(0).and(Condition::in_transaction())),
-                statement: plain("COMMIT"),
-            },
-        ];
-        match self.stream.take() {
-            Some(mut stream) if stream.is_usable() => stream.last_batch(steps),
-            _ => Err(super::fault::Failure::before(lost_error())),
+    /// Sends what the commit does to the lane, and `COMMIT`, and ends the conversation. Nothing of it is done unless the lane is as
+    /// it should be.
+    pub(super) fn send_commit(
+        &mut self,
+        http: &Http,
+        guard: &Guard,
+        advance: Option<&Advance>,
+    ) -> Result<Closing, Failure> {
+        // What was carried out and is not there any more must come first.
+        let is_there = self.stream.as_ref().map_or(self.is_empty(), Stream::is_usable);
+        if !is_there {
+            self.stream = None;
+            return Err(Failure::before(lost_error()));
         }
+        let mut steps = self.first_steps(guard);
+        let begun = steps.len();
+        if let Some(advance) = advance {
+            let statements = [advance.fence.check(), advance.update.clone()];
+            steps.extend(chained(begun, statements.iter().map(encoded)));
+        }
+        let commit = steps.len();
+        steps.extend(chained(commit, std::iter::once(plain("COMMIT"))));
+        steps.push(Step {
+            condition: Some(Condition::not_ok(commit).and(Condition::in_transaction())),
+            statement: plain("ROLLBACK"),
+        });
+        let answer = self.stream(http).last_batch(steps);
+        self.stream = None;
+        let answer = answer?;
+        if answer.changed(commit).is_some() {
+            return Ok(Closing::Committed);
+        }
+        if answer.changed(begun - 1).is_none() {
+            return Ok(Closing::NotCommitted(self.why_not_begun(&answer, begun)));
+        }
+        Ok(Closing::NotCommitted(match answer.error(begun) {
+            Some(error) if begun < commit && is_constraint(error) => Setback::Fenced,
+            _ => match (begun..=commit).find_map(|step| answer.error(step)) {
+                Some(error) => Setback::of(sql_error(error, "commit")),
+                None => lost(),
+            },
+        }))
+    }
+
+    /// What comes before all else in a request: the last step is ok exactly if the transaction is open and as it should be.
+    fn first_steps(&self, guard: &Guard) -> Vec<Step> {
+        if self.stream.is_some() {
+            return vec![guard.check(self.number, Condition::in_transaction())];
+        }
+        let mut steps = opening(guard, self.number);
+        if let Some(fence) = &self.fence {
+            steps.extend(chained(steps.len(), std::iter::once(encoded(&fence.check()))));
+        }
+        steps
+    }
+
+    /// Why the last of the `first` steps is not ok.
+    fn why_not_begun(&self, answer: &Answer, first: usize) -> Setback {
+        let error = (0..first).find_map(|step| answer.error(step).map(|error| (step, error)));
+        match error {
+            // Of a transaction that was open, nothing is there any more.
+            _ if first == 1 => lost(),
+            None => lost(),
+            Some((step, error)) if self.is_fence(step, first, error) => Setback::Fenced,
+            Some((_, error)) => Setback::of(sql_error(error, "begin a transaction")),
+        }
+    }
+
+    fn is_fence(&self, step: usize, first: usize, error: &SqlError) -> bool {
+        self.fence.is_some() && step + 1 == first && is_constraint(error)
+    }
+
+    fn stream(&mut self, http: &Http) -> &mut Stream {
+        self.began_at.get_or_insert_with(Instant::now);
+        self.stream.get_or_insert_with(|| Stream::new(http))
+    }
+
+    /// What its lane must be like, if it has to be begun again.
+    pub(super) fn rely_on(&mut self, fence: &Fence) {
+        self.fence = Some(fence.clone());
     }
 
     /// Undoes it, as far as the server has it.
@@ -213,6 +286,12 @@ impl Transaction {
         }
         self.drop_stream();
     }
+}
+
+/// How the end of a transaction was answered.
+pub(super) enum Closing {
+    Committed,
+    NotCommitted(Setback),
 }
 
 /// What begins transaction `number`: the last step is ok exactly if all is well.
@@ -251,6 +330,15 @@ pub(super) fn count_within(lengths: impl Iterator<Item = usize>) -> usize {
         bytes <= REQUEST_BYTES
     });
     fitting.count().max(1)
+}
+
+/// A statement as it is sent.
+pub(super) fn encoded(Statement { sql, values }: &Statement) -> Bytes {
+    statement(
+        &Bytes::copy_from_slice(sql.as_bytes()),
+        values.iter().map(Into::into),
+        false,
+    )
 }
 
 /// A statement without values.

@@ -23,7 +23,7 @@ fn wanted(server: &Sqld, to: i64) -> TableHash {
 }
 
 #[test]
-fn a_second_writer_that_steals_the_transaction_costs_one_retry_and_no_row() {
+fn s8_a_second_writer_that_steals_the_transaction_costs_one_retry_and_no_row() {
     let Some(tools) = tools() else { return };
     let server = Sqld::start_with_tokens(&tools);
     server.sql(&["CREATE TABLE thief(n)"]);
@@ -71,7 +71,7 @@ fn a_writer_that_never_ends_is_waited_for_and_then_passed() {
 }
 
 #[test]
-fn a_commit_whose_answer_is_lost_is_found_out() {
+fn s2_a_commit_whose_answer_is_lost_is_found_out() {
     let Some(tools) = tools() else { return };
     let server = Sqld::start(&tools);
     for (name, is_done) in [("after", true), ("before", false)] {
@@ -117,7 +117,7 @@ fn wanted_once(server: &Sqld, to: i64) -> TableHash {
 }
 
 #[test]
-fn a_commit_that_arrives_late_changes_nothing_any_more() {
+fn s2_a_commit_that_arrives_late_changes_nothing_any_more() {
     let Some(tools) = tools() else { return };
     let server = Sqld::start(&tools);
     let (fate, go, arrived) = delayed();
@@ -140,7 +140,7 @@ fn a_commit_that_arrives_late_changes_nothing_any_more() {
 }
 
 #[test]
-fn an_outcome_that_nobody_tells_is_unknown() {
+fn s2_an_outcome_that_nobody_tells_is_unknown() {
     let Some(tools) = tools() else { return };
     let server = Sqld::start(&tools);
     // From the first commit on the server cannot be reached any more.
@@ -204,7 +204,7 @@ fn lost_batches_and_busy_servers_are_tried_again_a_limited_number_of_times() {
 }
 
 #[test]
-fn what_another_writer_has_put_in_the_way_is_not_written_over() {
+fn s8_what_another_writer_has_put_in_the_way_is_not_written_over() {
     let Some(tools) = tools() else { return };
     let server = Sqld::start(&tools);
     let (mut sink, _) = open_sink(&config(&server, &server.url()));

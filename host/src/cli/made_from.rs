@@ -1,0 +1,152 @@
+//! What a copy depends on besides the records of its source: by name, as short texts that tell whether anything is another one.
+//!
+//! A run keeps them in the sink, and one that goes on with its copy compares them. No secret is in them: where one stands, the text that
+//! refers to it counts, so that a changed password does not make another copy of it.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use whimbrel_plugin_api::manifest::Role;
+
+use super::tasks::Prepared;
+
+/// Letters of a digest: enough to tell two versions of a job apart, and short enough for a message.
+const DIGEST_CHARS: usize = 16;
+
+/// Those of a job that is ready to be run.
+pub fn made_from(prepared: &Prepared) -> BTreeMap<String, String> {
+    let job = prepared.loaded.shown();
+    let part = |key: &str| job.get(key).cloned().unwrap_or_default();
+    let source = &prepared.loaded.job.source.plugin;
+    let config = job.pointer("/source/config").cloned().unwrap_or_default();
+    let rules = json!([part("collections"), part("include"), part("exclude")]);
+    let mut made_from = BTreeMap::from([
+        (
+            "source".to_owned(),
+            format!("{source}, config {}", digest(&config)),
+        ),
+        ("collections".to_owned(), digest(&rules)),
+        ("transforms".to_owned(), digest(&part("transforms"))),
+        ("mode".to_owned(), mode(&job)),
+    ]);
+    for (role, name) in [
+        (Role::Source, "source plugin"),
+        (Role::Sink, "sink plugin"),
+        (Role::Transform, "transform plugins"),
+    ] {
+        let used = prepared.versions.iter().filter(|plugin| plugin.role == role);
+        let mut versions: Vec<String> = used
+            .map(|plugin| format!("{} {}", plugin.name, plugin.version))
+            .collect();
+        versions.sort();
+        if !versions.is_empty() {
+            made_from.insert(name.to_owned(), versions.join(", "));
+        }
+    }
+    made_from
+}
+
+fn mode(job: &Value) -> String {
+    let text = |key: &str| match job.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    };
+    match text("mode") {
+        // How large the sample is matters only where one is taken.
+        mode if mode == "test" => format!("test, {} records", text("sample_records")),
+        mode => mode,
+    }
+}
+
+fn digest(value: &Value) -> String {
+    let mut text = String::new();
+    write_sorted(value, &mut text);
+    blake3::hash(text.as_bytes()).to_hex()[..DIGEST_CHARS].to_owned()
+}
+
+/// Without the order of keys, which says nothing.
+fn write_sorted(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(members) => {
+            let sorted: BTreeMap<&String, &Value> = members.iter().collect();
+            text.push('{');
+            for (key, member) in sorted {
+                text.push_str(&format!("{key:?}:"));
+                write_sorted(member, text);
+                text.push(',');
+            }
+            text.push('}');
+        }
+        Value::Array(items) => {
+            text.push('[');
+            for item in items {
+                write_sorted(item, text);
+                text.push(',');
+            }
+            text.push(']');
+        }
+        leaf => text.push_str(&leaf.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, Variables, load_job};
+    use crate::report::PluginUsed;
+
+    fn of(job: &str, version: &str) -> BTreeMap<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("job.yaml");
+        std::fs::write(&path, job).unwrap();
+        let loaded = load_job(&path, &Overrides::default(), &Variables::none()).unwrap();
+        let plugin = |role, name: &str| PluginUsed {
+            role,
+            name: name.into(),
+            version: version.into(),
+        };
+        made_from(&Prepared {
+            loaded,
+            variables: Variables::none(),
+            plugins: Vec::new(),
+            versions: vec![plugin(Role::Source, "p"), plugin(Role::Sink, "q")],
+        })
+    }
+
+    const JOB: &str = "name: a\nsource: { plugin: p, config: { path: x, b: 1 } }\nsink: { plugin: q }\n";
+
+    #[test]
+    fn what_changed_is_named_and_nothing_else_is() {
+        let before = of(JOB, "1.0.0");
+        let changed = |job: &str, version: &str| -> Vec<String> {
+            let now = of(job, version);
+            let names = before
+                .keys()
+                .chain(now.keys())
+                .collect::<std::collections::BTreeSet<_>>();
+            names
+                .into_iter()
+                .filter(|name| before.get(*name) != now.get(*name))
+                .cloned()
+                .collect()
+        };
+        assert!(changed(JOB, "1.0.0").is_empty());
+        assert_eq!(before["sink plugin"], "q 1.0.0");
+        assert_eq!(before["mode"], "full");
+        let other_order = JOB.replace("path: x, b: 1", "b: 1, path: x");
+        assert!(changed(&other_order, "1.0.0").is_empty());
+        for (more, names) in [
+            ("include: [y]", &["collections"][..]),
+            ("collections: [{ source: y }]", &["collections"]),
+            ("transforms: [{ plugin: t }]", &["transforms"]),
+            ("mode: test", &["mode"]),
+            ("import: { batch_size: 7, max_errors: 3 }", &[]),
+            ("verification: none", &[]),
+        ] {
+            assert_eq!(changed(&format!("{JOB}{more}\n"), "1.0.0"), names, "{more}");
+        }
+        assert_eq!(changed(&JOB.replace("path: x", "path: y"), "1.0.0"), ["source"]);
+        assert_eq!(changed(JOB, "1.1.0"), ["sink plugin", "source plugin"]);
+    }
+}

@@ -1,0 +1,526 @@
+//! Holds the lanes of a copy: looks what the sink keeps of an earlier one, decides whether that is gone on with, and claims them all.
+//!
+//! The run's own lane is claimed first and held in every later claim, so that of two runs that come at once one gets all lanes, and a run
+//! that lost them is fenced off everywhere. Neighbours: [`crate::checkpoint`] has the rules, `copying` uses the lanes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use whimbrel_plugin_api::sink::{LaneClaim, LaneId, LaneState};
+use whimbrel_plugin_api::{Cursor, Error, ErrorKind, ErrorScope, Finding, Partition};
+
+use super::copying::Scene;
+use crate::checkpoint::{
+    Answer, Difference, LANE_FORMAT, Lane, LaneCounts, Manifest, ManifestCollection, Reclaimed,
+    ResumeOptions, run_lane,
+};
+use crate::config::Job;
+use crate::crash_site;
+use crate::events::{Event, Failure};
+use crate::loader::observe::OpenedSink;
+use crate::pipeline::writer::Reopen;
+use crate::pipeline::{CopyTask, Counters, ReachedLane, backoff, commit_meaning, is_passing};
+use crate::plan::PlannedCollection;
+
+/// Ends the descriptor of a partition in the name of its lane in a second pass.
+const SECOND_PASS_MARK: &[u8] = b"/second-pass";
+
+/// The session over which lanes are claimed, and how another one takes its place.
+pub(super) struct Holder<'a> {
+    pub(super) sink: &'a mut OpenedSink,
+    pub(super) reopen: &'a Reopen,
+}
+
+/// What a run does with the copy that the sink knows of.
+pub(super) enum Course {
+    /// The sink keeps no lanes: every copy begins at its start.
+    NoLanes,
+    /// A new copy begins. `old` are the lanes of the one before.
+    Anew {
+        lane: Box<Lane>,
+        old: Vec<LaneId>,
+        run_id: String,
+    },
+    /// The earlier copy is gone on with.
+    GoOn {
+        lane: Box<Lane>,
+        manifest: Box<Manifest>,
+    },
+}
+
+impl Course {
+    /// The parts of a collection, if the earlier copy has divided it.
+    pub(super) fn partitions(&self, source: &str) -> Option<Vec<Partition>> {
+        let Self::GoOn { manifest, .. } = self else {
+            return None;
+        };
+        let of = manifest.collections.iter().find(|of| of.source == source)?;
+        Some(of.partitions.clone())
+    }
+}
+
+/// The run's lane, once all others are claimed.
+pub(super) struct RunLane(Option<Lane>);
+
+/// The lane of a part that goes to no sink that keeps lanes, such as a stage: held from the beginning, at its start.
+pub(super) fn unkept(scene: &Scene<'_>, collection: &str, partition: &Partition) -> Result<Lane, Error> {
+    let id = lane_id(scene, collection, partition, false);
+    let mut lane = Lane::new(id.clone(), scene.facts.run_id);
+    lane.claimed(LaneState::unknown(id))?;
+    Ok(lane)
+}
+
+/// Looks what the sink keeps, and decides.
+///
+/// # Errors
+/// `resume.no_lanes`, `resume.nothing_in_sink`, `resume.superseded`, `resume.changed`, and what the sink brings.
+pub(super) fn look(
+    scene: &Scene<'_>,
+    collections: &[PlannedCollection],
+    keeps_lanes: bool,
+    holder: &mut Holder<'_>,
+) -> Result<Course, Failure> {
+    let resume = scene.facts.resume;
+    if !keeps_lanes {
+        return match resume {
+            // A worker that takes the place of a lost one repeats what it can.
+            Some(_) => Err(no_lanes().into()),
+            None => Ok(Course::NoLanes),
+        };
+    }
+    let mut lane = Lane::new(run_lane(&scene.job.name, &scene.job.source.plugin), "");
+    let state = one(holder.take_over(scene, &[lane.claim()])?)?;
+    lane.claimed(state)?;
+    crash_site::reach("run_lane_claimed");
+    let earlier = match Manifest::of_cursor(&lane.state().cursor) {
+        Ok(earlier) => earlier,
+        // What cannot be read cannot be gone on with; a new copy takes its place.
+        Err(_) if resume.is_none() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let lane = Box::new(lane);
+    let Some(resume) = resume else {
+        let old = earlier.as_ref().map_or_else(Vec::new, |of| lanes_of(scene, of));
+        let run_id = scene.facts.run_id.to_owned();
+        return Ok(Course::Anew { lane, old, run_id });
+    };
+    let has_committed = resume.known_seqs.values().any(|of| !of.is_empty());
+    match earlier {
+        Some(manifest) if resume.resumes.is_empty() || manifest.run_id == resume.resumes => {
+            let manifest = Box::new(manifest);
+            let now = manifest_of(
+                scene,
+                collections,
+                &HashMap::new(),
+                (&manifest.run_id, &manifest.begun_by),
+            );
+            let differences = manifest.differences(&now);
+            if !differences.is_empty() && !resume.accepts_changes {
+                return Err(changed(&differences).into());
+            }
+            Ok(Course::GoOn { lane, manifest })
+        }
+        None if resume.resumes.is_empty() => Err(nothing_in_sink().into()),
+        _ if has_committed => Err(superseded(&resume.resumes).into()),
+        earlier => {
+            // It ended before it claimed anything.
+            let old = earlier.as_ref().map_or_else(Vec::new, |of| lanes_of(scene, of));
+            let run_id = resume.resumes.clone();
+            Ok(Course::Anew { lane, old, run_id })
+        }
+    }
+}
+
+/// Claims the lanes of all tasks; those whose lane is done are taken out, and `counters` know of their records.
+///
+/// # Errors
+/// `run.fenced`, `run.lane_held`, `resume.sink_behind`, and what the sink brings.
+pub(super) fn claim(
+    scene: &Scene<'_>,
+    collections: &[PlannedCollection],
+    course: Course,
+    holder: &mut Holder<'_>,
+    (tasks, again): (&mut Vec<CopyTask>, &mut Vec<CopyTask>),
+    counters: &Counters,
+) -> Result<RunLane, Failure> {
+    let (mut lane, old, run_id, begun_by, earlier) = match course {
+        Course::NoLanes => {
+            for task in tasks.iter_mut().chain(again.iter_mut()) {
+                let id = lane_of(scene, task);
+                let mut machine = Lane::new(id.clone(), scene.facts.run_id);
+                machine.claimed(LaneState::unknown(id))?;
+                task.machine = machine;
+            }
+            return Ok(RunLane(None));
+        }
+        // Lanes of a run that the new copy goes back to may be left from before another copy, so they begin under a name of their own.
+        Course::Anew { lane, old, run_id } => (lane, old, run_id, scene.facts.run_id.to_owned(), None),
+        Course::GoOn { lane, manifest } => {
+            let (run_id, begun_by) = (manifest.run_id.clone(), manifest.begun_by.clone());
+            (lane, lanes_of(scene, &manifest), run_id, begun_by, Some(manifest))
+        }
+    };
+    let claims_run = match &earlier {
+        Some(_) => lane.claim(),
+        None => lane.claim_anew(&begun_by),
+    };
+    let mut claims = vec![claims_run];
+    let mut wanted = BTreeSet::new();
+    for task in tasks.iter_mut().chain(again.iter_mut()) {
+        task.machine = Lane::new(lane_of(scene, task), begun_by.clone());
+        wanted.insert(key_of(task.machine.id()));
+        claims.push(task.machine.claim());
+    }
+    // Lanes that are not written any more are fenced off as well.
+    let unwanted = old.into_iter().filter(|id| !wanted.contains(&key_of(id)));
+    claims.extend(unwanted.map(|lane| LaneClaim {
+        lane,
+        ..LaneClaim::default()
+    }));
+    let mut states = holder.take_over(scene, &claims)?.into_iter();
+    lane.renewed(one(states.next().into_iter().collect())?)?;
+    for task in tasks.iter_mut().chain(again.iter_mut()) {
+        task.machine.claimed(one(states.next().into_iter().collect())?)?;
+    }
+    let now = manifest_of(scene, collections, &partitions_of(tasks), (&run_id, &begun_by));
+    let is_new = earlier.as_ref().is_none_or(|earlier| {
+        (&earlier.made_from, &earlier.collections) != (&now.made_from, &now.collections)
+    });
+    if is_new {
+        holder.commit(scene, &mut lane, now.to_cursor()?, false)?;
+        crash_site::reach("manifest_committed");
+    }
+    crash_site::reach("lanes_claimed");
+    tell_and_check(scene, tasks, counters, earlier.is_some())?;
+    tasks.retain(|task| !task.machine.state().done);
+    again.retain(|task| !task.machine.state().done);
+    Ok(RunLane(Some(*lane)))
+}
+
+impl RunLane {
+    /// All records of the copy are durable.
+    ///
+    /// # Errors
+    /// `run.fenced`, and what the sink brings.
+    pub(super) fn done(mut self, scene: &Scene<'_>, holder: &mut Holder<'_>) -> Result<(), Failure> {
+        if let Some(lane) = &mut self.0
+            && !lane.state().done
+        {
+            let cursor = lane.state().cursor.clone();
+            holder.commit(scene, lane, cursor, true)?;
+        }
+        crash_site::reach("run_lane_done");
+        Ok(())
+    }
+}
+
+impl Holder<'_> {
+    fn take_over(&mut self, scene: &Scene<'_>, claims: &[LaneClaim]) -> Result<Vec<LaneState>, Failure> {
+        self.persist(scene, |sink| sink.take_over(claims))
+    }
+
+    /// Does `call`, again over another session if need be, as often as a transaction is tried; waits for a repair if it needs one.
+    fn persist<T>(
+        &mut self,
+        scene: &Scene<'_>,
+        mut call: impl FnMut(&mut OpenedSink) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let reopen = self.reopen;
+        let mut is_spoilt = false;
+        let mut attempt = || {
+            if is_spoilt {
+                *self.sink = reopen()?;
+                is_spoilt = false;
+            }
+            call(self.sink).inspect_err(|failure| is_spoilt = failure.error.scope == ErrorScope::Session)
+        };
+        let mut tries = 0;
+        loop {
+            let failure = match scene.pause.around(&mut attempt) {
+                Ok(done) => return Ok(done),
+                Err(failure) => failure,
+            };
+            tries += 1;
+            // A pause that was given up is not begun again.
+            let is_final = scene.pause.is_for(&failure) || !is_passing(&failure);
+            if tries > scene.job.import.max_retries || is_final {
+                return Err(failure);
+            }
+            if scene.stop.wait(retry_delay(scene.job, tries, &failure)) {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// Makes a checkpoint without records durable.
+    fn commit(
+        &mut self,
+        scene: &Scene<'_>,
+        lane: &mut Lane,
+        cursor: Cursor,
+        done: bool,
+    ) -> Result<(), Failure> {
+        let reopen = self.reopen;
+        self.persist(scene, |sink| {
+            // An earlier try lost its answer, and the lane could not be asked then.
+            if lane.is_doubtful() && find_out(sink, lane)? {
+                return Ok(lane.saved()?);
+            }
+            lane.begin()?;
+            lane.refused_are_kept();
+            let checkpoint = lane.checkpoint(cursor.clone(), done, 0)?;
+            let sent = sink.begin(lane.id()).and_then(|()| sink.commit(&checkpoint));
+            let answer = lane.answered(match &sent {
+                Ok(outcome) => *outcome,
+                Err(failure) => commit_meaning(failure),
+            })?;
+            match answer {
+                Answer::Durable(_) => return Ok(lane.saved()?),
+                Answer::Fenced => return Err(sent.err().unwrap_or_else(|| Error::fenced().into())),
+                Answer::Again => drop(sink.abort()),
+                Answer::Doubtful
+                    if sent
+                        .as_ref()
+                        .is_err_and(|failure| !failure.error.kind.is_transient()) => {}
+                Answer::Doubtful => {
+                    *sink = reopen().map_err(|failure| scoped(failure, ErrorScope::Session))?;
+                    if find_out(sink, lane)? {
+                        return Ok(lane.saved()?);
+                    }
+                }
+            }
+            let failure = sent.err().unwrap_or_else(|| not_committed().into());
+            Err(scoped(failure, ErrorScope::Transaction))
+        })
+    }
+}
+
+/// Whether a commit whose answer was lost was made, as its lane says.
+fn find_out(sink: &mut OpenedSink, lane: &mut Lane) -> Result<bool, Failure> {
+    let states = sink
+        .take_over(&[lane.claim()])
+        .map_err(|failure| scoped(failure, ErrorScope::Session))?;
+    Ok(matches!(lane.reclaimed(one(states)?)?, Reclaimed::Durable(_)))
+}
+
+/// `failure`, after which so much is not to be used any more.
+fn scoped(mut failure: Failure, scope: ErrorScope) -> Failure {
+    failure.error.scope = scope;
+    failure
+}
+
+fn retry_delay(job: &Job, tries: u32, failure: &Failure) -> Duration {
+    backoff(Duration::from_millis(job.import.retry_delay_ms), tries, failure)
+}
+
+/// Says where each lane stands, and holds that against what this host has seen.
+fn tell_and_check(
+    scene: &Scene<'_>,
+    tasks: &[CopyTask],
+    counters: &Counters,
+    goes_on: bool,
+) -> Result<(), Failure> {
+    let nothing = ResumeOptions::default();
+    let resume = scene.facts.resume.filter(|_| goes_on).unwrap_or(&nothing);
+    for task in tasks {
+        let state = task.machine.state();
+        let known = resume.known_seqs.get(&task.source_name);
+        let known = known.and_then(|of| of.get(&task.partition.label)).copied();
+        if known.is_some_and(|known| known > state.seq) && !resume.accepts_sink_cursor {
+            return Err(sink_behind(task, state.seq, known.unwrap_or_default()).into());
+        }
+        scene.emitter.emit(&Event::LaneTaken {
+            collection: task.source_name.clone(),
+            partition: task.partition.label.clone(),
+            seq: state.seq,
+            cursor: state.cursor.clone(),
+            record_count: state.record_count,
+            done: state.done,
+        });
+        let own = counters.of(task.collection);
+        own.restore(LaneCounts::of(&state.extensions), state.record_count, state.done);
+        let reached = ReachedLane {
+            collection: &task.source_name,
+            partition: &task.partition.label,
+            seq: state.seq,
+        };
+        scene
+            .outcomes
+            .restore_refused(task.collection, &reached, &resume.refused);
+    }
+    // What earlier runs have refused for commits that were never made is void from here on.
+    scene.barrier.pass(scene.emitter, scene.stop)?;
+    let is_under_way = |task: &CopyTask| !task.machine.state().done && task.machine.state().seq > 0;
+    if tasks.iter().any(is_under_way) {
+        scene.emitter.emit(&Event::Found {
+            role: None,
+            finding: Finding::info(
+                "resume.later_records",
+                "what is still to be read is read as it is now, not as it was when the copy began",
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// The lane of a task: each pass over a partition has one of its own.
+fn lane_of(scene: &Scene<'_>, task: &CopyTask) -> LaneId {
+    lane_id(
+        scene,
+        &task.source_name,
+        &task.partition,
+        task.held_back.is_second_pass(),
+    )
+}
+
+fn lane_id(scene: &Scene<'_>, collection: &str, partition: &Partition, is_second_pass: bool) -> LaneId {
+    let mut descriptor = partition.descriptor.clone();
+    if is_second_pass {
+        descriptor.0.extend_from_slice(SECOND_PASS_MARK);
+    }
+    LaneId {
+        job: scene.job.name.clone(),
+        source: scene.job.source.plugin.clone(),
+        collection: collection.to_owned(),
+        partition: descriptor,
+    }
+}
+
+fn key_of(id: &LaneId) -> (String, Cursor) {
+    (id.collection.clone(), id.partition.clone())
+}
+
+/// All lanes of a copy but the run's own.
+fn lanes_of(scene: &Scene<'_>, manifest: &Manifest) -> Vec<LaneId> {
+    let mut lanes = Vec::new();
+    for of in &manifest.collections {
+        for partition in &of.partitions {
+            lanes.push(lane_id(scene, &of.source, partition, false));
+            if of.has_second_pass {
+                lanes.push(lane_id(scene, &of.source, partition, true));
+            }
+        }
+    }
+    lanes
+}
+
+fn partitions_of(tasks: &[CopyTask]) -> HashMap<usize, Vec<Partition>> {
+    let mut partitions: HashMap<usize, Vec<Partition>> = HashMap::new();
+    for task in tasks {
+        partitions
+            .entry(task.collection)
+            .or_default()
+            .push(task.partition.clone());
+    }
+    partitions
+}
+
+/// What this run would leave in the sink.
+fn manifest_of(
+    scene: &Scene<'_>,
+    collections: &[PlannedCollection],
+    partitions: &HashMap<usize, Vec<Partition>>,
+    (run_id, begun_by): (&str, &str),
+) -> Manifest {
+    let described = collections
+        .iter()
+        .enumerate()
+        .map(|(index, planned)| ManifestCollection {
+            source: planned.source.name.clone(),
+            sink: planned.sink.name.clone(),
+            schema: schema_digest(planned),
+            partitions: partitions.get(&index).cloned().unwrap_or_default(),
+            has_second_pass: !planned.held_back.is_empty(),
+        });
+    Manifest {
+        format: LANE_FORMAT,
+        run_id: run_id.to_owned(),
+        begun_by: begun_by.to_owned(),
+        begun_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        made_from: scene.facts.made_from.clone(),
+        collections: described.collect(),
+    }
+}
+
+/// What the sink was prepared for, and what happens to records that it has already.
+fn schema_digest(planned: &PlannedCollection) -> String {
+    let facts = serde_json::json!([
+        planned.sink.schema.fields,
+        planned.sink.schema.presence,
+        planned.sink.key,
+        planned.policy,
+    ]);
+    blake3::hash(facts.to_string().as_bytes()).to_hex().to_string()
+}
+
+fn one(states: Vec<LaneState>) -> Result<LaneState, Error> {
+    states
+        .into_iter()
+        .next()
+        .ok_or_else(|| Error::internal("the sink was asked for a lane and answers none"))
+}
+
+fn not_committed() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "run.not_committed",
+        "the sink did not commit the checkpoint of the run",
+    )
+}
+
+fn no_lanes() -> Error {
+    Error::config(
+        "resume.no_lanes",
+        "this sink keeps no checkpoints, so nobody knows where the earlier run has ended",
+    )
+    .with_help("begin anew with `whimbrel run`")
+}
+
+fn nothing_in_sink() -> Error {
+    Error::config(
+        "resume.nothing_in_sink",
+        "neither the state nor the sink knows of an earlier run of this job",
+    )
+    .with_help("begin with `whimbrel run`; look whether job and sink are the ones that were meant")
+}
+
+fn superseded(resumes: &str) -> Error {
+    Error::config(
+        "resume.superseded",
+        format!("the sink no longer has the checkpoints of run `{resumes}`: another copy was begun, or the sink was restored"),
+    )
+    .with_help("resume the newest run of the job, or begin anew with `whimbrel run`")
+}
+
+fn sink_behind(task: &CopyTask, has: u64, known: u64) -> Error {
+    Error::config(
+        "resume.sink_behind",
+        format!(
+            "the sink says that {has} commits of `{}` ({}) are durable, this host has seen {known}: the sink was restored to an \
+             earlier state",
+            task.source_name, task.partition.label
+        ),
+    )
+    .with_help("give `--accept-sink-cursor` to go on from where the sink is, or begin anew with `whimbrel run`")
+}
+
+fn changed(differences: &[Difference]) -> Error {
+    let word = |text: &str| match text {
+        "" => "not there".to_owned(),
+        text => format!("`{}`", text.get(..40).unwrap_or(text)),
+    };
+    let said: Vec<String> = differences
+        .iter()
+        .map(|of| format!("{} was {} and is {}", of.what, word(&of.before), word(&of.now)))
+        .collect();
+    Error::config(
+        "resume.changed",
+        format!(
+            "what the earlier run was made from has changed: {}",
+            said.join("; ")
+        ),
+    )
+    .with_help(
+        "undo the change, give `--accept-changes` to go on all the same, or begin anew with `whimbrel run`",
+    )
+}

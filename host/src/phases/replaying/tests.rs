@@ -1,0 +1,348 @@
+//! Replays into a made-up sink that keeps lanes by the rules of the plugin API.
+//! It refuses negative numbers, in one of several ways.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Int64Type;
+use serde_json::json;
+use whimbrel_plugin_api::sink::{
+    AlterRequest, Checkpoint, Committed, LaneClaim, LaneId, LaneState, PrepareReport, PrepareRequest, Receipt,
+};
+use whimbrel_plugin_api::source::RejectedRecord;
+use whimbrel_plugin_api::{
+    Batch, Collection, ConflictPolicy, Error, ErrorScope, Field, RecordType, Result, Schema, Sink,
+};
+
+use super::records::{Judged, transformed};
+use super::{Replay, ReplayOptions, ReplayRecord, Replayed, UNFIT, run};
+use crate::barrier::Barrier;
+use crate::config::{Job, TransformJob, VerificationLevel};
+use crate::control::Stop;
+use crate::events::{Emitter, Event, Phase, RefusedAgain};
+use crate::loader::observe::{CallLog, OpenedSink};
+use crate::plan::PlannedCollection;
+use crate::transform::{Chain, Transforms};
+
+/// How the sink refuses a negative number, and how it answers commits.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Manner {
+    /// In the receipt of the write.
+    #[default]
+    AtOnce,
+    /// When it is flushed.
+    Deferred,
+    /// The whole write fails.
+    Whole,
+    /// The first commit is made, and its answer lost.
+    LosesAnswer,
+    /// The first commit is not made.
+    NotCommitted,
+}
+
+#[derive(Default)]
+struct Store {
+    manner: Manner,
+    lane: Option<LaneState>,
+    open: Vec<i64>,
+    bad: Vec<u64>,
+    written: u64,
+    durable: Vec<i64>,
+    commits: u64,
+}
+
+#[derive(Clone, Default)]
+struct Fussy(Arc<Mutex<Store>>);
+
+fn refusal(row: u64) -> RejectedRecord {
+    RejectedRecord {
+        record: "x".into(),
+        row: Some(row),
+        code: "a.negative".into(),
+        message: "it is negative".into(),
+        data: None,
+    }
+}
+
+impl Sink for Fussy {
+    fn prepare(&mut self, _: &PrepareRequest) -> Result<PrepareReport> {
+        Ok(PrepareReport::default())
+    }
+
+    fn alter(&mut self, _: &AlterRequest) -> Result<PrepareReport> {
+        Ok(PrepareReport::default())
+    }
+
+    fn take_over(&mut self, claims: &[LaneClaim]) -> Result<Vec<LaneState>> {
+        let mut store = self.0.lock().unwrap();
+        let mut states = Vec::new();
+        for claim in claims {
+            let state = LaneState::taken_over(store.lane.as_ref(), claim)?;
+            store.lane = Some(state.clone());
+            states.push(state);
+        }
+        Ok(states)
+    }
+
+    fn begin(&mut self, _: &LaneId) -> Result<()> {
+        let mut store = self.0.lock().unwrap();
+        (store.open, store.bad, store.written) = (Vec::new(), Vec::new(), 0);
+        Ok(())
+    }
+
+    fn write(&mut self, _: &str, batch: &Batch, _: ConflictPolicy) -> Result<Receipt> {
+        let mut store = self.0.lock().unwrap();
+        let numbers = batch.records.column(0).as_primitive::<Int64Type>();
+        let is_bad = |row: &usize| numbers.value(*row) < 0;
+        let (bad, good): (Vec<usize>, Vec<usize>) = (0..numbers.len()).partition(is_bad);
+        if store.manner == Manner::Whole && !bad.is_empty() {
+            return Err(
+                Error::invalid_data("a.whole", "some number is negative").with_scope(ErrorScope::Transaction)
+            );
+        }
+        store.open.extend(good.iter().map(|row| numbers.value(*row)));
+        let first = store.written;
+        store.written += numbers.len() as u64;
+        if store.manner == Manner::Deferred {
+            store.bad.extend(bad.iter().map(|row| first + *row as u64));
+            return Ok(Receipt {
+                deferred: numbers.len() as u64,
+                ..Receipt::default()
+            });
+        }
+        Ok(Receipt {
+            accepted: good.len() as u64,
+            rejected: bad.iter().map(|row| refusal(*row as u64)).collect(),
+            ..Receipt::default()
+        })
+    }
+
+    fn flush(&mut self) -> Result<Receipt> {
+        let store = self.0.lock().unwrap();
+        Ok(Receipt {
+            accepted: store.open.len() as u64,
+            rejected: store.bad.iter().map(|row| refusal(*row)).collect(),
+            ..Receipt::default()
+        })
+    }
+
+    fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
+        let mut store = self.0.lock().unwrap();
+        store.commits += 1;
+        if store.manner == Manner::NotCommitted && store.commits == 1 {
+            return Ok(Committed::NotCommitted);
+        }
+        let Some(next) = store.lane.as_ref().and_then(|lane| lane.committed(checkpoint)) else {
+            return Ok(Committed::Fenced);
+        };
+        let seq = next.seq;
+        store.lane = Some(next);
+        let open = std::mem::take(&mut store.open);
+        store.durable.extend(open);
+        if store.manner == Manner::LosesAnswer && store.commits == 1 {
+            return Ok(Committed::Unknown);
+        }
+        Ok(Committed::Committed { seq })
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        self.0.lock().unwrap().open.clear();
+        Ok(())
+    }
+}
+
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<Event>>>);
+
+impl Write for Told {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        if let Ok(event @ Event::Replayed { .. }) = serde_json::from_slice(octets) {
+            self.0.lock().unwrap().push(event);
+        }
+        Ok(octets.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn planned() -> PlannedCollection {
+    let fields = vec![Field::required("id", RecordType::INT64)];
+    let mut collection = Collection::new("c", Schema::new(fields));
+    collection.key = vec!["id".into()];
+    PlannedCollection {
+        source: collection.clone(),
+        transforms: Arc::from([]),
+        sink: collection,
+        policy: ConflictPolicy::Fail,
+        verification: VerificationLevel::None,
+        limit: None,
+        waits_for: Vec::new(),
+        held_back: Vec::new(),
+        left_out: Vec::new(),
+    }
+}
+
+fn record(number: u64, stage: Phase, data: &str) -> ReplayRecord {
+    ReplayRecord {
+        number,
+        collection: "c".into(),
+        stage,
+        data: data.into(),
+        is_edited: false,
+    }
+}
+
+/// Replays `records` in run `run_id`; answers the counts and what was told.
+fn replay(sink: &Fussy, run_id: &str, records: Vec<ReplayRecord>) -> (Replayed, Vec<u64>, Vec<RefusedAgain>) {
+    let told = Told::default();
+    let emitter = Emitter::new(Box::new(told.clone()));
+    let job = json!({ "name": "j", "source": { "plugin": "p" }, "sink": { "plugin": "p" },
+                      "import": { "retry_delay_ms": 1 } });
+    let job: Job = serde_json::from_value(job).unwrap();
+    let options = ReplayOptions {
+        refused_by: "r".into(),
+        records,
+    };
+    let (transforms, stop, barrier) = (Transforms::default(), Stop::default(), Barrier::default());
+    let replay = Replay {
+        job: &job,
+        run_id,
+        options: &options,
+        transforms: &transforms,
+        emitter: &emitter,
+        stop: &stop,
+        barrier: &barrier,
+    };
+    let calls = CallLog::new(emitter.clone(), None);
+    let mut opened = OpenedSink::of_host("fussy", Box::new(sink.clone()), &calls);
+    let counts = run(&replay, &[planned()], &mut opened).unwrap();
+    let (mut all_taken, mut all_refused) = (Vec::new(), Vec::new());
+    for event in told.0.lock().unwrap().drain(..) {
+        if let Event::Replayed { taken, refused } = event {
+            all_taken.extend(taken);
+            all_refused.extend(refused);
+        }
+    }
+    all_taken.sort_unstable();
+    all_refused.sort_by_key(|one| one.number);
+    (counts, all_taken, all_refused)
+}
+
+fn sink(manner: Manner) -> Fussy {
+    let sink = Fussy::default();
+    sink.0.lock().unwrap().manner = manner;
+    sink
+}
+
+fn durable(sink: &Fussy) -> Vec<i64> {
+    let mut durable = sink.0.lock().unwrap().durable.clone();
+    durable.sort_unstable();
+    durable
+}
+
+fn mixed() -> Vec<ReplayRecord> {
+    vec![
+        record(1, Phase::Import, "{\"id\":1}"),
+        record(2, Phase::Import, "{\"id\":-2}"),
+        record(3, Phase::Extraction, "{\"id\":3}"),
+        record(4, Phase::Transformation, "{\"id\":-4}"),
+        record(5, Phase::Extraction, "{\"id\":\"secret\"}"),
+        record(6, Phase::Import, "{\"id\":6,\"more\":1}"),
+        record(7, Phase::Import, "{\"id\":7}"),
+    ]
+}
+
+#[test]
+fn each_record_is_judged_on_its_own_however_the_sink_says_it() {
+    for manner in [Manner::AtOnce, Manner::Deferred, Manner::Whole] {
+        let sink = sink(manner);
+        let (counts, taken, refused) = replay(&sink, "one", mixed());
+        assert_eq!(counts, Replayed { taken: 3, refused: 4 });
+        assert_eq!(taken, [1, 3, 7]);
+        let numbers: Vec<u64> = refused.iter().map(|one| one.number).collect();
+        assert_eq!(numbers, [2, 4, 5, 6]);
+        let expected = if manner == Manner::Whole {
+            "a.whole"
+        } else {
+            "a.negative"
+        };
+        let codes: Vec<&str> = refused.iter().map(|one| one.code.as_str()).collect();
+        assert_eq!(codes, [expected, expected, UNFIT, UNFIT]);
+        assert!(refused[2].message.contains("`id`") && !refused[2].message.contains("secret"));
+        assert!(refused[3].message.contains("`more`"), "{}", refused[3].message);
+        assert_eq!(durable(&sink), [1, 3, 7]);
+    }
+}
+
+#[test]
+fn a_commit_that_was_not_made_is_made_again_and_one_whose_answer_was_lost_is_not() {
+    for (manner, commits) in [(Manner::NotCommitted, 2), (Manner::LosesAnswer, 1)] {
+        let sink = sink(manner);
+        let (counts, taken, _) = replay(&sink, "one", vec![record(1, Phase::Import, "{\"id\":1}")]);
+        assert_eq!((counts.taken, taken), (1, vec![1]));
+        assert_eq!(durable(&sink), [1]);
+        assert_eq!(sink.0.lock().unwrap().commits, commits);
+    }
+}
+
+#[test]
+fn what_the_last_commit_of_a_replay_took_is_known_to_the_next_one_and_to_no_other_run() {
+    let sink = sink(Manner::AtOnce);
+    let two = || {
+        vec![
+            record(1, Phase::Import, "{\"id\":1}"),
+            record(2, Phase::Import, "{\"id\":2}"),
+        ]
+    };
+    replay(&sink, "one", two());
+    let mut three = two();
+    three.push(record(3, Phase::Import, "{\"id\":3}"));
+    let (counts, taken, _) = replay(&sink, "two", three);
+    assert_eq!((counts.taken, taken), (3, vec![1, 2, 3]));
+    assert_eq!(durable(&sink), [1, 2, 3], "1 and 2 were sent once");
+    // The same numbers of another run are other records.
+    let lane = sink.0.lock().unwrap().lane.clone().unwrap();
+    assert_eq!(lane.extensions["replayed"], "r 3");
+    sink.0
+        .lock()
+        .unwrap()
+        .lane
+        .as_mut()
+        .unwrap()
+        .extensions
+        .insert("replayed".into(), "other 1 2".into());
+    let (counts, _, _) = replay(&sink, "three", two());
+    assert_eq!(counts.taken, 2);
+    assert_eq!(durable(&sink), [1, 1, 2, 2, 3]);
+}
+
+#[test]
+fn what_one_of_several_transforms_refused_is_not_changed_twice() {
+    let mut planned = planned();
+    let step: TransformJob = serde_json::from_value(json!({ "plugin": "t" })).unwrap();
+    planned.transforms = Arc::from([step.clone(), step]);
+    let mut judged = Judged::default();
+    let mut chain = Chain::open(&Transforms::default(), &[]).unwrap();
+    let mut rows = Vec::new();
+    let mut refused = record(4, Phase::Transformation, "{\"id\":4}");
+    transformed(&planned, &mut chain, &refused, &mut rows, &mut judged).unwrap();
+    assert_eq!((judged.refused[&4].0.as_str(), rows.len()), (UNFIT, 0));
+    refused.is_edited = true;
+    transformed(&planned, &mut chain, &refused, &mut rows, &mut Judged::default()).unwrap();
+    assert_eq!(rows.len(), 1);
+}
+
+#[test]
+fn records_of_a_collection_that_is_not_copied_any_more_are_told() {
+    let sink = sink(Manner::AtOnce);
+    let mut gone = record(4, Phase::Import, "{}");
+    gone.collection = "gone".into();
+    let (counts, taken, refused) = replay(&sink, "one", vec![gone]);
+    assert_eq!((counts, taken.len()), (Replayed { taken: 0, refused: 1 }, 0));
+    assert_eq!(
+        (refused[0].number, refused[0].code.as_str()),
+        (4, "rejected.collection_gone")
+    );
+}

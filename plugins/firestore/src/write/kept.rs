@@ -1,0 +1,322 @@
+//! Records that are kept until their commit: nothing of them is sent before it.
+//!
+//! What is there already decides about some of them, as the policy says: that is looked at when they come, and the write has the
+//! condition that it still is so. Neighbours: `stored` and `policy` decide, `lane_commit` sends.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use gcloud_sdk::google::firestore::v1::value::ValueType;
+use gcloud_sdk::google::firestore::v1::write::Operation;
+use gcloud_sdk::google::firestore::v1::{Document, Value, Write};
+use gcloud_sdk::prost::Message as _;
+use whimbrel_plugin_api::{Error, Result};
+
+use super::lanes::Limits;
+use super::look::{is_same, look};
+use super::policy::{self, Meaning, Policy, Rule};
+use super::request::{Item, Version};
+use super::stored::{Choice, NAME_PATH, choose};
+use super::version;
+use crate::client::Client;
+use crate::error::RowFault;
+use crate::read::field_path;
+
+/// Documents of one look.
+const LOOKS_PER_REQUEST: usize = 500;
+
+/// A record that comes.
+#[derive(Debug)]
+pub(super) struct Coming {
+    /// Its row in the write.
+    pub(super) row: usize,
+    pub(super) path: String,
+    pub(super) document: Document,
+    pub(super) version: Option<Version>,
+}
+
+/// What has become of the records of a write.
+#[derive(Debug, Default)]
+pub(super) struct Offered {
+    pub(super) accepted: u64,
+    pub(super) skipped: u64,
+    pub(super) rejected: Vec<(usize, String, RowFault)>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    entries: Vec<Entry>,
+    bytes: usize,
+    /// The last record of each document.
+    last: HashMap<String, usize>,
+    /// Whether documents may be there that an earlier attempt at this commit has written.
+    is_doubtful: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// The write: once here, and a second time only while it is sent.
+    encoded: Vec<u8>,
+    version: Option<Version>,
+}
+
+/// What becomes of a record.
+enum Fate {
+    Write(Write),
+    /// It takes the place of an earlier one of the same transaction.
+    Replace(usize, Document),
+    Skip,
+    /// The document is the record's own, from an earlier attempt.
+    Ours,
+    Reject(RowFault),
+}
+
+impl Kept {
+    pub(super) fn new(is_doubtful: bool) -> Self {
+        Self {
+            is_doubtful,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Octets of all writes in requests.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Decides about the records of a write, and keeps those that are to be written.
+    ///
+    /// # Errors
+    /// What looking brings; then some may be kept.
+    pub(super) async fn offer(
+        &mut self,
+        client: &Client,
+        policy: Policy,
+        coming: Vec<Coming>,
+    ) -> Result<Offered> {
+        let mut offered = Offered::default();
+        let mut rest = coming.into_iter();
+        loop {
+            let some: Vec<Coming> = rest.by_ref().take(LOOKS_PER_REQUEST).collect();
+            if some.is_empty() {
+                return Ok(offered);
+            }
+            let stored = self.look_at(client, policy, &some).await?;
+            for one in some {
+                let stored = stored.get(&client.root().document(&one.path));
+                let (row, path) = (one.row, one.path.clone());
+                match self.take(policy, one, stored) {
+                    Ok(is_skipped) => {
+                        offered.accepted += 1;
+                        offered.skipped += u64::from(is_skipped);
+                    }
+                    Err(fault) => offered.rejected.push((row, path, fault)),
+                }
+            }
+        }
+    }
+
+    /// The documents that decide about the records.
+    async fn look_at(
+        &self,
+        client: &Client,
+        policy: Policy,
+        coming: &[Coming],
+    ) -> Result<HashMap<String, Document>> {
+        let mut stored = HashMap::new();
+        if !policy.depends_on_stored() {
+            return Ok(stored);
+        }
+        let unknown = coming.iter().filter(|one| !self.last.contains_key(&one.path));
+        let names: Vec<String> = unknown.map(|one| client.root().document(&one.path)).collect();
+        let mask = match &coming[0].version {
+            // Whether a document is ours shows in all of it.
+            _ if policy.makes_only() && self.is_doubtful => None,
+            Some(version) => Some(vec![field_path(&version.field)]),
+            None => Some(vec![NAME_PATH.to_owned()]),
+        };
+        if !names.is_empty() {
+            look(client, names, mask, |document| {
+                stored.insert(document.name.clone(), document);
+            })
+            .await?;
+        }
+        Ok(stored)
+    }
+
+    /// Keeps a record unless it is decided otherwise. Answers whether it is left out as the policy wants it.
+    fn take(&mut self, policy: Policy, coming: Coming, stored: Option<&Document>) -> Result<bool, RowFault> {
+        let Coming {
+            path,
+            document,
+            version,
+            ..
+        } = coming;
+        match self.decide(policy, &path, document, version.as_ref(), stored) {
+            Fate::Reject(fault) => Err(fault),
+            Fate::Skip => Ok(true),
+            Fate::Ours => Ok(false),
+            Fate::Write(write) => {
+                let encoded = write.encode_to_vec();
+                self.bytes += encoded.len() + Limits::WRITE_OVERHEAD_BYTES;
+                self.last.insert(path, self.entries.len());
+                self.entries.push(Entry { encoded, version });
+                Ok(false)
+            }
+            Fate::Replace(index, document) => {
+                let entry = &mut self.entries[index];
+                // What it wants of the document that is there stays.
+                let condition = Write::decode(&entry.encoded[..])
+                    .ok()
+                    .and_then(|write| write.current_document);
+                let write = Write {
+                    current_document: condition,
+                    ..policy.write(document)
+                };
+                let encoded = write.encode_to_vec();
+                self.bytes = self.bytes + encoded.len() - entry.encoded.len();
+                *entry = Entry { encoded, version };
+                Ok(false)
+            }
+        }
+    }
+
+    fn decide(
+        &self,
+        policy: Policy,
+        path: &str,
+        document: Document,
+        version: Option<&Version>,
+        stored: Option<&Document>,
+    ) -> Fate {
+        let earlier = self.last.get(path);
+        match policy.rule {
+            Rule::Create { .. } => match (earlier, stored) {
+                (None, None) => Fate::Write(policy.write(document)),
+                (None, Some(stored)) if self.is_doubtful && is_same(&document.fields, &stored.fields) => {
+                    Fate::Ours
+                }
+                _ => match policy.existing() {
+                    Meaning::Rejected(fault) => Fate::Reject(fault),
+                    _ => Fate::Skip,
+                },
+            },
+            Rule::Newest | Rule::Oldest => match (version, earlier) {
+                (Some(version), Some(index)) => self.against_earlier(policy, *index, version, document),
+                (Some(version), None) => {
+                    let mut item = Item::new(0, path.to_owned(), policy, None);
+                    item.is_doubtful = self.is_doubtful;
+                    match choose(&item, version, stored) {
+                        Choice::Write(condition) => Fate::Write(Write {
+                            current_document: Some(policy::condition(condition)),
+                            ..policy.write(document)
+                        }),
+                        Choice::Skip => Fate::Skip,
+                        Choice::Ours => Fate::Ours,
+                        Choice::Reject(fault) => Fate::Reject(fault),
+                    }
+                }
+                (None, _) => Fate::Write(policy.write(document)),
+            },
+            Rule::Replace | Rule::Merge | Rule::Delete
+                if policy.needs_document && earlier.is_none() && stored.is_none() =>
+            {
+                Fate::Reject(policy::missing())
+            }
+            Rule::Replace | Rule::Merge | Rule::Delete => Fate::Write(policy.write(document)),
+        }
+    }
+
+    /// Of two records of one document in the same transaction, the one that wins is written.
+    fn against_earlier(&self, policy: Policy, index: usize, version: &Version, document: Document) -> Fate {
+        let earlier = self.entries[index].version.as_ref();
+        let held = earlier.and_then(|version| version.value.as_ref());
+        match version::wins(policy.rule, version.value.as_ref(), held) {
+            Some(true) => Fate::Replace(index, document),
+            Some(false) => Fate::Skip,
+            None => Fate::Reject(policy::not_comparable(&version.field)),
+        }
+    }
+
+    /// Up to which write a request goes that begins at `start`: as many as fit.
+    pub(super) fn fitting(&self, start: usize, writes_max: usize, bytes_max: usize) -> usize {
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            bytes += entry.encoded.len() + Limits::WRITE_OVERHEAD_BYTES;
+            bytes <= bytes_max
+        };
+        let rest = self.entries[start..].iter().take(writes_max);
+        start + rest.take_while(fits).count()
+    }
+
+    /// The writes of a range.
+    ///
+    /// # Errors
+    /// `plugin.internal`, which is a defect.
+    pub(super) fn writes(&self, range: Range<usize>) -> impl Iterator<Item = Result<Write>> {
+        let entries = self.entries.get(range).unwrap_or_default().iter();
+        entries.map(|entry| {
+            Write::decode(&entry.encoded[..])
+                .map_err(|error| Error::internal("a write cannot be made anew").with_cause(&error))
+        })
+    }
+}
+
+/// A digest of records, one after another. The octets of a write will not do: maps have no order.
+#[derive(Default)]
+pub(super) struct Digest(blake3::Hasher);
+
+impl Digest {
+    /// The next record.
+    pub(super) fn add(&mut self, write: &Write) {
+        // What is merged differs from what replaces.
+        self.0.update(&[u8::from(write.update_mask.is_some())]);
+        if let Some(Operation::Update(document)) = &write.operation {
+            hash_octets(&mut self.0, document.name.as_bytes());
+            hash_map(&mut self.0, &document.fields);
+        }
+    }
+
+    /// The digest of all so far.
+    pub(super) fn octets(&self) -> Vec<u8> {
+        self.0.finalize().as_bytes().to_vec()
+    }
+}
+
+fn hash_octets(hasher: &mut blake3::Hasher, octets: &[u8]) {
+    hasher.update(&(octets.len() as u64).to_be_bytes());
+    hasher.update(octets);
+}
+
+fn hash_map(hasher: &mut blake3::Hasher, fields: &HashMap<String, Value>) {
+    let ordered: BTreeMap<&String, &Value> = fields.iter().collect();
+    hasher.update(&(ordered.len() as u64).to_be_bytes());
+    for (name, value) in ordered {
+        hash_octets(hasher, name.as_bytes());
+        hash_value(hasher, value);
+    }
+}
+
+fn hash_value(hasher: &mut blake3::Hasher, value: &Value) {
+    match &value.value_type {
+        Some(ValueType::MapValue(map)) => {
+            hasher.update(b"m");
+            hash_map(hasher, &map.fields);
+        }
+        Some(ValueType::ArrayValue(array)) => {
+            hasher.update(b"a");
+            hasher.update(&(array.values.len() as u64).to_be_bytes());
+            array.values.iter().for_each(|value| hash_value(hasher, value));
+        }
+        // The octets of all others begin with their kind, and there is one form of each.
+        _ => {
+            hasher.update(b"v");
+            hash_octets(hasher, &value.encode_to_vec());
+        }
+    }
+}
