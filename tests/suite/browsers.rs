@@ -28,7 +28,8 @@ pub fn job(profile: &Path, sink: &Value) -> String {
         "name": "browser",
         "source": { "plugin": "local-storage", "config": { "path": profile } },
         "sink": sink,
-        "import": { "max_errors": 20 },
+        // Entries that are no Unicode are many among the few of these pages.
+        "import": { "max_errors": 20, "breaker": { "rate": 1.0 } },
     })
     .to_string()
 }

@@ -263,7 +263,7 @@ fn table() -> String {
         "# What whimbrel survives\n\n\
          Each test injects the fault into the real program or plugin, with a real system behind it, and looks at the end state. This table is made from\n\
          the names of the tests (`UPDATE_EXPECT=1 cargo nextest run -p whimbrel-tests faults`); the suite fails if a fault has no test, and a change is only\n\
-         taken if all of them pass. `cargo x soak` runs the long version.\n\n\
+         taken if all of them pass. `cargo x soak` runs the long version; its last result is in [soak.md](soak.md).\n\n\
          | fault | what happens | what is expected | tests |\n|---|---|---|---|\n",
     );
     for (id, fault, expected) in FAULTS {

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use whimbrel_plugin_api::Collection;
 use whimbrel_plugin_api::capability::{Atomicity, SinkCapabilities, SourceCapabilities};
 use whimbrel_plugin_api::partition::PartitionsRequest;
-use whimbrel_plugin_api::sink::PrepareRequest;
 use whimbrel_plugin_api::source::BatchBounds;
 
-use super::lanes::{self, Course, Holder};
+use super::lanes::{self, Course, Holder, RunLane};
 use super::second_pass;
+use super::sessions::{Sessions, say_few_sessions, sessions_max};
 use crate::barrier::Barrier;
 use crate::checkpoint::ResumeOptions;
 use crate::config::{Job, NewFieldPolicy};
@@ -32,11 +31,8 @@ use crate::pipeline::reconnect::{OpenAnew, ReadingContext};
 use crate::pipeline::staging::Discard;
 use crate::pipeline::writer::{Reopen, WriterContext};
 use crate::pipeline::{CopyTask, Counters, HeldBack, Outcomes, TransactionRules, copy};
-use crate::plan::{PlannedCollection, blockers};
+use crate::plan::PlannedCollection;
 use crate::transform::Transforms;
-
-/// Sessions that are opened at most, whatever the sink allows: two cores gain nothing from more.
-const SESSIONS_MAX: usize = 4;
 
 /// Records of a batch for a sink whose transaction is one request: the known ones take 500 writes in one.
 const CONDITIONAL_RECORDS_MAX: usize = 400;
@@ -148,18 +144,7 @@ pub fn into_sink(
         .map_err(|failure| failure.in_phase(Phase::Import))?;
     crash_site::reach("prepared");
     let (further, count) = (sessions.clone(), sessions_max(scene.job, capabilities));
-    let pass = Pass {
-        counters,
-        phase: Phase::Import,
-        announces_commits: true,
-        is_transactional: matches!(
-            capabilities.atomicity,
-            Atomicity::Transactional | Atomicity::Conditional
-        ),
-        keeps_lanes: capabilities.lanes,
-        is_conditional: capabilities.atomicity == Atomicity::Conditional,
-        reopen: Some(Arc::new(move || sessions.open())),
-    };
+    let pass = import_pass(counters, capabilities, Arc::new(move || sessions.open()));
     let reopen = {
         let further = further.clone();
         move || further.open()
@@ -189,17 +174,7 @@ pub fn into_sink(
         let both = (&mut tasks, &mut again);
         let run_lane =
             lanes::claim(scene, collections, course, &mut holder, both, counters).map_err(in_import)?;
-        while sinks.len() < count.min(tasks.len()) {
-            match further.open() {
-                Ok(session) => sinks.push(session),
-                // Those that are open suffice, though they take longer.
-                Err(failure) if failure.error.pauses => {
-                    say_few_sessions(scene, sinks.len(), &failure);
-                    break;
-                }
-                Err(failure) => return Err(failure.in_phase(Phase::Import)),
-            }
-        }
+        open_further(scene, &further, &mut sinks, count.min(tasks.len()))?;
         if again.is_empty() {
             move_records(scene, from, snapshot.clone(), &mut sinks, &tasks, &pass)?;
         } else {
@@ -216,60 +191,69 @@ pub fn into_sink(
         if scene.stop.is_raised() {
             return Ok(());
         }
-        if scene.outcomes.failure().is_none() {
-            crash_site::reach("copied");
-            add_constraints(scene, &mut sinks).map_err(in_import)?;
-            crash_site::reach("constraints_added");
-            let mut holder = Holder {
-                sink: &mut sinks[0],
-                reopen: &reopen,
-            };
-            run_lane.done(scene, &mut holder).map_err(in_import)?;
-        } else {
-            add_constraints(scene, &mut sinks).map_err(in_import)?;
-        }
-        for sink in &mut sinks {
-            scene.pause.around(|| sink.finalize()).map_err(in_import)?;
-        }
-        crash_site::reach("finalized");
-        Ok(())
+        finish(scene, &mut sinks, &reopen, run_lane).map_err(in_import)
     })
 }
 
-/// What every session of the sink is opened and prepared with.
-#[derive(Clone)]
-struct Sessions {
-    opener: Opener,
-    config: serde_json::Map<String, serde_json::Value>,
-    collections: Vec<Collection>,
-    outcomes: Arc<Outcomes>,
+/// How records are written into the sink itself.
+fn import_pass<'a>(
+    counters: &'a Arc<Counters>,
+    capabilities: &SinkCapabilities,
+    reopen: Arc<Reopen>,
+) -> Pass<'a> {
+    Pass {
+        counters,
+        phase: Phase::Import,
+        announces_commits: true,
+        is_transactional: matches!(
+            capabilities.atomicity,
+            Atomicity::Transactional | Atomicity::Conditional
+        ),
+        keeps_lanes: capabilities.lanes,
+        is_conditional: capabilities.atomicity == Atomicity::Conditional,
+        reopen: Some(reopen),
+    }
 }
 
-impl Sessions {
-    /// A further session, or one in place of another.
-    fn open(&self) -> Result<OpenedSink, Failure> {
-        let mut sink = self.opener.open_sink(&self.config)?;
-        self.prepare(&mut sink)?;
-        Ok(sink)
-    }
-
-    /// Tells a session of the collections, with the fields that have turned up since.
-    fn prepare(&self, sink: &mut OpenedSink) -> Result<(), Failure> {
-        let mut collections = self.collections.clone();
-        for (index, grown) in self.outcomes.grown() {
-            if let Some(collection) = collections.get_mut(index) {
-                *collection = grown;
+/// Opens sessions until there are `count` of them.
+fn open_further(
+    scene: &Scene<'_>,
+    further: &Sessions,
+    sinks: &mut Vec<OpenedSink>,
+    count: usize,
+) -> Result<(), Failure> {
+    while sinks.len() < count {
+        match further.open() {
+            Ok(session) => sinks.push(session),
+            // Those that are open suffice, though they take longer.
+            Err(failure) if failure.error.pauses => {
+                say_few_sessions(scene, sinks.len(), &failure);
+                break;
             }
-        }
-        let report = sink.prepare(&PrepareRequest {
-            collections,
-            dry: false,
-        })?;
-        match blockers(&report.findings).next() {
-            None => Ok(()),
-            Some(blocker) => Err(whimbrel_plugin_api::Error::config(&blocker.code, &blocker.message).into()),
+            Err(failure) => return Err(failure.in_phase(Phase::Import)),
         }
     }
+    Ok(())
+}
+
+/// What comes when all records are written; the copy counts as complete if none of its collections has failed.
+fn finish(
+    scene: &Scene<'_>,
+    sinks: &mut [OpenedSink],
+    reopen: &Reopen,
+    run_lane: RunLane,
+) -> Result<(), Failure> {
+    crash_site::reach("copied");
+    add_constraints(scene, sinks)?;
+    crash_site::reach("constraints_added");
+    if let Some(sink) = sinks.first_mut().filter(|_| scene.outcomes.failure().is_none()) {
+        run_lane.done(scene, &mut Holder { sink, reopen })?;
+    }
+    for sink in sinks {
+        scene.pause.around(|| sink.finalize())?;
+    }
+    crash_site::reach("finalized");
+    Ok(())
 }
 
 /// Reads and transforms all planned collections, and writes nothing.
@@ -404,18 +388,6 @@ fn batch_bounds(job: &Job, pass: &Pass<'_>) -> BatchBounds {
     }
 }
 
-/// A sink that has no room for another session is written over fewer of them.
-fn say_few_sessions(scene: &Scene<'_>, open_count: usize, failure: &Failure) {
-    scene.emitter.emit(&Event::Log {
-        plugin: failure.plugin.clone().unwrap_or_default(),
-        level: "warn".to_owned(),
-        message: format!(
-            "no further session can be opened, so the sink is written over {open_count}: {}",
-            failure.error.message
-        ),
-    });
-}
-
 /// What slows loading down comes when all is loaded.
 fn add_constraints(scene: &Scene<'_>, sinks: &mut [OpenedSink]) -> Result<(), Failure> {
     if let Some(first) = sinks.first_mut() {
@@ -428,14 +400,6 @@ fn add_constraints(scene: &Scene<'_>, sinks: &mut [OpenedSink]) -> Result<(), Fa
         }
     }
     Ok(())
-}
-
-fn sessions_max(job: &Job, capabilities: &SinkCapabilities) -> usize {
-    let allowed = match capabilities.sessions_max {
-        0 => SESSIONS_MAX,
-        max => SESSIONS_MAX.min(max as usize),
-    };
-    allowed.min(job.limits.connection_pool_size as usize).max(1)
 }
 
 fn readers(job: &Job, capabilities: &SourceCapabilities) -> usize {

@@ -3,33 +3,29 @@
 //! The run's own lane is claimed first and held in every later claim, so that of two runs that come at once one gets all lanes, and a run
 //! that lost them is fenced off everywhere. Neighbours: [`crate::checkpoint`] has the rules, `copying` uses the lanes.
 
+mod holder;
+mod refusals;
+
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
 
 use whimbrel_plugin_api::sink::{LaneClaim, LaneId, LaneState};
-use whimbrel_plugin_api::{Cursor, Error, ErrorKind, ErrorScope, Finding, Partition};
+use whimbrel_plugin_api::{Cursor, Error, Finding, Partition};
 
+use self::holder::one;
+use self::refusals::{changed, no_lanes, nothing_in_sink, sink_behind, superseded};
 use super::copying::Scene;
 use crate::checkpoint::{
-    Answer, Difference, LANE_FORMAT, Lane, LaneCounts, Manifest, ManifestCollection, Reclaimed,
-    ResumeOptions, run_lane,
+    LANE_FORMAT, Lane, LaneCounts, Manifest, ManifestCollection, ResumeOptions, run_lane,
 };
-use crate::config::Job;
 use crate::crash_site;
 use crate::events::{Event, Failure};
-use crate::loader::observe::OpenedSink;
-use crate::pipeline::writer::Reopen;
-use crate::pipeline::{CopyTask, Counters, ReachedLane, backoff, commit_meaning, is_passing};
+use crate::pipeline::{CopyTask, Counters, ReachedLane};
 use crate::plan::PlannedCollection;
+
+pub(super) use self::holder::Holder;
 
 /// Ends the descriptor of a partition in the name of its lane in a second pass.
 const SECOND_PASS_MARK: &[u8] = b"/second-pass";
-
-/// The session over which lanes are claimed, and how another one takes its place.
-pub(super) struct Holder<'a> {
-    pub(super) sink: &'a mut OpenedSink,
-    pub(super) reopen: &'a Reopen,
-}
 
 /// What a run does with the copy that the sink knows of.
 pub(super) enum Course {
@@ -214,105 +210,6 @@ impl RunLane {
     }
 }
 
-impl Holder<'_> {
-    fn take_over(&mut self, scene: &Scene<'_>, claims: &[LaneClaim]) -> Result<Vec<LaneState>, Failure> {
-        self.persist(scene, |sink| sink.take_over(claims))
-    }
-
-    /// Does `call`, again over another session if need be, as often as a transaction is tried; waits for a repair if it needs one.
-    fn persist<T>(
-        &mut self,
-        scene: &Scene<'_>,
-        mut call: impl FnMut(&mut OpenedSink) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let reopen = self.reopen;
-        let mut is_spoilt = false;
-        let mut attempt = || {
-            if is_spoilt {
-                *self.sink = reopen()?;
-                is_spoilt = false;
-            }
-            call(self.sink).inspect_err(|failure| is_spoilt = failure.error.scope == ErrorScope::Session)
-        };
-        let mut tries = 0;
-        loop {
-            let failure = match scene.pause.around(&mut attempt) {
-                Ok(done) => return Ok(done),
-                Err(failure) => failure,
-            };
-            tries += 1;
-            // A pause that was given up is not begun again.
-            let is_final = scene.pause.is_for(&failure) || !is_passing(&failure);
-            if tries > scene.job.import.max_retries || is_final {
-                return Err(failure);
-            }
-            if scene.stop.wait(retry_delay(scene.job, tries, &failure)) {
-                return Err(failure);
-            }
-        }
-    }
-
-    /// Makes a checkpoint without records durable.
-    fn commit(
-        &mut self,
-        scene: &Scene<'_>,
-        lane: &mut Lane,
-        cursor: Cursor,
-        done: bool,
-    ) -> Result<(), Failure> {
-        let reopen = self.reopen;
-        self.persist(scene, |sink| {
-            // An earlier try lost its answer, and the lane could not be asked then.
-            if lane.is_doubtful() && find_out(sink, lane)? {
-                return Ok(lane.saved()?);
-            }
-            lane.begin()?;
-            lane.refused_are_kept();
-            let checkpoint = lane.checkpoint(cursor.clone(), done, 0)?;
-            let sent = sink.begin(lane.id()).and_then(|()| sink.commit(&checkpoint));
-            let answer = lane.answered(match &sent {
-                Ok(outcome) => *outcome,
-                Err(failure) => commit_meaning(failure),
-            })?;
-            match answer {
-                Answer::Durable(_) => return Ok(lane.saved()?),
-                Answer::Fenced => return Err(sent.err().unwrap_or_else(|| Error::fenced().into())),
-                Answer::Again => drop(sink.abort()),
-                Answer::Doubtful
-                    if sent
-                        .as_ref()
-                        .is_err_and(|failure| !failure.error.kind.is_transient()) => {}
-                Answer::Doubtful => {
-                    *sink = reopen().map_err(|failure| scoped(failure, ErrorScope::Session))?;
-                    if find_out(sink, lane)? {
-                        return Ok(lane.saved()?);
-                    }
-                }
-            }
-            let failure = sent.err().unwrap_or_else(|| not_committed().into());
-            Err(scoped(failure, ErrorScope::Transaction))
-        })
-    }
-}
-
-/// Whether a commit whose answer was lost was made, as its lane says.
-fn find_out(sink: &mut OpenedSink, lane: &mut Lane) -> Result<bool, Failure> {
-    let states = sink
-        .take_over(&[lane.claim()])
-        .map_err(|failure| scoped(failure, ErrorScope::Session))?;
-    Ok(matches!(lane.reclaimed(one(states)?)?, Reclaimed::Durable(_)))
-}
-
-/// `failure`, after which so much is not to be used any more.
-fn scoped(mut failure: Failure, scope: ErrorScope) -> Failure {
-    failure.error.scope = scope;
-    failure
-}
-
-fn retry_delay(job: &Job, tries: u32, failure: &Failure) -> Duration {
-    backoff(Duration::from_millis(job.import.retry_delay_ms), tries, failure)
-}
-
 /// Says where each lane stands, and holds that against what this host has seen.
 fn tell_and_check(
     scene: &Scene<'_>,
@@ -451,76 +348,4 @@ fn schema_digest(planned: &PlannedCollection) -> String {
         planned.policy,
     ]);
     blake3::hash(facts.to_string().as_bytes()).to_hex().to_string()
-}
-
-fn one(states: Vec<LaneState>) -> Result<LaneState, Error> {
-    states
-        .into_iter()
-        .next()
-        .ok_or_else(|| Error::internal("the sink was asked for a lane and answers none"))
-}
-
-fn not_committed() -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "run.not_committed",
-        "the sink did not commit the checkpoint of the run",
-    )
-}
-
-fn no_lanes() -> Error {
-    Error::config(
-        "resume.no_lanes",
-        "this sink keeps no checkpoints, so nobody knows where the earlier run has ended",
-    )
-    .with_help("begin anew with `whimbrel run`")
-}
-
-fn nothing_in_sink() -> Error {
-    Error::config(
-        "resume.nothing_in_sink",
-        "neither the state nor the sink knows of an earlier run of this job",
-    )
-    .with_help("begin with `whimbrel run`; look whether job and sink are the ones that were meant")
-}
-
-fn superseded(resumes: &str) -> Error {
-    Error::config(
-        "resume.superseded",
-        format!("the sink no longer has the checkpoints of run `{resumes}`: another copy was begun, or the sink was restored"),
-    )
-    .with_help("resume the newest run of the job, or begin anew with `whimbrel run`")
-}
-
-fn sink_behind(task: &CopyTask, has: u64, known: u64) -> Error {
-    Error::config(
-        "resume.sink_behind",
-        format!(
-            "the sink says that {has} commits of `{}` ({}) are durable, this host has seen {known}: the sink was restored to an \
-             earlier state",
-            task.source_name, task.partition.label
-        ),
-    )
-    .with_help("give `--accept-sink-cursor` to go on from where the sink is, or begin anew with `whimbrel run`")
-}
-
-fn changed(differences: &[Difference]) -> Error {
-    let word = |text: &str| match text {
-        "" => "not there".to_owned(),
-        text => format!("`{}`", text.get(..40).unwrap_or(text)),
-    };
-    let said: Vec<String> = differences
-        .iter()
-        .map(|of| format!("{} was {} and is {}", of.what, word(&of.before), word(&of.now)))
-        .collect();
-    Error::config(
-        "resume.changed",
-        format!(
-            "what the earlier run was made from has changed: {}",
-            said.join("; ")
-        ),
-    )
-    .with_help(
-        "undo the change, give `--accept-changes` to go on all the same, or begin anew with `whimbrel run`",
-    )
 }

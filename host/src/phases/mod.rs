@@ -10,5 +10,6 @@ pub mod pre_validation;
 pub mod references;
 pub mod replaying;
 mod second_pass;
+mod sessions;
 pub mod staged;
 pub mod verification;

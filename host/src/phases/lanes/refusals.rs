@@ -1,0 +1,64 @@
+//! Why a run cannot go on with an earlier one, each with what a person can do.
+//! All of them are of kind config: nothing was read or written.
+
+use whimbrel_plugin_api::Error;
+
+use crate::checkpoint::Difference;
+use crate::pipeline::CopyTask;
+
+pub(super) fn no_lanes() -> Error {
+    Error::config(
+        "resume.no_lanes",
+        "this sink keeps no checkpoints, so nobody knows where the earlier run has ended",
+    )
+    .with_help("begin anew with `whimbrel run`")
+}
+
+pub(super) fn nothing_in_sink() -> Error {
+    Error::config(
+        "resume.nothing_in_sink",
+        "neither the state nor the sink knows of an earlier run of this job",
+    )
+    .with_help("begin with `whimbrel run`; look whether job and sink are the ones that were meant")
+}
+
+pub(super) fn superseded(resumes: &str) -> Error {
+    Error::config(
+        "resume.superseded",
+        format!("the sink no longer has the checkpoints of run `{resumes}`: another copy was begun, or the sink was restored"),
+    )
+    .with_help("resume the newest run of the job, or begin anew with `whimbrel run`")
+}
+
+pub(super) fn sink_behind(task: &CopyTask, has: u64, known: u64) -> Error {
+    Error::config(
+        "resume.sink_behind",
+        format!(
+            "the sink says that {has} commits of `{}` ({}) are durable, this host has seen {known}: the sink was restored to an \
+             earlier state",
+            task.source_name, task.partition.label
+        ),
+    )
+    .with_help("give `--accept-sink-cursor` to go on from where the sink is, or begin anew with `whimbrel run`")
+}
+
+pub(super) fn changed(differences: &[Difference]) -> Error {
+    let word = |text: &str| match text {
+        "" => "not there".to_owned(),
+        text => format!("`{}`", text.get(..40).unwrap_or(text)),
+    };
+    let said: Vec<String> = differences
+        .iter()
+        .map(|of| format!("{} was {} and is {}", of.what, word(&of.before), word(&of.now)))
+        .collect();
+    Error::config(
+        "resume.changed",
+        format!(
+            "what the earlier run was made from has changed: {}",
+            said.join("; ")
+        ),
+    )
+    .with_help(
+        "undo the change, give `--accept-changes` to go on all the same, or begin anew with `whimbrel run`",
+    )
+}
