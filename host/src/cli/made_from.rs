@@ -105,6 +105,7 @@ mod tests {
             role,
             name: name.into(),
             version: version.into(),
+            lacks_lanes: false,
         };
         made_from(&Prepared {
             loaded,

@@ -288,6 +288,7 @@ fn used(event: &Event) -> Option<PluginUsed> {
             role: *role,
             name: name.clone(),
             version: version.clone(),
+            lacks_lanes: false,
         }),
         _ => None,
     }

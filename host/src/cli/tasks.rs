@@ -158,6 +158,7 @@ fn plugin_files(
                         role,
                         name: plugin.to_owned(),
                         version: manifest.version.to_string(),
+                        lacks_lanes: false,
                     });
                     plugins.push(PluginFile {
                         role,
@@ -392,10 +393,12 @@ impl Observer for TaskObserver<'_> {
             else {
                 continue;
             };
+            let sink_keeps = description.sink.as_ref().is_some_and(|sink| sink.lanes);
             self.plugins.push(PluginUsed {
                 role: *role,
                 name: name.clone(),
                 version: version.clone(),
+                lacks_lanes: *role == Role::Sink && !(sink_keeps && self.loaded.job.import.checkpoints),
             });
             let places: Vec<String> = uses(&self.loaded.job)
                 .into_iter()

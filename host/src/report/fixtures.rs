@@ -34,6 +34,7 @@ fn plugins() -> Vec<PluginUsed> {
             role,
             name: name.to_owned(),
             version: version.to_owned(),
+            lacks_lanes: false,
         })
         .to_vec()
 }

@@ -260,7 +260,8 @@ fn can_be_resumed(report: &TaskReport) -> bool {
     let ended_early = matches!(report.outcome, "failed" | "cancelled" | "crashed");
     // Its own refusal to go on says what to do instead.
     let is_refusal = |failure: &crate::events::Failure| failure.error.code.starts_with("resume.");
-    report.copies() && ended_early && !report.errors.iter().any(is_refusal)
+    let lacks_lanes = report.plugins.iter().any(|plugin| plugin.lacks_lanes);
+    report.copies() && ended_early && !lacks_lanes && !report.errors.iter().any(is_refusal)
 }
 
 /// Where runs of a job file are remembered that is not in the current folder.
@@ -399,6 +400,12 @@ mod tests {
             let wanted = "whimbrel resume r-1 --job jobs/a.yaml";
             assert_eq!(first == wanted, resumes, "{command} {outcome}: {first}");
         }
+        let mut unkept = fixtures::bare("run", "failed");
+        for plugin in &mut unkept.plugins {
+            plugin.lacks_lanes = plugin.role == whimbrel_plugin_api::manifest::Role::Sink;
+        }
+        assert!(unkept.plugins.iter().any(|plugin| plugin.lacks_lanes));
+        assert!(!can_be_resumed(&unkept));
         let mut refused = fixtures::bare("resume", "failed");
         let error = whimbrel_plugin_api::Error::config("resume.changed", "x");
         refused.errors.push(error.into());

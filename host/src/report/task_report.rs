@@ -48,6 +48,9 @@ pub struct PluginUsed {
     pub name: String,
     /// Its version.
     pub version: String,
+    /// Whether it is a sink that says of itself that it keeps no lanes, so that nothing can be gone on with.
+    #[serde(skip)]
+    pub lacks_lanes: bool,
 }
 
 impl TaskReport {

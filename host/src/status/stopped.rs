@@ -73,6 +73,7 @@ fn used(plugin: &PluginVersion) -> PluginUsed {
         role: plugin.role,
         name: plugin.name.clone(),
         version: plugin.version.clone(),
+        lacks_lanes: false,
     }
 }
 
