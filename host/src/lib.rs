@@ -4,6 +4,7 @@
 //! the rules between them.
 
 pub mod barrier;
+pub mod certificate;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod phases;
 pub mod pipeline;
 pub mod plan;
 pub mod report;
+pub mod scheduler;
 pub mod state;
 pub mod status;
 pub mod supervisor;

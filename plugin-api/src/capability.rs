@@ -37,6 +37,8 @@ pub struct SourceCapabilities {
     pub changes: bool,
     /// `lookup` is offered.
     pub lookup: bool,
+    /// `query` is offered.
+    pub query: bool,
     /// Streams of one opened source that may be read at the same time; 0 means any number.
     pub streams_max: u32,
 }
@@ -59,6 +61,8 @@ pub struct SinkCapabilities {
     pub undo: bool,
     /// `reader` is offered, so that what was written can be read back.
     pub read_back: bool,
+    /// `remove` is offered.
+    pub remove: bool,
     /// An absent field can be told from null.
     pub presence: bool,
     /// Fields per collection that can be held; 0 means any number.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub const API_VERSION: &str = if cfg!(whimbrel_made_up = "older") {
     "0.1.0"
 } else if cfg!(whimbrel_made_up = "newer") {
-    "0.1.2"
+    "0.1.3"
 } else if cfg!(whimbrel_made_up = "major") {
     "2.1.0"
 } else {

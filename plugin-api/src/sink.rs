@@ -116,6 +116,14 @@ pub trait Sink: Send {
         Err(Error::unsupported("clear"))
     }
 
+    /// Removes the records with these keys (columns named and typed like the key fields) and says how many there were.
+    /// Keys that are not there are fine. Called between `begin` and `commit`, and undone by `abort` like a write.
+    /// If unsupported: the default error.
+    fn remove(&mut self, collection: &str, keys: &Batch) -> Result<u64> {
+        let _: (&str, &Batch) = (collection, keys);
+        Err(Error::unsupported("remove"))
+    }
+
     /// The reading half, over a connection of its own: what can be read back can be verified, backed up and rolled
     /// back. If unsupported: the default error.
     fn reader(&mut self) -> Result<Box<dyn Source>> {

@@ -91,6 +91,14 @@ pub trait Source: Send {
         Err(Error::unsupported("lookup"))
     }
 
+    /// Runs a statement of the system's own language that reads, such as a `SELECT`, and delivers what it selects, with the
+    /// columns that it names. Must not write, and refuses a statement that would: where the system can forbid writing, it is
+    /// forbidden. If unsupported: the default error.
+    fn query(&mut self, request: &QueryRequest) -> Result<Box<dyn RecordStream>> {
+        let _: &QueryRequest = request;
+        Err(Error::unsupported("query"))
+    }
+
     /// Everything up to `cursor` is durable in the sink and the log before it may be let go. Called after commits, in
     /// order per partition; may be left out by a crash, never called early.
     fn acknowledge(&mut self, request: &AcknowledgeRequest) -> Result<()> {
@@ -132,6 +140,16 @@ impl ReadRequest {
             ..Self::default()
         }
     }
+}
+
+/// A statement that reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueryRequest {
+    /// In the system's own language.
+    pub statement: String,
+    /// Bounds of a batch.
+    pub batch: BatchBounds,
 }
 
 /// How large a batch may be. One record that is larger travels alone.

@@ -1,7 +1,7 @@
 //! The figures of the built program, each beside a reference in the same run: one table.
 //!
 //! `cargo x bench --bench speed` runs all of it. A word behind `--` runs a part: `documents` (NDJSON into a libSQL file),
-//! `start`, `postgres` or `firestore` (see the files in `speed`; they need what `cargo x services` installs). Inputs are made
+//! `start`, `postgres`, `verification` or `firestore` (see the files in `speed`; they need what `cargo x services` installs). Inputs are made
 //! deterministically; `WHIMBREL_BENCH_DOCS` (NDJSON) and `WHIMBREL_BENCH_EVENTS` (SQL for psql) name others.
 
 #[path = "speed/documents.rs"]
@@ -18,6 +18,8 @@ mod measured;
 mod postgres;
 #[path = "../harness/postgres.rs"]
 mod server;
+#[path = "speed/verification.rs"]
+mod verification;
 
 use std::error::Error;
 use std::process::{Command, Stdio};
@@ -46,6 +48,9 @@ fn main() -> Outcome<()> {
     }
     if wants("postgres") {
         rows.extend(postgres::measure(&program)?);
+    }
+    if wants("verification") {
+        rows.extend(verification::measure(&program)?);
     }
     if wants("firestore") {
         rows.extend(firestore::measure(&program)?);

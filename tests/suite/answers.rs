@@ -239,7 +239,7 @@ fn records_that_a_run_refused_can_be_listed_shown_and_exported() {
 }
 
 /// Every command with what it takes, its answer in JSON, and its exit code. None may be left out.
-const COMMANDS: [(&[&str], i32); 32] = [
+const COMMANDS: [(&[&str], i32); 36] = [
     (&["run", "job.yaml"], 0),
     (&["check", "job.yaml"], 0),
     (&["plan", "job.yaml"], 0),
@@ -283,6 +283,10 @@ const COMMANDS: [(&[&str], i32); 32] = [
     (&["man"], 0),
     (&["run", "missing.yaml"], 2),
     (&["status", "missing"], 2),
+    (&["daemon", "status"], 2),
+    (&["daemon", "start"], 2),
+    (&["certificate", "show", "missing.json"], 2),
+    (&["certificate", "verify", "missing.json"], 2),
 ];
 
 #[test]

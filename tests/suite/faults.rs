@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::program::repository;
 
 /// Ids and faults, in the order of the table, with what is expected.
-const FAULTS: [(&str, &str, &str); 37] = [
+const FAULTS: [(&str, &str, &str); 39] = [
     (
         "K1",
         "SIGKILL at any moment of any phase",
@@ -35,6 +35,11 @@ const FAULTS: [(&str, &str, &str); 37] = [
         "K5",
         "SIGTERM or SIGINT, and a second one",
         "drains within 10 s and can be resumed; the second ends at once",
+    ),
+    (
+        "K6",
+        "SIGHUP to the daemon, with good and with bad files",
+        "all of them are taken over, or none, and it says why",
     ),
     (
         "K7",
@@ -95,6 +100,11 @@ const FAULTS: [(&str, &str, &str); 37] = [
         "R2",
         "the source's schema changes in mid-run",
         "as the policy says; never silently",
+    ),
+    (
+        "R3",
+        "the source changes while it is compared",
+        "neither equal nor different: changed since",
     ),
     (
         "F1",

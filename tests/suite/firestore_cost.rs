@@ -93,7 +93,7 @@ impl Billed {
 
 /// Whether the reads that were said are within two in a hundred of those that were `counted`.
 #[track_caller]
-fn close(who: &str, cost: &Value, member: &str, counted: u64) {
+pub fn close(who: &str, cost: &Value, member: &str, counted: u64) {
     let said = cost[member].as_u64().unwrap();
     assert!(
         said.abs_diff(counted) * 100 <= counted * 2,
@@ -102,7 +102,7 @@ fn close(who: &str, cost: &Value, member: &str, counted: u64) {
 }
 
 /// A member of the cost of one collection.
-fn units(cost: &Value, collection: &str, member: &str) -> u64 {
+pub fn units(cost: &Value, collection: &str, member: &str) -> u64 {
     let collections = cost["collections"].as_array().unwrap();
     let one = collections.iter().find(|one| one["collection"] == collection);
     one.unwrap_or_else(|| panic!("no {collection}: {cost:#}"))[member]

@@ -26,7 +26,7 @@ const HOST_LAYERS: [&[&str]; 7] = [
         "transform",
         "loader",
     ],
-    &["status", "report", "notify"],
+    &["status", "certificate", "report", "notify"],
     &[
         "barrier",
         "control",

@@ -87,7 +87,7 @@ impl Places {
         let name = format!("{}-{}-{}", from.name, to.name, self.runs);
         let job = format!(
             "name: {name}\nsource: {}\nsink: {}\ncollections: [{{ source: {}, sink: every_type, key: [id] }}]\n\
-             import: {{ max_errors: {REJECTED_MAX} }}\n",
+             import: {{ max_errors: {REJECTED_MAX} }}\nverification: comprehensive\n",
             from.config, to.config, from.collection
         );
         let file = format!("{name}.yaml");

@@ -107,6 +107,7 @@ fn alone(job: &mut Job) {
     for rule in job.collections.iter_mut().flatten() {
         rule.transforms.clear();
     }
+    job.rules.clear();
     job.hooks = Hooks::default();
     job.notifiers.clear();
     job.staging = Staging::Memory;

@@ -20,9 +20,11 @@ pub enum Exit {
     /// 3: the environment is at fault: a system that cannot be reached, does not answer or asks to come later, a right that is
     /// missing.
     Environment,
-    /// 4: verification found differences.
+    /// 4: verification found differences: of records or schema, records of the sink that have lost what they point to, broken
+    /// rules.
     Differences,
-    /// 5: verification could not be made.
+    /// 5: verification could not be made, or nothing is known to differ but some records changed meanwhile, so that it cannot be
+    /// said whether they are equal.
     Unverified,
     /// 7: another run has taken over.
     Fenced,
@@ -69,6 +71,7 @@ impl Exit {
         let is_of_environment = |fault: &Error| {
             fault.code == "host.worker_start"
                 || fault.code == "run.already_running"
+                || fault.code == "verification.already_running"
                 || fault.code.starts_with("state.")
                 || fault.code.starts_with("workspace.")
         };
@@ -193,6 +196,14 @@ mod tests {
         assert_eq!(exit(failed(ErrorKind::Timeout, "plugin.hang")), 1);
         assert_eq!(exit(failed(ErrorKind::Timeout, "run.transaction_timeout")), 1);
         assert_eq!(exit(Outcome::Differences { summary: summary() }), 4);
+        let unsure = Error::new(ErrorKind::Integrity, crate::events::CHANGED_SINCE, "x");
+        assert_eq!(
+            exit(Outcome::Unverified {
+                summary: summary(),
+                failure: unsure.into()
+            }),
+            5
+        );
         assert_eq!(exit(failed(ErrorKind::Integrity, "run.fenced")), 7);
         assert_eq!(exit(failed(ErrorKind::Integrity, "resume.damaged")), 2);
         assert_eq!(Exit::Signal(15).number(), 143);

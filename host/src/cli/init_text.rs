@@ -12,7 +12,7 @@ use crate::config::Job;
 const COMMENT_COLUMNS: usize = 100;
 
 /// The keys of a job that are written out rather than listed.
-const WRITTEN: [&str; 9] = [
+const WRITTEN: [&str; 10] = [
     "name",
     "source",
     "sink",
@@ -21,6 +21,7 @@ const WRITTEN: [&str; 9] = [
     "include",
     "exclude",
     "transforms",
+    "rules",
     "notifiers",
 ];
 
@@ -62,6 +63,8 @@ pub fn job_text(name: &str, source: &Side, sink: &Side) -> String {
          # include: [\"user*\"]\n# exclude: [\"*_log\"]\n\n\
          # What changes the records on their way, in order.\n\
          # transforms:\n#   - { plugin: NAME, config: {} }\n\n\
+         # What must hold of records: the statement selects those that break it.\n\
+         # rules:\n#   - { name: no debts, when: both, sql: \"SELECT id FROM orders WHERE total < 0\" }\n\n\
          # Who is told.\n\
          # notifiers:\n#   - { plugin: NAME, config: {}, events: [started, completed, failed] }\n\n\
          # Values that differ from run to run: `--set user_id=42`, used as ${param:user_id}.\n\

@@ -61,7 +61,7 @@ pub struct JobFlags {
     /// Where records wait between the phases: `memory` or `disk`.
     #[arg(long, value_name = "PLACE")]
     pub staging: Option<String>,
-    /// How both sides are compared after the import: `none`, `basic` or `standard`.
+    /// How both sides are compared after the import: `none`, `basic`, `standard` or `comprehensive`.
     #[arg(long, value_name = "LEVEL")]
     pub verification_level: Option<String>,
     /// Do not compare both sides after the import.

@@ -3,12 +3,14 @@
 //! A run keeps them in the sink, and one that goes on with its copy compares them. No secret is in them: where one stands, the text that
 //! refers to it counts, so that a changed password does not make another copy of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use whimbrel_plugin_api::manifest::Role;
 
 use super::tasks::Prepared;
+use crate::config::Job;
+use crate::report::PluginUsed;
 
 /// Letters of a digest: enough to tell two versions of a job apart, and short enough for a message.
 const DIGEST_CHARS: usize = 16;
@@ -29,12 +31,17 @@ pub fn made_from(prepared: &Prepared) -> BTreeMap<String, String> {
         ("transforms".to_owned(), digest(&part("transforms"))),
         ("mode".to_owned(), mode(&job)),
     ]);
+    let changing = changing(&prepared.loaded.job);
     for (role, name) in [
         (Role::Source, "source plugin"),
         (Role::Sink, "sink plugin"),
         (Role::Transform, "transform plugins"),
     ] {
+        // Transforms that only judge records by a rule change none.
+        let changes =
+            |plugin: &&PluginUsed| role != Role::Transform || changing.contains(plugin.name.as_str());
         let used = prepared.versions.iter().filter(|plugin| plugin.role == role);
+        let used = used.filter(changes);
         let mut versions: Vec<String> = used
             .map(|plugin| format!("{} {}", plugin.name, plugin.version))
             .collect();
@@ -44,6 +51,13 @@ pub fn made_from(prepared: &Prepared) -> BTreeMap<String, String> {
         }
     }
     made_from
+}
+
+/// The transforms that records are sent through.
+fn changing(job: &Job) -> BTreeSet<&str> {
+    let of_collections = job.collections.iter().flatten().flat_map(|rule| &rule.transforms);
+    let all = job.transforms.iter().chain(of_collections);
+    all.map(|transform| transform.plugin.as_str()).collect()
 }
 
 fn mode(job: &Value) -> String {

@@ -2,11 +2,13 @@
 //!
 //! Commands read a job, let the supervisor do the work, and word the outcome for people or as JSON.
 
+mod certificate;
 mod check;
 mod clear;
 mod completions;
 mod config_show;
 mod confirm;
+mod daemon;
 mod env_file;
 mod event_output;
 mod exchange;
@@ -75,8 +77,8 @@ enum Command {
     Check(JobArgs),
     /// Say what a run would do, how long it would take and what stands in the way; changes nothing.
     Plan(plan::PlanArgs),
-    /// Compare both sides of a job; changes nothing.
-    Verify(JobArgs),
+    /// Compare both sides of a job; changes nothing unless it is told to repair.
+    Verify(verify::VerifyArgs),
     /// Count the records of both sides; changes nothing.
     Stats(JobArgs),
     /// Remove the records of a job's collections from its sink.
@@ -94,6 +96,12 @@ enum Command {
     /// See the records that a run refused, correct them and send them again.
     #[command(subcommand)]
     Rejected(rejected::RejectedCommand),
+    /// Run jobs when they are due.
+    #[command(subcommand)]
+    Daemon(daemon::DaemonCommand),
+    /// Make keys, check certificates of migrations, and show them.
+    #[command(subcommand)]
+    Certificate(certificate::CertificateCommand),
     /// See which plugins there are.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -184,6 +192,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::status(&cli.global, &args),
         Command::Stop(args) => stop::stop(&cli.global, &args),
         Command::Rejected(command) => rejected::rejected(&cli.global, &command),
+        Command::Daemon(command) => daemon::daemon(&cli.global, &command),
+        Command::Certificate(command) => certificate::certificate(&cli.global, &command),
         Command::Plugin(PluginCommand::List) => plugin_list::list(&cli.global),
         Command::Plugin(PluginCommand::Info { name }) => plugin_info::info(&cli.global, &name),
         Command::Config(ConfigCommand::Show(args)) => config_show::show(&cli.global, &args),

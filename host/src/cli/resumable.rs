@@ -80,6 +80,18 @@ fn newest_that_goes_on(
     }
 }
 
+/// The runs of the newest copy of `job`, the oldest first; empty if none is known.
+///
+/// # Errors
+/// What is wrong with the state.
+pub fn newest_copy(remembered: &Remembered, job: &str) -> Result<Vec<RunRecord>, Error> {
+    let runs = remembered.runs(Some(job), None, LOOKED_AT_MAX)?;
+    match runs.iter().find(|run| has_begun(run)) {
+        Some(newest) => chain(remembered, newest),
+        None => Ok(Vec::new()),
+    }
+}
+
 /// Of each job the newest run that copied or might have; the newest first.
 fn newest_of_each_job(remembered: &Remembered) -> Result<Vec<RunRecord>, Error> {
     let mut seen = HashSet::new();

@@ -19,7 +19,7 @@ use super::{EventForm, Exit, Global, JobArgs};
 use crate::checkpoint::ResumeOptions;
 use crate::config::{LoadedJob, Variables, load_job};
 use crate::events::{Phase, RefusedBefore};
-use crate::orchestrator::RunOptions;
+use crate::orchestrator::{RunOptions, VerifyOptions};
 use crate::state::{RunOrigin, RunRecord};
 use crate::status::RunCheckpoint;
 use crate::workspace::Workspace;
@@ -50,6 +50,9 @@ pub struct ResumeArgs {
     /// Leave these phases out, separated by commas.
     #[arg(long, value_name = "PHASES", value_enum, value_delimiter = ',')]
     skip_phases: Vec<PhaseName>,
+    /// Also list the values of fields that differ between both sides, in the run's files and reports.
+    #[arg(long)]
+    show_values: bool,
     #[command(flatten)]
     flags: JobFlags,
     /// Print everything that happens while it happens, one object a line, in place of the report; the last line is the
@@ -79,6 +82,8 @@ pub struct Wish<'a> {
     pub checkpoint_file: Option<&'a Path>,
     /// Phases that are left out.
     pub skip_phases: Vec<Phase>,
+    /// Whether values that differ are listed.
+    pub shows_values: bool,
     /// What the events go to.
     pub events: Option<EventForm>,
     /// And the file.
@@ -100,6 +105,7 @@ pub fn resume(global: &Global, args: &ResumeArgs) -> Exit {
             takes_over: args.take_over,
             checkpoint_file: args.checkpoint_file.as_deref(),
             skip_phases: args.skip_phases.iter().map(|name| Phase::from(*name)).collect(),
+            shows_values: args.show_values,
             events: args.events,
             events_file: args.events_file.as_deref(),
             asks_sink: false,
@@ -132,6 +138,10 @@ pub fn go_on(global: &Global, wish: &Wish<'_>) -> Exit {
             known_seqs: found.known.seqs(),
             refused: found.refused,
         }),
+        verify: VerifyOptions {
+            shows_values: wish.shows_values,
+            ..VerifyOptions::default()
+        },
         ..RunOptions::default()
     };
     let mut before = found.known;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use whimbrel_plugin_api::{Error, Finding};
 
+use super::certificate::Certifying;
 use super::event_output::EventOutput;
 use super::job_flags::JobFlags;
 use super::kept_flags::KeptFlags;
@@ -16,13 +17,15 @@ use super::notifying::{self, Notifying};
 use super::resume::{Wish, go_on};
 use super::run_record::RunRecord;
 use super::tasks::{Follower, Prepared, execute, look, prepare, refuse, report_of, run_task, say, warn};
+use super::verify::place::{self, Place, Whose};
 use super::{Exit, Global, JobArgs};
 use crate::config::Origin;
 use crate::events::{Event, Phase};
-use crate::orchestrator::RunOptions;
+use crate::orchestrator::{RunOptions, VerifyOptions};
 use crate::state::RunOrigin;
 use crate::status::RunCheckpoint;
 use crate::supervisor::TaskKind;
+use crate::workspace::Workspace;
 
 /// What `run` takes.
 #[derive(Args)]
@@ -56,6 +59,9 @@ pub struct RunArgs {
     /// Take the place of a run of the job whose process lives and has given no sign of life for a minute.
     #[arg(long)]
     take_over: bool,
+    /// Also list the values of fields that differ between both sides, in the run's files and reports.
+    #[arg(long)]
+    show_values: bool,
     /// Also show what plugins log for finding faults.
     #[arg(short, long)]
     verbose: bool,
@@ -109,6 +115,7 @@ pub fn run(global: &Global, args: &RunArgs) -> Exit {
             takes_over: args.take_over,
             checkpoint_file: args.checkpoint_file.as_deref(),
             skip_phases,
+            shows_values: args.show_values,
             events: args.job.events,
             events_file: args.job.events_file.as_deref(),
             asks_sink: true,
@@ -123,6 +130,10 @@ pub fn run(global: &Global, args: &RunArgs) -> Exit {
         skip_phases,
         dry_run: args.dry_run,
         reads_anew: args.read_anew,
+        verify: VerifyOptions {
+            shows_values: args.show_values,
+            ..VerifyOptions::default()
+        },
         ..RunOptions::default()
     };
     let title = if args.dry_run { "dry-run" } else { "run" };
@@ -167,9 +178,18 @@ pub fn run_prepared(
         Err(exit) => return exit,
     };
     let begun = EventOutput::create(args).and_then(|events| {
-        RunRecord::begin(&prepared.loaded, title, &beginning).map(|record| (events, record))
+        let certifying = Certifying::begin(&prepared)?;
+        let mut record = RunRecord::begin(&prepared.loaded, title, &beginning)?;
+        record.certify(certifying);
+        match place_of_comparison(&prepared, &beginning, &mut record) {
+            Ok(place) => Ok((events, record, place)),
+            Err(error) => {
+                record.abandon(None, Exit::of_refusal(std::slice::from_ref(&error)));
+                Err(error)
+            }
+        }
     });
-    let (mut events, mut record) = match begun {
+    let (mut events, mut record, place) = match begun {
         Ok(begun) => begun,
         Err(error) => return refuse(global, title, Some(&prepared.loaded), &[error]),
     };
@@ -186,6 +206,10 @@ pub fn run_prepared(
     options.sizes_writes = prepared.loaded.origin("/import/batch_size") != Origin::Default;
     options.staging_folder = record.staging_folder();
     options.orphans_file = Some(record.orphans_file());
+    if let Some(place) = &place {
+        options.verify.work_folder.clone_from(&place.work_folder);
+        options.verify.results_folder = record.verification_results();
+    }
     let kind = TaskKind::Run {
         job: Box::new(prepared.loaded.job.clone()),
         options,
@@ -216,6 +240,9 @@ pub fn run_prepared(
             return exit;
         }
     };
+    if let Some(place) = place.filter(|_| place::is_over(&report)) {
+        place.finish();
+    }
     record.complete(&executed, &mut report);
     if let Some(notifying) = notifying {
         // A state or a folder that cannot be written is told by the end of the record.
@@ -232,6 +259,22 @@ pub fn run_prepared(
         return exit;
     }
     say(global, &report, exit, &look)
+}
+
+/// Where the run compares both sides; none if it writes nothing. Only one that goes on with a copy goes on with its comparison.
+fn place_of_comparison(
+    prepared: &Prepared,
+    beginning: &Beginning,
+    record: &mut RunRecord,
+) -> Result<Option<Place>, Error> {
+    if beginning.options.dry_run {
+        return Ok(None);
+    }
+    let workspace = Workspace::of_job(&prepared.loaded.path, Some(&prepared.loaded.working_dir));
+    let is_new = beginning.options.resume.is_none();
+    let mut place = Place::claim(&workspace, prepared, Whose::Run, is_new)?;
+    record.find(place.finding.take());
+    Ok(Some(place))
 }
 
 /// Says that the run begins, to all who keep or tell it. Notifiers were `described` before.

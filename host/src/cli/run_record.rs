@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use whimbrel_plugin_api::{Error, Finding};
 
 use super::Exit;
+use super::certificate::Certifying;
 use super::hooks::{self, HookFacts};
 use super::job_flags::JobFlags;
 use super::kept_flags::KeptFlags;
@@ -47,6 +48,7 @@ pub struct RunRecord {
     flags: JobFlags,
     kept: KeptFlags,
     findings: Vec<Finding>,
+    certifying: Option<Certifying>,
 }
 
 impl RunRecord {
@@ -112,8 +114,14 @@ impl RunRecord {
             flags: beginning.flags.clone(),
             kept,
             findings,
+            certifying: None,
             id,
         })
+    }
+
+    /// Has what the run comes to certified.
+    pub fn certify(&mut self, certifying: Option<Certifying>) {
+        self.certifying = certifying;
     }
 
     /// The run.
@@ -135,6 +143,11 @@ impl RunRecord {
     pub fn orphans_file(&self) -> PathBuf {
         let path = self.run_folder.orphans();
         std::path::absolute(&path).unwrap_or(path)
+    }
+
+    /// Where differences between both sides are listed, absolute for the same reason.
+    pub fn verification_results(&self) -> PathBuf {
+        absolute(&self.run_folder.verification_results())
     }
 
     /// Its folder.
@@ -167,6 +180,11 @@ impl RunRecord {
     /// What was found before the run began.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// Adds to that.
+    pub fn find(&mut self, finding: Option<Finding>) {
+        self.findings.extend(finding);
     }
 
     /// Puts that into `report`; for a worker that was lost it is completed from events, which have it too.
@@ -207,6 +225,8 @@ impl RunRecord {
 
     /// Runs the hooks that follow and writes the end of the run into state and files; answers the exit code of it all.
     pub fn finish(mut self, executed: &mut Executed, report: &mut TaskReport, exit: Exit) -> Exit {
+        // Before the hooks, which may want to send it somewhere.
+        let certified = self.issue_certificate(report);
         if self.runs_hooks {
             let hooks = if exit == Exit::Done {
                 std::mem::take(&mut self.hooks.after_success)
@@ -233,7 +253,7 @@ impl RunRecord {
         if let Some(trouble) = trouble {
             end = RunEnd::new(RunState::Failed, exit.number(), Some(trouble));
         }
-        let mut problems = Vec::new();
+        let mut problems = Vec::from_iter(certified.err());
         if let Some(files) = self.files.take() {
             files.complete(report);
             if let Some(trouble) = trouble
@@ -255,6 +275,13 @@ impl RunRecord {
             return Exit::Environment;
         }
         exit
+    }
+
+    fn issue_certificate(&mut self, report: &mut TaskReport) -> Result<(), Error> {
+        let Some(certifying) = self.certifying.take().filter(|_| self.command != "dry-run") else {
+            return Ok(());
+        };
+        certifying.issue(self.run_folder.folder(), self.id.as_str(), report)
     }
 
     fn facts(&self, end: Option<(&str, Exit)>) -> HookFacts {
@@ -301,6 +328,9 @@ impl Follower for RunRecord {
     }
 
     fn follow(&mut self, event: &Event) -> Result<(), Error> {
+        if let Some(certifying) = &mut self.certifying {
+            certifying.follow(event);
+        }
         let recorded = self
             .recorder
             .as_mut()
@@ -343,7 +373,7 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// The digest of a file that was read a moment ago; empty if it has gone since.
-fn sha256(path: &Path) -> String {
+pub(super) fn sha256(path: &Path) -> String {
     let octets = std::fs::read(path).unwrap_or_default();
     Sha256::digest(&octets)
         .iter()

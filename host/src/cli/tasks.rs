@@ -8,6 +8,7 @@ use serde::Serialize;
 use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::{Error, Finding};
 
+use super::certificate;
 use super::event_output::EventOutput;
 use super::notifying;
 use super::output::{print, print_aside, print_json};
@@ -131,6 +132,11 @@ pub fn uses(job: &Job) -> Vec<(Role, &str, String)> {
         for (index, transform) in rule.transforms.iter().enumerate() {
             let place = format!("/collections/{number}{}", listed(index));
             uses.push((Role::Transform, &transform.plugin, place));
+        }
+    }
+    for (index, rule) in job.rules.iter().enumerate() {
+        if let Some(plugin) = &rule.plugin {
+            uses.push((Role::Transform, plugin, format!("/rules/{index}")));
         }
     }
     for (index, notifier) in job.notifiers.iter().enumerate() {
@@ -281,6 +287,8 @@ pub fn task_report(
     if matches!(kind, TaskKind::Check { .. } | TaskKind::Plan { .. }) {
         // What would keep a run from beginning is to be known before.
         notifying::configure(global, title, &mut prepared)?;
+        certificate::signing_key(&prepared.loaded)
+            .map_err(|error| refuse(global, title, Some(&prepared.loaded), &[error]))?;
     }
     let events =
         EventOutput::create(args).map_err(|error| refuse(global, title, Some(&prepared.loaded), &[error]))?;

@@ -65,6 +65,8 @@ fn the_tables_of_the_configuration_page_are_true() {
     settings["properties"]["defaults"]["properties"] = serde_json::json!({});
     let mut wanted = with_section(&document, "settings", &config_table(&settings));
     wanted = with_section(&wanted, "variables", &variable_table());
+    let schedule = serde_json::json!({ "$ref": "#/$defs/Schedule", "$defs": settings["$defs"] });
+    wanted = with_section(&wanted, "schedule", &config_table(&schedule));
     let job = Job::schema();
     wanted = with_section(&wanted, "job", &config_table(&job));
     for (name, definition) in [

@@ -36,6 +36,12 @@ const PARAMETERS_MAX: usize = 1_000;
 /// Characters of a parameter's pattern.
 const PATTERN_CHARS_MAX: usize = 1_000;
 
+/// Rules of one job.
+const RULES_MAX: usize = 1_000;
+
+/// Characters of a rule's statement.
+const STATEMENT_CHARS_MAX: usize = 100_000;
+
 /// Transforms or notifiers of one list.
 const PLUGINS_MAX: usize = 100;
 
@@ -81,6 +87,13 @@ pub struct Job {
     /// How both sides are compared after the import.
     #[serde(default)]
     pub verification: VerificationLevel,
+    /// What must hold of records before the first write, after the last one, or both.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = RULES_MAX))]
+    pub rules: Vec<RuleJob>,
+    /// How certificates are made.
+    #[serde(default, skip_serializing_if = "CertificateJob::is_empty")]
+    pub certificate: CertificateJob,
     /// Where records wait between the phases.
     #[serde(default)]
     pub staging: Staging,
@@ -239,6 +252,95 @@ pub struct ReferenceJob {
     pub to_fields: Vec<String>,
 }
 
+/// Something that must hold of records: a statement in the language of one side that selects those which break it, or a
+/// transform that judges them.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleJob {
+    /// Its name in reports.
+    #[schemars(length(min = 1, max = 100))]
+    pub name: String,
+    /// Before the first write, after the last one, or both.
+    #[serde(default)]
+    pub when: RuleWhen,
+    /// Of which side the records are. Left out: of the source before, of the sink after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RuleSide")]
+    pub side: Option<RuleSide>,
+    /// A statement that selects the records which break the rule, in the language of the side's system. Each record that it
+    /// selects is one that breaks the rule, and is called by its first column in reports: select the key first. It may
+    /// only read, and cannot have parameters. With `when: both` and without `side` it is asked of both systems.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = STATEMENT_CHARS_MAX))]
+    pub sql: Option<String>,
+    /// In place of `sql`: the collection, by its name in the source, whose records a transform judges. Of the source they are
+    /// judged as they are read, before the job's transforms; of the sink as they are read back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = NAME_CHARS_MAX))]
+    pub collection: Option<String>,
+    /// The transform's plugin: it says of each record whether it keeps the rule, breaks it, or is not concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"))]
+    pub plugin: Option<String>,
+    /// The transform's settings.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub config: Map<String, Value>,
+}
+
+impl fmt::Debug for RuleJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuleJob")
+            .field("name", &self.name)
+            .field("when", &self.when)
+            .field("side", &self.side)
+            .field("collection", &self.collection)
+            .field("plugin", &self.plugin)
+            .field("config", &KeysOnly(&self.config))
+            .finish_non_exhaustive()
+    }
+}
+
+/// When a rule is looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleWhen {
+    /// Before the first write: a run that breaks it does not begin.
+    Before,
+    /// After the last write: a run that breaks it ends as different.
+    #[default]
+    After,
+    /// At both moments.
+    Both,
+}
+
+/// A side of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleSide {
+    /// The system that is read.
+    Source,
+    /// The system that is written.
+    Sink,
+}
+
+/// How certificates are made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateJob {
+    /// The file with the secret key that signs them; made by `whimbrel certificate key`. Left out: they are not signed.
+    /// A relative path starts at the folder of the job file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 4_096))]
+    pub sign_with: Option<String>,
+}
+
+impl CertificateJob {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A plugin that changes records, and its settings.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -330,6 +432,8 @@ pub enum VerificationLevel {
     /// Counts, and the records themselves: all of small collections, samples of large ones.
     #[default]
     Standard,
+    /// Every field of every record, with digests that a certificate can be made of.
+    Comprehensive,
 }
 
 impl Job {

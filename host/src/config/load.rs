@@ -200,7 +200,7 @@ pub(crate) fn parse(octets: &[u8]) -> Result<LoadedJob, Vec<Error>> {
     })
 }
 
-fn read_file(path: &Path, kind: &str) -> Result<Vec<u8>, Error> {
+pub(super) fn read_file(path: &Path, kind: &str) -> Result<Vec<u8>, Error> {
     let name = path.display();
     let unreadable = |error: &std::io::Error| {
         Error::config(

@@ -25,11 +25,13 @@ mod overrides;
 mod parameters;
 mod patterns;
 pub mod plugin_config;
+mod record_rules;
 mod references;
 mod render;
 mod resolution;
 mod rules;
 mod scalar;
+mod schedules;
 mod schema;
 mod secret_file;
 mod secret_forms;
@@ -49,13 +51,16 @@ pub use conduct::{
 pub use editor_schema::{job_file_schema, settings_file_schema};
 pub use import::{BreakerPolicy, Import, NewFieldPolicy, OrphanPolicy};
 pub use job::{
-    CollectionJob, Connector, Job, Mode, Parameter, ReferenceJob, Staging, TransformJob, VerificationLevel,
+    CertificateJob, CollectionJob, Connector, Job, Mode, Parameter, ReferenceJob, RuleJob, RuleSide,
+    RuleWhen, Staging, TransformJob, VerificationLevel,
 };
 pub use load::{FILE_BYTES_MAX, LoadedJob, check_job, load_job};
 pub use origin::Origin;
 pub use overrides::{KeyFlag, Overrides, Said};
 pub use patterns::{Pattern, Patterns};
 pub use render::render;
+pub use schedules::{Schedule, Schedules, daemon_folder, load_schedules};
+pub use secret_file::read_named as read_secret_file;
 pub use secrets::{MASK, SECRET_CHARS_MIN, Secrets};
 pub use settings::SETTINGS_FILE;
 pub use spans::{Place, Spans};

@@ -325,6 +325,31 @@ fn read_settings(octets: &[u8], layers: &[Layer], faults: &mut Vec<Fault>) -> Op
     })
 }
 
+/// A settings file by itself, without a job: its values and where they stand.
+pub(crate) fn settings_alone(path: &Path, octets: &[u8]) -> Result<(Value, Spans), Vec<Error>> {
+    // The first layer is that of a job file, which is not there.
+    let layers = [path, path].map(|path| Layer::File(path.to_owned())).to_vec();
+    let mut faults = Vec::new();
+    let settings = read_settings(octets, &layers, &mut faults);
+    let mut spans = Spans::new(
+        settings
+            .as_ref()
+            .map(|tree| tree.span.clone())
+            .unwrap_or_default(),
+    );
+    spans.layers = layers;
+    if faults.is_empty() {
+        Ok((settings.map(|tree| tree.value).unwrap_or_default(), spans))
+    } else {
+        Err(into_errors(faults, &spans))
+    }
+}
+
+/// The absolute folder of a file.
+pub(crate) fn folder_of_file(path: &Path) -> PathBuf {
+    folder_of(path)
+}
+
 /// The schema has been satisfied; should it allow more than the type holds, this still ends with an error.
 fn to_job(value: Value) -> Result<Job, Fault> {
     serde_json::from_value(value).map_err(|_| {

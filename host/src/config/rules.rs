@@ -14,11 +14,7 @@ use super::settings::SETTINGS_FILE;
 use super::spans::{Spans, segments};
 
 /// Values of the design that this version does not offer yet, by the key that has them: they are no slips of the pen.
-const LATER: [(&str, &[&str]); 3] = [
-    ("mode", &["incremental"]),
-    ("verification", &["comprehensive"]),
-    ("on_conflict", &["interactive"]),
-];
+const LATER: [(&str, &[&str]); 2] = [("mode", &["incremental"]), ("on_conflict", &["interactive"])];
 
 /// The keys that name a system.
 const SIDES: [&str; 2] = ["source", "sink"];
@@ -38,6 +34,7 @@ pub(crate) fn apply(document: &Value, spans: &Spans, faults: &mut Vec<Fault>) {
     hooks(document, spans, &mut found);
     notifiers(document, spans, &mut found);
     thresholds(document, spans, &mut found);
+    super::record_rules::apply(document, spans, &mut found);
     for fault in &mut found {
         fault.layer = spans.layer(&fault.pointer);
     }
@@ -84,7 +81,7 @@ fn plugin_of(pointer: &str) -> Option<String> {
     let segments: Vec<String> = segments(pointer).collect();
     match segments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [side, _] if SIDES.contains(side) => Some((*side).to_owned()),
-        [list @ ("transforms" | "notifiers"), index, _] => Some(format!("{list}[{index}]")),
+        [list @ ("transforms" | "notifiers" | "rules"), index, _] => Some(format!("{list}[{index}]")),
         ["environments", name, _] => Some(format!("environments.{name}")),
         ["collections", at, "transforms", index, _] => Some(format!("collections[{at}].transforms[{index}]")),
         _ => None,
@@ -92,7 +89,7 @@ fn plugin_of(pointer: &str) -> Option<String> {
 }
 
 /// A fault of the value at `pointer`.
-fn at(spans: &Spans, pointer: String, code: &'static str, message: String) -> Fault {
+pub(super) fn at(spans: &Spans, pointer: String, code: &'static str, message: String) -> Fault {
     Fault::new(spans.value(&pointer), code, message).at(pointer)
 }
 

@@ -7,6 +7,8 @@ use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use whimbrel_plugin_api::Error;
+
 /// Octets of such a file; key files and service accounts are a tenth of it.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -91,6 +93,17 @@ pub(crate) fn read(path: &Path) -> Result<String, Refusal> {
         ));
     }
     Ok(content.to_owned())
+}
+
+/// As [`read`], for a file that is named outside of a job's references.
+///
+/// # Errors
+/// `config.secret_file_..`.
+pub fn read_named(path: &Path) -> Result<String, Error> {
+    read(path).map_err(|refusal| {
+        let message = format!("file `{}` {}", path.display(), refusal.what);
+        Error::config(refusal.code, message).with_help(refusal.help)
+    })
 }
 
 /// A path as a shell takes it.

@@ -14,6 +14,9 @@ use super::variables::{Sets, VARIABLES, Variables};
 /// The file that is looked for beside the job file.
 pub const SETTINGS_FILE: &str = "whimbrel.yaml";
 
+/// Schedules of one settings file.
+const SCHEDULES_MAX: usize = 1_000;
+
 /// The keys of a job that `defaults` may set; the others belong to one job alone.
 const DEFAULTS: [&str; 12] = [
     "mode",
@@ -47,6 +50,41 @@ pub(crate) fn file(job: &Path, overrides: &Overrides, variables: &Variables) -> 
     (beside != job).then_some((beside, false))
 }
 
+/// The JSON Schema of one schedule.
+fn schedule_schema() -> Value {
+    json!({
+        "description": "When a job is run.",
+        "type": "object",
+        "properties": {
+            "name": {
+                "description": "Its name in messages and in the names of log files.",
+                "type": "string",
+                "pattern": r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$",
+            },
+            "job": {
+                "description": "The job file; a relative path starts at the folder of the settings file.",
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 4_096,
+            },
+            "cron": {
+                "description": "Minute, hour, day of the month, month and day of the week, as cron reads them.",
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 200,
+            },
+            "time_zone": {
+                "description": "The time zone of `cron` by its name in the tz database. Left out: UTC.",
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 100,
+            },
+        },
+        "required": ["name", "job", "cron"],
+        "additionalProperties": false,
+    })
+}
+
 /// The JSON Schema of a settings file.
 pub fn schema() -> Value {
     let job = Job::schema();
@@ -76,6 +114,7 @@ pub fn schema() -> Value {
         "required": ["plugin"],
         "additionalProperties": false,
     });
+    definitions["Schedule"] = schedule_schema();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Settings",
@@ -94,6 +133,12 @@ pub fn schema() -> Value {
                 "type": "object",
                 "properties": defaults,
                 "additionalProperties": false,
+            },
+            "schedules": {
+                "description": "When `whimbrel daemon` runs which job.",
+                "type": "array",
+                "items": { "$ref": "#/$defs/Schedule" },
+                "maxItems": SCHEDULES_MAX,
             },
             "working_dir": {
                 "description": "The folder in which runs keep their status, logs, reports and state; a relative path \

@@ -9,16 +9,21 @@ mod emitter;
 mod failure;
 mod outcome;
 mod refused;
+mod verification;
 
 pub use cost::{CollectionCost, CostEstimate};
 pub use emitter::Emitter;
 pub use failure::Failure;
 pub use outcome::{
-    ClearedCollection, CollectionGuarantee, CollectionResult, CollectionStats, Comparison, FoundBy,
-    Guarantee, MeasuredRate, Mismatch, MismatchKind, Orphan, Outcome, ReferenceResult, ReferenceState,
-    RunSummary, StagedFacts, VerificationResult,
+    ClearedCollection, CollectionGuarantee, CollectionResult, CollectionStats, FoundBy, Guarantee,
+    MeasuredRate, Orphan, Outcome, ReferenceResult, ReferenceState, RunSummary, StagedFacts,
 };
 pub use refused::{RefusedAgain, RefusedBefore};
+pub use verification::{
+    CHANGED_SINCE, CertificateNote, CollectionDigests, Comparison, FieldValues, LossCount, Mismatch,
+    MismatchKind, PartitionDigest, PlaceDigest, ReadLatency, RepairResult, RuleMoment, RuleResult, RuleState,
+    VerificationResult,
+};
 
 use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::export::Description;

@@ -8,6 +8,7 @@ use whimbrel_plugin_api::collection::FieldLoss;
 use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::source::RejectedRecord;
 
+use super::verification::{CertificateNote, RepairResult, RuleResult, VerificationResult};
 use super::{CostEstimate, Failure, PhaseReport};
 
 /// How a worker's task ended.
@@ -107,6 +108,18 @@ pub struct RunSummary {
     pub stats: Vec<CollectionStats>,
     /// What was removed, for `clear`.
     pub cleared: Vec<ClearedCollection>,
+    /// The job's rules, before and after.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleResult>,
+    /// References within the sink, with the records that point to nothing there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sink_references: Vec<ReferenceResult>,
+    /// What a repair has done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub repaired: Vec<RepairResult>,
+    /// What became of the certificate; set by whoever writes it, after the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateNote>,
 }
 
 /// How often a record takes effect in the sink if the run is interrupted and gone on with.
@@ -156,7 +169,8 @@ pub enum ReferenceState {
     Skipped,
 }
 
-/// A reference between two collections that are copied. Fields have the names that they have after the transforms.
+/// A reference between two collections that are copied. Fields have the names that they have after the transforms. Of a
+/// reference within the sink, collections have their names there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReferenceResult {
@@ -181,8 +195,15 @@ pub struct ReferenceResult {
     pub missing_key_count: u64,
     /// Whether that is their number, and not the least that it can be.
     pub missing_keys_counted: bool,
+    /// Of a reference within the sink: orphans there that the source does not have.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sink_only_count: u64,
     /// The first of them (20 at most).
     pub orphans: Vec<Orphan>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A record that points to nothing. Keys only.
@@ -289,74 +310,4 @@ pub struct CollectionResult {
     pub complete: bool,
     /// What its mappings lose.
     pub losses: Vec<FieldLoss>,
-}
-
-/// How a comparison ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Comparison {
-    /// Nothing differs.
-    Equal,
-    /// Something does.
-    Different,
-}
-
-/// The comparison of one collection.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct VerificationResult {
-    /// In the source.
-    pub source: String,
-    /// In the sink.
-    pub sink: String,
-    /// How it ended.
-    pub comparison: Comparison,
-    /// Records counted in the source.
-    pub source_count: u64,
-    /// Records counted in the sink.
-    pub sink_count: u64,
-    /// Records whose every field was compared.
-    pub compared_count: u64,
-    /// Records that were passed over, since the sink has refused them.
-    #[serde(default)]
-    pub left_out_count: u64,
-    /// Whether these were all of them.
-    pub every_record: bool,
-    /// Records of the source that share their key with another one.
-    pub duplicate_key_count: u64,
-    /// Differences found.
-    pub mismatch_count: u64,
-    /// The first of them (50 at most).
-    pub mismatches: Vec<Mismatch>,
-    /// Wall time in seconds.
-    pub seconds: f64,
-}
-
-/// What kind of difference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MismatchKind {
-    /// The sink lacks the collection, or fields of it.
-    Schema,
-    /// The numbers of records differ.
-    Count,
-    /// The sink lacks the record.
-    Missing,
-    /// The sink has a record that the source does not have.
-    Extra,
-    /// A field differs.
-    Different,
-    /// The sink's record cannot be read as its type.
-    Unreadable,
-}
-
-/// One difference. Names and keys only, no values.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mismatch {
-    /// What kind.
-    pub kind: MismatchKind,
-    /// The record's key as text, or what the difference is about.
-    pub record: String,
-    /// The fields that differ, if known.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub fields: Vec<String>,
 }

@@ -13,7 +13,9 @@ use whimbrel_plugin_api::sink::{
     AlterRequest, Checkpoint, ClearReport, ClearRequest, Committed, LaneClaim, LaneId, LaneState,
     PrepareReport, PrepareRequest, Receipt,
 };
-use whimbrel_plugin_api::source::{AcknowledgeRequest, CountRequest, Item, ReadRequest, RecordStream};
+use whimbrel_plugin_api::source::{
+    AcknowledgeRequest, CountRequest, Item, QueryRequest, ReadRequest, RecordStream,
+};
 use whimbrel_plugin_api::transform::{Applied, Plan, Transform};
 use whimbrel_plugin_api::{Batch, ConflictPolicy, Sink, Source};
 
@@ -71,6 +73,24 @@ impl OpenedSource {
     /// See [`Source::partitions`].
     pub fn partitions(&mut self, request: &PartitionsRequest) -> Result<Vec<Partition>, Failure> {
         self.site.run("partitions", || self.source.partitions(request))
+    }
+
+    /// See [`Source::lookup`].
+    pub fn lookup(&mut self, request: &ReadRequest, keys: &Batch) -> Result<OpenedStream, Failure> {
+        let stream = self.site.run("lookup", || self.source.lookup(request, keys))?;
+        Ok(OpenedStream {
+            stream,
+            site: self.site.clone(),
+        })
+    }
+
+    /// See [`Source::query`].
+    pub fn query(&mut self, request: &QueryRequest) -> Result<OpenedStream, Failure> {
+        let stream = self.site.run("query", || self.source.query(request))?;
+        Ok(OpenedStream {
+            stream,
+            site: self.site.clone(),
+        })
     }
 
     /// See [`Source::read`].
@@ -163,6 +183,11 @@ impl OpenedSink {
     /// See [`Sink::flush`].
     pub fn flush(&mut self) -> Result<Receipt, Failure> {
         self.site.run("flush", || self.sink.flush())
+    }
+
+    /// See [`Sink::remove`].
+    pub fn remove(&mut self, collection: &str, keys: &Batch) -> Result<u64, Failure> {
+        self.site.run("remove", || self.sink.remove(collection, keys))
     }
 
     /// See [`Sink::clear`].

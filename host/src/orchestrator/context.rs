@@ -9,12 +9,13 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::capability::{SinkCapabilities, SourceCapabilities};
+use whimbrel_plugin_api::manifest::Role;
 
 use crate::barrier::Barrier;
 use crate::checkpoint::ResumeOptions;
 use crate::config::Job;
 use crate::control::Stop;
-use crate::events::{Emitter, Event, Phase, PhaseOutcome, PhaseReport, RunSummary};
+use crate::events::{Emitter, Event, Phase, PhaseOutcome, PhaseReport, RefusedBefore, RunSummary};
 use crate::loader::observe::{CallLog, Opener};
 use crate::phases::replaying::ReplayOptions;
 use crate::pipeline::breaker::Breaker;
@@ -46,6 +47,28 @@ pub struct RunOptions {
     pub resume: Option<ResumeOptions>,
     /// Rejected records of an earlier run that are sent again; only for a replay.
     pub replay: Option<ReplayOptions>,
+    /// How both sides are compared.
+    pub verify: VerifyOptions,
+}
+
+/// What a verification is told besides the job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VerifyOptions {
+    /// Where a comprehensive comparison keeps what it needs to go on after a kill, an absolute path.
+    pub work_folder: PathBuf,
+    /// The folder in which differences are listed, a file for each collection, an absolute path.
+    pub results_folder: PathBuf,
+    /// Whether the values of differing fields are listed and reported.
+    pub shows_values: bool,
+    /// Only these collections, in their names in the source; empty means all that the job verifies.
+    pub collections: Vec<String>,
+    /// Records that the runs of the copy have refused; a run knows its own.
+    pub refused: Vec<RefusedBefore>,
+    /// Where the differences that a repair begins with are listed, an absolute path; none if nothing is repaired.
+    pub before_repair_folder: Option<PathBuf>,
+    /// Whether a repair may empty a collection, or remove most of it.
+    pub removes_most: bool,
 }
 
 /// The loaded plugins with what they say of themselves.
@@ -62,6 +85,16 @@ pub struct Opened {
     pub transforms: Transforms,
     /// Name and version of the source, for what is made from it.
     pub source_version: String,
+}
+
+impl Opened {
+    /// What the sink can do when it is read, as far as its plugin says: what holds for its source role.
+    pub fn reading_back(&self) -> SourceCapabilities {
+        let described = self.sink.describe(Role::Source).ok();
+        described
+            .and_then(|described| described.source)
+            .unwrap_or_default()
+    }
 }
 
 /// The task at hand.

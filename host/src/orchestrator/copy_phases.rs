@@ -18,8 +18,10 @@ use crate::pipeline::reconnect::OpenAnew;
 use crate::pipeline::staging::StageManifest;
 use crate::pipeline::{Counters, Outcomes};
 use crate::plan::{PlannedCollection, made_from};
+use crate::verification::tap::Taps;
 
-/// Extraction, transformation and import. Answers the staged records, if verification is to compare with these.
+/// Extraction, transformation and import. Answers the staged records, if verification is to compare with these. `taps` see what goes
+/// into the sink at once; what is staged they do not see.
 pub(super) fn copy_phases(
     context: &mut TaskContext,
     source: &mut OpenedSource,
@@ -27,6 +29,7 @@ pub(super) fn copy_phases(
     collections: &[PlannedCollection],
     staged: Option<Arc<StageManifest>>,
     outcomes: &Arc<Outcomes>,
+    taps: Option<&Taps>,
 ) -> Result<Option<OpenedSource>, Ended> {
     if context.skips(Phase::Extraction) && context.skips(Phase::Import) {
         for phase in [Phase::Extraction, Phase::Transformation, Phase::Import] {
@@ -38,7 +41,7 @@ pub(super) fn copy_phases(
     if context.job.staging == Staging::Disk && !context.options.dry_run {
         staged_copy(context, source, sink, collections, staged, outcomes)
     } else {
-        overlapped_copy(context, source, sink, collections, outcomes).map(|()| None)
+        overlapped_copy(context, source, sink, collections, outcomes, taps).map(|()| None)
     }
 }
 
@@ -79,6 +82,7 @@ fn scene<'a>(context: &'a TaskContext, outcomes: &'a Arc<Outcomes>) -> Scene<'a>
         pause: &context.pause,
         barrier: &context.barrier,
         breaker: &context.breaker,
+        taps: None,
         facts: RunFacts {
             run_id: &context.options.run_id,
             made_from: &context.options.made_from,
@@ -112,6 +116,7 @@ fn overlapped_copy(
     sink: OpenedSink,
     collections: &[PlannedCollection],
     outcomes: &Arc<Outcomes>,
+    taps: Option<&Taps>,
 ) -> Result<(), Ended> {
     let transforms = collections.iter().any(|planned| !planned.transforms.is_empty());
     let writes = !context.options.dry_run && !context.skips(Phase::Import);
@@ -123,7 +128,10 @@ fn overlapped_copy(
         context.begin(Phase::Import);
     }
     let counters = counters(context, collections, !writes);
-    let scene = scene(context, outcomes);
+    let scene = Scene {
+        taps,
+        ..scene(context, outcomes)
+    };
     let from = From {
         source,
         capabilities: &context.plugins.source_capabilities,

@@ -1,13 +1,13 @@
 //! The tasks that copy nothing: check, plan, verify, stats, clear. Straight lines over what `run` has in common with them.
 //! Only `clear` changes anything, and only in the sink.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use whimbrel_plugin_api::sink::ClearRequest;
 use whimbrel_plugin_api::source::{CountRequest, Item, ReadRequest};
 use whimbrel_plugin_api::{Error, ErrorKind};
 
+use super::comparison;
 use super::context::TaskContext;
 use super::ending::{failed, list_planned, with_memory};
 use super::run::verify_phase;
@@ -68,14 +68,19 @@ pub fn plan(mut context: TaskContext) -> Outcome {
     })
 }
 
-/// Only compares, at the job's level or `standard` if the job says `none`.
+/// Compares, at the job's level or `standard` if the job says `none`; repairs, if that is asked for.
 pub fn verify(mut context: TaskContext) -> Outcome {
+    if context.options.verify.before_repair_folder.is_some() {
+        return super::repair::repair(context);
+    }
     if context.job.verification == VerificationLevel::None {
         context.job.verification = VerificationLevel::Standard;
     }
-    let attempt = validate_for_verification(&mut context).and_then(|(mut source, collections)| {
+    let attempt = validate_for_verification(&mut context).and_then(|(mut source, planned)| {
+        let collections = comparison::chosen(&mut context, planned)?;
         list_planned(&mut context.summary, &collections);
-        verify_phase(&mut context, &mut source, &collections, &BTreeMap::new())
+        let left_out = comparison::left_out(&context, &collections);
+        verify_phase(&mut context, &mut source, &collections, &left_out, None)
     });
     match attempt {
         Ok(outcome) | Err(outcome) => with_memory(*outcome),

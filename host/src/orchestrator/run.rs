@@ -5,20 +5,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use whimbrel_plugin_api::Error;
+use whimbrel_plugin_api::manifest::Role;
 
 use super::context::TaskContext;
 use super::copy_phases::{copy_phases, follow_growth};
 use super::ending::{Ended, failed, unverified, with_memory};
-use super::validation::{Depth, Ready, reusable_stage, validate};
-use crate::config::{Staging, VerificationLevel};
+use super::validation::{Depth, Ready, reusable_stage, rules_scene, validate};
+use crate::config::{OrphanPolicy, Staging, VerificationLevel};
 use crate::crash_site;
-use crate::events::{Outcome, Phase, PhaseOutcome, RunSummary};
+use crate::events::{Event, Failure, FoundBy, Outcome, Phase, PhaseOutcome, RuleMoment, RunSummary};
 use crate::loader::observe::OpenedSource;
+use crate::phases::rules;
 use crate::phases::staged::Stages;
-use crate::phases::verification;
+use crate::phases::verification::{self, Verified};
 use crate::pipeline::Outcomes;
 use crate::plan::PlannedCollection;
 use crate::verification::LeftOut;
+use crate::verification::judgement::{Judgement, judge};
+use crate::verification::tap::{TAP_FOLDER, Tappable, Taps};
+use crate::workspace::fault;
+
+/// Octets that digests of records which may differ take in memory at one time.
+const DIGEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Runs the job.
 pub fn run(mut context: TaskContext) -> Outcome {
@@ -44,7 +52,16 @@ fn run_phases(context: &mut TaskContext) -> Result<Ended, Ended> {
     crash_site::reach("validated");
     wait_for_gate(context)?;
     let outcomes = Arc::new(Outcomes::new(context.job.import.max_errors));
-    let mut verified_from = copy_phases(context, &mut source, sink, &collections, staged, &outcomes)?;
+    let taps = taps(context, &collections);
+    let mut verified_from = copy_phases(
+        context,
+        &mut source,
+        sink,
+        &collections,
+        staged,
+        &outcomes,
+        taps.as_ref(),
+    )?;
     follow_growth(&mut collections, &outcomes);
     for (result, planned) in context.summary.collections.iter_mut().zip(&collections) {
         result.losses.clone_from(&planned.sink.losses);
@@ -56,8 +73,10 @@ fn run_phases(context: &mut TaskContext) -> Result<Ended, Ended> {
         })
     } else {
         let from = verified_from.as_mut().unwrap_or(&mut source);
-        verify_phase(context, from, &collections, &outcomes.left_out())?
+        forget_comparison(context)?;
+        verify_phase(context, from, &collections, &outcomes.left_out(), taps.as_ref())?
     };
+    drop(taps);
     let differs = matches!(*outcome, Outcome::Differences { .. });
     crash_site::reach("verified");
     tidy_up(context, differs);
@@ -74,7 +93,65 @@ fn run_phases(context: &mut TaskContext) -> Result<Ended, Ended> {
 fn skips_verification(context: &TaskContext) -> bool {
     context.options.dry_run
         || context.skips(Phase::Verification)
-        || context.job.verification == VerificationLevel::None
+        // Rules are looked at even where nothing is compared.
+        || (context.job.verification == VerificationLevel::None && !rules::has_later_rules(&context.job))
+}
+
+/// What makes the digests of the source while it is copied, for the collections of which every record will be compared. Not of
+/// staged records: verification reads these again where they are staged, which costs the source nothing.
+fn taps(context: &TaskContext, collections: &[PlannedCollection]) -> Option<Taps> {
+    let folder = &context.options.verify.work_folder;
+    let skips_copy = context.skips(Phase::Extraction) || context.skips(Phase::Import);
+    if skips_verification(context)
+        || skips_copy
+        || context.job.staging == Staging::Disk
+        || !folder.is_absolute()
+    {
+        return None;
+    }
+    let wanted: Vec<Tappable<'_>> = collections
+        .iter()
+        .enumerate()
+        .filter(|(_, planned)| planned.verification == VerificationLevel::Comprehensive)
+        .map(|(collection, planned)| Tappable {
+            collection,
+            source: &planned.source,
+            sink: &planned.sink,
+            is_transformed: !planned.transforms.is_empty(),
+        })
+        .collect();
+    if wanted.is_empty() {
+        return None;
+    }
+    let can_resume = context.plugins.source_capabilities.resume;
+    Some(Taps::new(folder, can_resume, wanted, &context.emitter))
+}
+
+/// Removes what an earlier comparison has left if something was written since: what it has read of the sink is not what is there
+/// now.
+fn forget_comparison(context: &mut TaskContext) -> Result<(), Ended> {
+    let folder = context.options.verify.work_folder.clone();
+    if context.summary.first_commit_ms.is_none() || !folder.is_dir() {
+        return Ok(());
+    }
+    let forget = || -> std::io::Result<()> {
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_name() == TAP_FOLDER {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    forget().map_err(|error| {
+        let failure = Failure::from(fault(&folder, &error));
+        unverified(context, failure.in_phase(Phase::Verification))
+    })
 }
 
 /// Between looking and writing somebody may have to do something first.
@@ -103,7 +180,7 @@ fn tidy_up(context: &mut TaskContext, differs: bool) {
         && !keeps
         && let Err(error) = Stages::of(&context.options.staging_folder).remove()
     {
-        context.emitter.emit(&crate::events::Event::Log {
+        context.emitter.emit(&Event::Log {
             plugin: "staging".to_owned(),
             level: "warn".to_owned(),
             message: format!("staged records could not be removed: {error}"),
@@ -127,47 +204,80 @@ pub(super) fn verify_phase(
     source: &mut OpenedSource,
     collections: &[PlannedCollection],
     left_out: &BTreeMap<usize, LeftOut>,
+    taps: Option<&Taps>,
 ) -> Result<Ended, Ended> {
     let clock = context.begin(Phase::Verification);
     let counted = counted(context, collections);
+    let options = &context.options.verify;
+    let scene = verification::Scene {
+        collections,
+        transforms: &context.plugins.transforms,
+        left_out,
+        counted: &counted,
+        taps,
+        emitter: &context.emitter,
+        stop: &context.stop,
+        work_folder: options.work_folder.clone(),
+        results_folder: options.results_folder.clone(),
+        shows_values: options.shows_values,
+        partitions_parallel: context.job.limits.partitions_parallel,
+        memory_bytes_max: DIGEST_BYTES_MAX,
+        source_can: context.plugins.source_capabilities.clone(),
+        sink_can: context.plugins.reading_back(),
+        known_references: &context.summary.references,
+        searches_orphans: context.job.import.on_orphan != OrphanPolicy::Skip,
+    };
     let attempt = context
         .plugins
         .sink
         .open_sink(&context.job.sink.config)
-        .and_then(|mut sink| {
-            verification::run(
-                collections,
-                source,
-                &mut sink,
-                &context.plugins.transforms,
-                left_out,
-                &counted,
-                &context.emitter,
-                &context.stop,
-            )
-        });
+        .and_then(|mut sink| verification::run(&scene, source, &mut sink))
+        .and_then(|verified| Ok((verified, rules::after(&rules_scene(context, collections))?)));
     let seconds = clock.elapsed().as_secs_f64();
     match attempt {
         Err(failure) => {
             context.end(Phase::Verification, PhaseOutcome::Failed, seconds, 0);
             Err(unverified(context, failure.in_phase(Phase::Verification)))
         }
-        Ok(results) => {
-            let compared = results.iter().map(|result| result.compared_count).sum();
-            let equal = verification::all_equal(&results);
-            context.summary.verification = results;
-            let outcome = if equal {
-                PhaseOutcome::Done
-            } else {
-                PhaseOutcome::Failed
+        Ok((verified, rules)) => {
+            // A repair comes here again.
+            context
+                .summary
+                .rules
+                .retain(|rule| rule.moment == RuleMoment::Before);
+            context.summary.rules.extend(rules);
+            let compared = verified.results.iter().map(|result| result.compared_count).sum();
+            take_verified(context, verified);
+            let summary = &context.summary;
+            let judgement = judge(&summary.verification, &summary.sink_references, &summary.rules);
+            let outcome = match judgement {
+                Judgement::Equal => PhaseOutcome::Done,
+                Judgement::Different | Judgement::Unsure(_) => PhaseOutcome::Failed,
             };
             context.end(Phase::Verification, outcome, seconds, compared);
             let summary = context.summary.clone();
-            Ok(Box::new(if equal {
-                Outcome::Done { summary }
-            } else {
-                Outcome::Differences { summary }
-            }))
+            match judgement {
+                Judgement::Equal => Ok(Box::new(Outcome::Done { summary })),
+                Judgement::Different => Ok(Box::new(Outcome::Differences { summary })),
+                Judgement::Unsure(error) => Err(unverified(
+                    context,
+                    Failure::from(error).in_phase(Phase::Verification),
+                )),
+            }
         }
+    }
+}
+
+/// Takes what a verification has found into the summary.
+fn take_verified(context: &mut TaskContext, verified: Verified) {
+    context.summary.verification = verified.results;
+    context.summary.sink_references = verified.sink_references;
+    for finding in verified.findings {
+        let role = Some(Role::Sink);
+        context.emitter.emit(&Event::Found {
+            role,
+            finding: finding.clone(),
+        });
+        context.summary.findings.push(FoundBy { role, finding });
     }
 }

@@ -11,8 +11,8 @@ use crate::config::Staging;
 use crate::events::{CostEstimate, Failure, Outcome, Phase, PhaseOutcome};
 use crate::loader::observe::{OpenedSink, OpenedSource};
 use crate::phases::pre_validation::{self, Look, Validated};
-use crate::phases::references;
 use crate::phases::staged::{self, Stages};
+use crate::phases::{references, rules};
 use crate::pipeline::staging::StageManifest;
 use crate::plan::cost::{self, RunShape, Units};
 use crate::plan::guarantee::{Sides, guarantees};
@@ -44,6 +44,7 @@ impl Taken {
         let shape = RunShape {
             skip_phases: &context.options.skip_phases,
             dry_run: context.options.dry_run,
+            is_resumed: context.options.resume.is_some(),
         };
         cost::estimate(
             &context.job,
@@ -119,6 +120,7 @@ fn look(
     let mut validated = pre_validation::run(&look, &mut source, &mut sink)?;
     if depth != Depth::Systems && look.checks && validated.blockers.is_empty() {
         look_at_references(context, &mut source, &mut validated)?;
+        look_at_rules(context, &mut validated)?;
     }
     Ok((source, sink, validated))
 }
@@ -150,6 +152,35 @@ fn look_at_references(
     Ok(())
 }
 
+/// Looks at the rules that must hold before anything is written.
+fn look_at_rules(context: &TaskContext, validated: &mut Validated) -> Result<(), Failure> {
+    if context.job.rules.is_empty() {
+        return Ok(());
+    }
+    let scene = rules_scene(context, &validated.collections);
+    let before = rules::before(&scene, context.options.resume.is_some())?;
+    validated.rules = before.results;
+    pre_validation::note(&context.job, &context.emitter, None, &before.findings, validated);
+    Ok(())
+}
+
+/// What the rules are looked at with.
+pub(super) fn rules_scene<'a>(
+    context: &'a TaskContext,
+    collections: &'a [PlannedCollection],
+) -> rules::Scene<'a> {
+    rules::Scene {
+        job: &context.job,
+        source: &context.plugins.source,
+        source_can: &context.plugins.source_capabilities,
+        sink: &context.plugins.sink,
+        sink_can: context.plugins.reading_back(),
+        transforms: &context.plugins.transforms,
+        collections,
+        stop: &context.stop,
+    }
+}
+
 pub(super) fn validate(
     context: &mut TaskContext,
     staged: Option<&Arc<StageManifest>>,
@@ -174,6 +205,7 @@ pub(super) fn validate(
             }
             context.summary.findings = validated.findings;
             context.summary.references = validated.references;
+            context.summary.rules = validated.rules;
             let taken = Taken {
                 spent: validated.spent,
                 searched: validated.searched,

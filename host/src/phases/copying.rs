@@ -33,6 +33,7 @@ use crate::pipeline::writer::{Reopen, WriterContext};
 use crate::pipeline::{CopyTask, Counters, HeldBack, Outcomes, TransactionRules, copy};
 use crate::plan::PlannedCollection;
 use crate::transform::Transforms;
+use crate::verification::tap::Taps;
 
 /// Records of a batch for a sink whose transaction is one request: the known ones take 500 writes in one.
 const CONDITIONAL_RECORDS_MAX: usize = 400;
@@ -61,6 +62,8 @@ pub struct Scene<'a> {
     pub barrier: &'a Barrier,
     /// Ends the run when too many of its last records are refused.
     pub breaker: &'a Arc<Breaker>,
+    /// Makes digests of what goes into the sink; none if nobody wants them.
+    pub taps: Option<&'a Taps>,
     /// What is told of the run besides its job.
     pub facts: RunFacts<'a>,
 }
@@ -114,6 +117,8 @@ pub struct Pass<'a> {
     pub is_conditional: bool,
     /// How a spoilt session is replaced.
     pub reopen: Option<Arc<Reopen>>,
+    /// Makes digests of each record, of which this is the only or the first pass.
+    pub taps: Option<&'a Taps>,
 }
 
 /// Copies all planned collections into the sink.
@@ -144,7 +149,10 @@ pub fn into_sink(
         .map_err(|failure| failure.in_phase(Phase::Import))?;
     crash_site::reach("prepared");
     let (further, count) = (sessions.clone(), sessions_max(scene.job, capabilities));
-    let pass = import_pass(counters, capabilities, Arc::new(move || sessions.open()));
+    let pass = Pass {
+        taps: scene.taps,
+        ..import_pass(counters, capabilities, Arc::new(move || sessions.open()))
+    };
     let reopen = {
         let further = further.clone();
         move || further.open()
@@ -166,6 +174,7 @@ pub fn into_sink(
             Some(&course),
         )
         .map_err(|failure| failure.in_phase(Phase::Extraction))?;
+        tell_taps(scene, &tasks);
         let mut again = second_pass::divide(&mut tasks, collections, capabilities);
         let mut holder = Holder {
             sink: &mut sinks[0],
@@ -195,6 +204,15 @@ pub fn into_sink(
     })
 }
 
+/// Says which parts must be read to their end by this run, so that digests are those of all records.
+fn tell_taps(scene: &Scene<'_>, tasks: &[CopyTask]) {
+    if let Some(taps) = scene.taps {
+        for of_one in tasks.chunk_by(|one, next| one.collection == next.collection) {
+            taps.divided(of_one[0].collection, of_one.iter().map(|task| &task.partition));
+        }
+    }
+}
+
 /// How records are written into the sink itself.
 fn import_pass<'a>(
     counters: &'a Arc<Counters>,
@@ -212,6 +230,7 @@ fn import_pass<'a>(
         keeps_lanes: capabilities.lanes,
         is_conditional: capabilities.atomicity == Atomicity::Conditional,
         reopen: Some(reopen),
+        taps: None,
     }
 }
 
@@ -274,6 +293,7 @@ pub fn into_nothing(
         keeps_lanes: false,
         is_conditional: false,
         reopen: None,
+        taps: None,
     };
     let mut sinks = vec![OpenedSink::of_host("nothing", Box::new(Discard), scene.calls)];
     with_snapshot(scene, from, |from, snapshot| {
@@ -335,6 +355,7 @@ pub(super) fn move_records(
         on_new_field: import.on_new_field,
         link_batches: import.concurrent_batches as usize,
         batch: batch_bounds(job, pass),
+        taps: pass.taps.cloned(),
     };
     let context = WriterContext {
         counters: Arc::clone(pass.counters),

@@ -12,7 +12,7 @@ use whimbrel_plugin_api::{Collection, Error, ErrorKind, Finding};
 
 use super::asking;
 use crate::config::{Job, Staging, TransformJob};
-use crate::events::{Emitter, Event, Failure, FoundBy, ReferenceResult};
+use crate::events::{Emitter, Event, Failure, FoundBy, ReferenceResult, RuleResult};
 use crate::loader::observe::{OpenedSink, OpenedSource};
 use crate::plan::cost::Units;
 use crate::plan::guarantee::settle_duplicates;
@@ -35,6 +35,8 @@ pub struct Validated {
     pub blockers: Vec<Failure>,
     /// The references between the collections, if they were looked at.
     pub references: Vec<ReferenceResult>,
+    /// The rules that were looked at.
+    pub rules: Vec<RuleResult>,
     /// Whether the file of orphans was written.
     pub orphans_listed: bool,
     /// What the source bills for its descriptions.

@@ -22,7 +22,11 @@ use crate::workspace::open_private;
 
 /// Octets for the digests of keys that are held at one time: 2,097,152 keys, so that the memory of a run stays within its
 /// bounds.
-const KEY_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(super) const KEY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Why nobody looks where the job says not to.
+pub(super) const NOT_WANTED: &str = "the job says not to";
+/// Why nobody looks at a sample.
+pub(super) const SAMPLE_ONLY: &str = "only a sample is moved";
 
 /// What the search needs.
 pub struct Search<'a> {
@@ -110,11 +114,20 @@ fn why_not(
     result: &ReferenceResult,
 ) -> Option<String> {
     if search.job.import.on_orphan == OrphanPolicy::Skip {
-        return Some("the job says not to".to_owned());
+        return Some(NOT_WANTED.to_owned());
     }
     if search.job.mode == Mode::Test {
-        return Some("only a sample is moved".to_owned());
+        return Some(SAMPLE_ONLY.to_owned());
     }
+    cannot_compare(child, parent, result)
+}
+
+/// Why the values of both ends of a reference cannot be the same, if they cannot.
+pub(super) fn cannot_compare(
+    child: &PlannedCollection,
+    parent: &PlannedCollection,
+    result: &ReferenceResult,
+) -> Option<String> {
     let pairs = result.fields.iter().zip(&result.to_fields);
     for (field, to_field) in pairs {
         let type_of = |of: &PlannedCollection, name: &str| {
@@ -142,7 +155,9 @@ fn look(
 ) -> Result<(), Failure> {
     let snapshot = source.open_snapshot()?;
     let mut reading = SourceReading {
-        search,
+        transforms: search.transforms,
+        emitter: search.emitter,
+        stop: search.stop,
         collections,
         source,
         snapshot,
@@ -164,21 +179,25 @@ fn look(
         }),
     }
     for ((number, _), found) in sought.iter().zip(found) {
-        let result = &mut searched.references[*number];
-        let Found {
-            record_count,
-            orphan_count,
-            missing_key_count,
-            missing_keys_uncounted,
-            orphans,
-        } = found;
-        result.record_count = record_count;
-        result.orphan_count = orphan_count;
-        result.missing_key_count = missing_key_count;
-        result.missing_keys_counted = !missing_keys_uncounted;
-        result.orphans = orphans;
+        take(&mut searched.references[*number], found);
     }
     Ok(())
+}
+
+/// Takes what was found into the result.
+pub(super) fn take(result: &mut ReferenceResult, found: Found) {
+    let Found {
+        record_count,
+        orphan_count,
+        missing_key_count,
+        missing_keys_uncounted,
+        orphans,
+    } = found;
+    result.record_count = record_count;
+    result.orphan_count = orphan_count;
+    result.missing_key_count = missing_key_count;
+    result.missing_keys_counted = !missing_keys_uncounted;
+    result.orphans = orphans;
 }
 
 fn findings(job: &Job, searched: &Searched) -> Vec<Finding> {
@@ -225,13 +244,15 @@ fn is_worth_telling(job: &Job) -> bool {
 }
 
 /// Reads collections of the source as the sink would get them.
-struct SourceReading<'a> {
-    search: &'a Search<'a>,
-    collections: &'a [PlannedCollection],
-    source: &'a mut OpenedSource,
-    snapshot: Option<String>,
+pub(super) struct SourceReading<'a> {
+    pub(super) transforms: &'a Transforms,
+    pub(super) emitter: &'a Emitter,
+    pub(super) stop: &'a Stop,
+    pub(super) collections: &'a [PlannedCollection],
+    pub(super) source: &'a mut OpenedSource,
+    pub(super) snapshot: Option<String>,
     /// What was billed so far.
-    units: Units,
+    pub(super) units: Units,
 }
 
 impl SourceReading<'_> {
@@ -255,7 +276,7 @@ impl Reading for SourceReading<'_> {
         let mut chain = None;
         let mut columns = fields.to_vec();
         if !planned.transforms.is_empty() {
-            let mut opened = Chain::open(self.search.transforms, &planned.transforms)?;
+            let mut opened = Chain::open(self.transforms, &planned.transforms)?;
             opened.plan(&planned.source)?;
             chain = Some(opened);
             // Transforms may look at any field.
@@ -268,7 +289,7 @@ impl Reading for SourceReading<'_> {
         })?;
         let mut record_count = 0;
         loop {
-            if self.search.stop.is_raised() {
+            if self.stop.is_raised() {
                 return Err(Error::cancelled().into());
             }
             let batch = match stream.next_item()? {
@@ -296,7 +317,7 @@ impl Reading for SourceReading<'_> {
                     return Ok(());
                 }
             }
-            self.search.emitter.emit(&Event::OrphanSearch {
+            self.emitter.emit(&Event::OrphanSearch {
                 collection: planned.source.name.clone(),
                 record_count,
             });

@@ -102,6 +102,8 @@ pub(super) fn run(
         keeps_lanes: first.keeps_lanes,
         is_conditional: first.is_conditional,
         reopen: first.reopen.clone(),
+        // The first pass has shown them whole records.
+        taps: None,
     };
     let moved = move_records(&second, from, snapshot, sinks, tasks, &pass);
     for collection in partitions.keys() {

@@ -189,6 +189,7 @@ fn fill(
             keeps_lanes: false,
             is_conditional: false,
             reopen: None,
+            taps: None,
         };
         move_records(scene, from, snapshot, &mut sinks, &tasks, &pass)?;
         if scene.stop.is_raised() {

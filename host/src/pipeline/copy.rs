@@ -22,6 +22,7 @@ use crate::config::{NewFieldPolicy, TransformJob};
 use crate::events::{Failure, Phase};
 use crate::loader::observe::{OpenedSink, OpenedSource};
 use crate::transform::Transforms;
+use crate::verification::tap::{Tap, Taps};
 
 /// How often progress is announced, and whoever waits looks whether the run ends.
 const TICK: Duration = Duration::from_millis(100);
@@ -75,6 +76,8 @@ pub struct Settings {
     pub open_source: Option<Arc<OpenAnew<'static>>>,
     /// How streams are taken up again.
     pub reading: ReadingContext,
+    /// Makes digests of what is copied; none if nobody wants them.
+    pub taps: Option<Taps>,
 }
 
 /// Copies `tasks` from `source` through one writer per session of `sinks`. Ends with the first failure, which is kept in
@@ -273,18 +276,22 @@ fn move_one(job: ReadJob<'_, '_>, settings: &Settings, context: &WriterContext) 
         drop(to);
         outcome
     };
-    if task.transforms.is_empty() {
-        let outcome = reader::read(
+    let (tap, transformer_tap) = taps_of(task, settings);
+    let read_into = |to: &Sender<LinkItem>| {
+        reader::read(
             stream,
             from_cursor.clone(),
             planned,
             settings.on_new_field,
-            &to,
+            to,
             counters,
             &settings.budget,
+            tap,
             &context.stop,
-        );
-        return known(outcome, to);
+        )
+    };
+    if task.transforms.is_empty() {
+        return known(read_into(&to), to);
     }
     let (between, from) = link(settings.link_batches);
     let work = Work {
@@ -297,20 +304,11 @@ fn move_one(job: ReadJob<'_, '_>, settings: &Settings, context: &WriterContext) 
     };
     std::thread::scope(|scope| {
         let transformer = scope.spawn(|| {
-            let outcome = transform(&work, &from, &to);
+            let outcome = transform(&work, &from, &to, transformer_tap);
             drop(from);
             outcome
         });
-        let read = reader::read(
-            stream,
-            from_cursor.clone(),
-            planned,
-            settings.on_new_field,
-            &between,
-            counters,
-            &settings.budget,
-            &context.stop,
-        );
+        let read = read_into(&between);
         if let Err(failure) = &read {
             fail(task, context, failure.clone());
         }
@@ -322,3 +320,17 @@ fn move_one(job: ReadJob<'_, '_>, settings: &Settings, context: &WriterContext) 
         known(read.and(transformed), to.clone())
     })
 }
+
+/// What makes digests of the records that are read, and of those that come out of transforms.
+fn taps_of(task: &CopyTask, settings: &Settings) -> (Option<Tap>, Option<Tap>) {
+    let tapping = settings.taps.as_ref().and_then(|taps| {
+        let from = &task.machine.state().cursor;
+        taps.open(task.collection, &task.partition, from)
+    });
+    tapping.map_or((None, None), |tapping| {
+        (Some(tapping.reading), tapping.transforming)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,9 @@ use super::reconnect::ItemStream;
 use crate::config::NewFieldPolicy;
 use crate::control::Stop;
 use crate::events::{Failure, Phase};
+use crate::verification::tap::Tap;
 
-/// Reads `stream`, which was opened at the cursor `from`, until it ends, fails, or the run stops.
+/// Reads `stream`, which was opened at the cursor `from`, until it ends, fails, or the run stops. A `tap` sees all of it.
 ///
 /// # Errors
 /// `source.schema_changed` if the stream's schema is not `planned`, for which the sink was prepared; what the stream brings, and `source.unexpected_item` for items that belong to change streams.
@@ -33,6 +34,7 @@ pub fn read(
     link: &Sender<LinkItem>,
     counters: &CollectionCounters,
     budget: &Budget,
+    mut tap: Option<Tap>,
     stop: &Stop,
 ) -> Result<(), Failure> {
     let mut cursor = from;
@@ -52,6 +54,9 @@ pub fn read(
                     continue;
                 }
                 current = Arc::clone(&schema);
+                if let Some(tap) = &mut tap {
+                    tap.grow();
+                }
                 LinkItem::Grown(schema)
             }
             Item::Heartbeat { cursor: at } => {
@@ -70,11 +75,22 @@ pub fn read(
                 let Some(share) = budget.take(held, stop) else {
                     return Ok(());
                 };
+                if let Some(tap) = &mut tap {
+                    tap.pass(std::slice::from_ref(&batch), &cursor);
+                }
                 LinkItem::Batch(batch, share, passed)
             }
-            Item::Rejected(records) => LinkItem::Rejected(Phase::Extraction, records),
+            Item::Rejected(records) => {
+                if let Some(tap) = &mut tap {
+                    tap.refuse(&records);
+                }
+                LinkItem::Rejected(Phase::Extraction, records)
+            }
             Item::End => {
                 push(link, LinkItem::End { cursor, passed }, stop);
+                if let Some(tap) = &mut tap {
+                    tap.end();
+                }
                 return Ok(());
             }
             Item::TransactionEnd { .. } | Item::Truncate { .. } => {

@@ -15,6 +15,7 @@ use crate::config::TransformJob;
 use crate::control::Stop;
 use crate::events::{Failure, Phase};
 use crate::transform::{Chain, Transforms};
+use crate::verification::tap::Tap;
 
 /// What a transformer works with.
 pub struct Work<'a> {
@@ -32,12 +33,17 @@ pub struct Work<'a> {
     pub stop: &'a Stop,
 }
 
-/// Takes from `from` until it ends, and gives to `to`.
+/// Takes from `from` until it ends, and gives to `to`. A `tap` sees all that comes out.
 ///
 /// # Errors
 /// What a transform brings.
-pub fn transform(work: &Work<'_>, from: &Receiver<LinkItem>, to: &Sender<LinkItem>) -> Result<(), Failure> {
-    let run = || -> Result<(), Failure> {
+pub fn transform(
+    work: &Work<'_>,
+    from: &Receiver<LinkItem>,
+    to: &Sender<LinkItem>,
+    mut tap: Option<Tap>,
+) -> Result<(), Failure> {
+    let mut run = || -> Result<(), Failure> {
         let mut chain = Chain::open(work.transforms, work.jobs)?.from_cursor(work.from.clone());
         chain.plan(work.collection)?;
         let mut filtered = 0;
@@ -45,6 +51,7 @@ pub fn transform(work: &Work<'_>, from: &Receiver<LinkItem>, to: &Sender<LinkIte
         for item in from {
             let going = match item {
                 LinkItem::Batch(batch, share, Passed { read, .. }) => {
+                    let after = tap.is_some().then(|| batch.facts.cursor.clone());
                     let begun = Instant::now();
                     let changed = chain.apply(batch)?;
                     work.counters
@@ -54,6 +61,9 @@ pub fn transform(work: &Work<'_>, from: &Receiver<LinkItem>, to: &Sender<LinkIte
                         .filtered
                         .fetch_add(changed.filtered_count, Ordering::Relaxed);
                     filtered += changed.filtered_count;
+                    if let (Some(tap), Some(after)) = (&mut tap, after) {
+                        tap.pass(&changed.batches, &after);
+                    }
                     let mut going = changed.rejected.is_empty()
                         || push(
                             to,
@@ -94,7 +104,11 @@ pub fn transform(work: &Work<'_>, from: &Receiver<LinkItem>, to: &Sender<LinkIte
                 }
                 LinkItem::End { cursor, passed } => {
                     let passed = Passed { filtered, ..passed };
-                    push(to, LinkItem::End { cursor, passed }, work.stop)
+                    let going = push(to, LinkItem::End { cursor, passed }, work.stop);
+                    if let Some(tap) = &mut tap {
+                        tap.end();
+                    }
+                    going
                 }
                 other @ LinkItem::Rejected(..) => push(to, other, work.stop),
             };

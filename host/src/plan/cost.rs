@@ -1,8 +1,8 @@
 //! Which reads of the source a run does, and what they cost where the source bills them.
 //!
 //! The only place that knows how often a collection is read at which level and with which options; what reads is elsewhere:
-//! [`crate::phases`] and [`crate::verification`]. Pure. Retries, parts that turn out to be empty and fields that turn up on the
-//! way (which make verification read again) are not in it.
+//! [`crate::phases`] and [`crate::verification`]. Pure. Retries, parts that turn out to be empty, fields that turn up on the way and
+//! digests that a full disk costs (both make verification read again), and single records that differ are not in it.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +19,8 @@ pub struct RunShape<'a> {
     pub skip_phases: &'a [Phase],
     /// Nothing is written.
     pub dry_run: bool,
+    /// An earlier copy is gone on with.
+    pub is_resumed: bool,
 }
 
 impl RunShape<'_> {
@@ -38,6 +40,11 @@ impl RunShape<'_> {
     /// Whether the source is read once, and everything else is done with what was kept of it.
     fn is_staged(&self, job: &Job) -> bool {
         job.staging == Staging::Disk && !self.dry_run && self.copies()
+    }
+
+    /// Whether digests of all records are made while these are copied, so that nothing need be read again to compare them.
+    fn is_tapped(&self, job: &Job) -> bool {
+        self.writes() && !self.skips(Phase::Extraction) && !self.is_staged(job) && !self.is_resumed
     }
 
     fn verifies(&self, job: &Job) -> bool {
@@ -143,8 +150,10 @@ fn verification_units(job: &Job, shape: RunShape<'_>, planned: &PlannedCollectio
         VerificationLevel::None => 0,
         VerificationLevel::Basic if is_counted => counting,
         VerificationLevel::Basic => reading,
-        _ if is_known => reading,
-        _ => reading.saturating_add(counting),
+        VerificationLevel::Comprehensive if shape.is_tapped(job) => 0,
+        VerificationLevel::Comprehensive => reading,
+        VerificationLevel::Standard if is_known => reading,
+        VerificationLevel::Standard => reading.saturating_add(counting),
     }
 }
 
@@ -249,6 +258,43 @@ mod tests {
     }
 
     #[test]
+    fn a_comprehensive_run_reads_once_unless_it_goes_on_with_an_earlier_one() {
+        use VerificationLevel::Comprehensive;
+        let memory = job(r#""staging": "memory""#);
+        let every_record = || {
+            let mut one = planned("a", Comprehensive);
+            one.source.estimate.exact = false;
+            one
+        };
+        assert_eq!(units(&memory, run(), every_record()), (READ, 0));
+        let resumed = RunShape {
+            is_resumed: true,
+            ..run()
+        };
+        assert_eq!(units(&memory, resumed, every_record()), (READ, READ));
+        // What was staged is read again where it is staged.
+        let staged = job(r#""staging": "disk""#);
+        for shape in [run(), resumed] {
+            assert_eq!(units(&staged, shape, every_record()), (READ, 0));
+        }
+        let mut sample = every_record();
+        sample.limit = Some(10);
+        assert_eq!(units(&memory, run(), sample.clone()), (10, 0));
+        assert_eq!(units(&memory, resumed, sample), (10, 10));
+        let mut circle = every_record();
+        circle.held_back = vec!["up".to_owned()];
+        assert_eq!(units(&memory, run(), circle), (2 * READ, 0));
+        for (skip_phases, wanted) in [
+            (&[Phase::Extraction, Phase::Import][..], (0, READ)),
+            (&[Phase::Import], (READ, READ)),
+            (&[Phase::Verification], (READ, 0)),
+        ] {
+            let shape = RunShape { skip_phases, ..run() };
+            assert_eq!(units(&memory, shape, every_record()), wanted, "{skip_phases:?}");
+        }
+    }
+
+    #[test]
     fn a_number_that_nobody_knows_is_counted_first_unless_a_copy_has_counted_it() {
         let job = job(r#""staging": "memory""#);
         let inexact = || {
@@ -325,7 +371,11 @@ mod tests {
                 (0, 0),
             ),
         ] {
-            let shape = RunShape { skip_phases, dry_run };
+            let shape = RunShape {
+                skip_phases,
+                dry_run,
+                ..run()
+            };
             assert_eq!(units(&job, shape, standard()), wanted, "{shape:?}");
         }
     }

@@ -133,10 +133,23 @@ impl FinalReport {
         self.task.summary.verification.truncate(SHORT_COLLECTIONS_MAX);
         for result in &mut self.task.summary.verification {
             result.mismatches.clear();
+            result.losses.clear();
+            result.digests = None;
         }
-        self.task.summary.references.truncate(SHORT_COLLECTIONS_MAX);
-        for reference in &mut self.task.summary.references {
-            reference.orphans.clear();
+        let summary = &mut self.task.summary;
+        for references in [&mut summary.references, &mut summary.sink_references] {
+            references.truncate(SHORT_COLLECTIONS_MAX);
+            for reference in references {
+                reference.orphans.clear();
+            }
+        }
+        summary.rules.truncate(SHORT_COLLECTIONS_MAX);
+        for rule in &mut summary.rules {
+            rule.violations.clear();
+        }
+        summary.repaired.truncate(SHORT_COLLECTIONS_MAX);
+        for repair in &mut summary.repaired {
+            repair.left.clear();
         }
         self.task.summary.rejected.clear();
         self.task.summary.ddl.clear();

@@ -11,11 +11,12 @@ use whimbrel_plugin_api::{Error, ErrorKind, Finding};
 use super::final_report::{FailedCollection, HookResult, PhaseSpan, RunFacts};
 use super::series::{Sample, Series};
 use super::{PluginUsed, TaskReport};
-use crate::config::Job;
+use crate::config::{Job, VerificationLevel};
 use crate::events::{
-    CollectionGuarantee, CollectionResult, Comparison, Failure, FoundBy, Guarantee, Mismatch, MismatchKind,
-    Orphan, Outcome, Phase, PhaseOutcome, PhaseReport, ReferenceResult, ReferenceState, RunSummary,
-    VerificationResult,
+    CHANGED_SINCE, CertificateNote, CollectionDigests, CollectionGuarantee, CollectionResult, Comparison,
+    Failure, FieldValues, FoundBy, Guarantee, LossCount, Mismatch, MismatchKind, Orphan, Outcome, Phase,
+    PhaseOutcome, PhaseReport, PlaceDigest, ReadLatency, ReferenceResult, ReferenceState, RepairResult,
+    RuleResult, RuleState, RunSummary, VerificationResult,
 };
 
 /// A job.
@@ -69,18 +70,12 @@ fn collection(name: &str, read_count: u64, rejected_count: u64) -> CollectionRes
 
 fn equal(name: &str, record_count: u64) -> VerificationResult {
     VerificationResult {
-        source: name.to_owned(),
-        sink: name.to_lowercase(),
-        comparison: Comparison::Equal,
         source_count: record_count,
         sink_count: record_count,
         compared_count: record_count,
-        left_out_count: 0,
         every_record: true,
-        duplicate_key_count: 0,
-        mismatch_count: 0,
-        mismatches: Vec::new(),
         seconds: 0.25,
+        ..VerificationResult::begun(name, &name.to_lowercase(), VerificationLevel::Standard)
     }
 }
 
@@ -223,16 +218,191 @@ pub fn differences() -> TaskReport {
     result.mismatch_count = 2;
     result.mismatches = vec![
         Mismatch {
+            values: Vec::new(),
             kind: MismatchKind::Missing,
             record: "u-12".to_owned(),
             fields: Vec::new(),
         },
         Mismatch {
+            values: Vec::new(),
             kind: MismatchKind::Different,
             record: "u-40".to_owned(),
             fields: vec!["email".to_owned(), "name".to_owned()],
         },
     ];
+    report
+}
+
+fn digests(record_count: u64, root: &str) -> CollectionDigests {
+    let place = |root: &str| {
+        Some(PlaceDigest {
+            record_count,
+            root: root.repeat(8),
+            ..PlaceDigest::default()
+        })
+    };
+    CollectionDigests {
+        fields: vec!["id".to_owned(), "price".to_owned()],
+        key: vec!["id".to_owned()],
+        extracted: place("89abcdef"),
+        transformed: place(root),
+        read_back: place(root),
+    }
+}
+
+fn latency() -> ReadLatency {
+    ReadLatency {
+        sample_count: 200,
+        p50_ms: 0.41,
+        p95_ms: 1.2,
+        p99_ms: 2.0,
+    }
+}
+
+fn rule(name: &str, state: RuleState) -> RuleResult {
+    RuleResult {
+        name: name.to_owned(),
+        role: Some(Role::Sink),
+        collection: Some("users".to_owned()),
+        state,
+        ..RuleResult::default()
+    }
+}
+
+/// A run of which every record was compared, with all that there is to say of it, and nothing differs.
+pub fn proven() -> TaskReport {
+    let mut report = done();
+    for (result, root) in report
+        .summary
+        .verification
+        .iter_mut()
+        .zip(["01234567", "fedcba98"])
+    {
+        result.level = VerificationLevel::Comprehensive;
+        result.digests = Some(digests(result.source_count, root));
+        result.latency = Some(latency());
+    }
+    let orders = &mut report.summary.verification[0];
+    orders.losses = vec![LossCount {
+        field: "price".to_owned(),
+        loss: Loss::FloatFromDecimal,
+        record_count: 1_200,
+    }];
+    orders.equal_after_loss_count = 1_200;
+    report.summary.rules = vec![rule("adults", RuleState::Held)];
+    report.summary.sink_references = vec![ReferenceResult {
+        sink_only_count: 0,
+        ..lost("orders", 1)
+    }];
+    report.summary.repaired = vec![RepairResult {
+        source: "users".to_owned(),
+        sink: "users".to_owned(),
+        copied_count: 3,
+        removed_count: 1,
+        left: Vec::new(),
+    }];
+    report.summary.certificate = Some(CertificateNote {
+        file: Some("migration-certificate.json".to_owned()),
+        is_signed: true,
+        reason: None,
+    });
+    report
+}
+
+/// A reference within the sink of which `count` records have lost their parents.
+fn lost(collection: &str, count: u64) -> ReferenceResult {
+    ReferenceResult {
+        collection: collection.to_owned(),
+        fields: vec!["user".to_owned()],
+        parent: "users".to_owned(),
+        to_fields: vec!["id".to_owned()],
+        state: ReferenceState::Searched,
+        record_count: 12_000,
+        orphan_count: count,
+        missing_key_count: 1,
+        missing_keys_counted: true,
+        sink_only_count: count,
+        orphans: vec![Orphan {
+            record: "id=7".to_owned(),
+            missing: "user=u-12".to_owned(),
+        }],
+        ..ReferenceResult::default()
+    }
+}
+
+/// A run of which every record was compared and much differs, with values.
+pub fn disproven() -> TaskReport {
+    let mut report = proven();
+    let differing = differences();
+    report.outcome = differing.outcome;
+    report.exit_code = differing.exit_code;
+    report.summary.phases = differing.summary.phases;
+    let users = &mut report.summary.verification[1];
+    users.comparison = Comparison::Different;
+    users.sink_count = 339;
+    users.mismatch_count = 70;
+    users.changed_since_count = 1;
+    users
+        .mismatches
+        .clone_from(&differing.summary.verification[1].mismatches);
+    users.mismatches[1].values = vec![FieldValues {
+        field: "email".to_owned(),
+        source: Some("a@b.example".to_owned()),
+        sink: None,
+    }];
+    users.mismatches.push(Mismatch {
+        kind: MismatchKind::ChangedSince,
+        record: "u-77".to_owned(),
+        fields: Vec::new(),
+        values: Vec::new(),
+    });
+    users.mismatches_file = Some("users.ndjson".to_owned());
+    report.summary.rules.extend([
+        RuleResult {
+            record_count: Some(340),
+            violation_count: 2,
+            violations: vec!["u-3".to_owned(), "u-5".to_owned()],
+            ..rule("has an email", RuleState::Broken)
+        },
+        RuleResult {
+            reason: Some("the sink takes no `query`".to_owned()),
+            role: None,
+            collection: None,
+            ..rule("sums", RuleState::Unchecked)
+        },
+    ]);
+    report.summary.sink_references = vec![lost("orders", 3)];
+    report.summary.repaired[0].left = vec![("u-40".to_owned(), "the sink refuses it".to_owned())];
+    report.summary.certificate = Some(CertificateNote {
+        reason: Some("the sides differ".to_owned()),
+        ..CertificateNote::default()
+    });
+    report
+}
+
+/// A run of which nothing is known to differ, and some records changed while it was compared.
+pub fn changed_since() -> TaskReport {
+    let mut report = done();
+    report.outcome = "unverified";
+    report.exit_code = 5;
+    report.summary.phases[4].outcome = PhaseOutcome::Failed;
+    report.summary.phases.truncate(5);
+    let users = &mut report.summary.verification[1];
+    users.changed_since_count = 2;
+    users.mismatches = ["u-1", "u-2"]
+        .map(|record| Mismatch {
+            kind: MismatchKind::ChangedSince,
+            record: record.to_owned(),
+            fields: Vec::new(),
+            values: Vec::new(),
+        })
+        .to_vec();
+    let error = Error::new(
+        ErrorKind::Integrity,
+        CHANGED_SINCE,
+        "2 records of `users` changed in the source while both sides were compared",
+    );
+    report.errors = vec![Failure::from(error).in_phase(Phase::Verification)];
     report
 }
 
@@ -275,7 +445,10 @@ pub fn every_end() -> Vec<TaskReport> {
         done(),
         not_verified,
         failed(),
+        proven(),
         differences(),
+        disproven(),
+        changed_since(),
         unverified,
         refused,
         crashed(),
@@ -349,21 +522,73 @@ pub fn hostile() -> TaskReport {
             source: name.to_owned(),
             sink: name.to_owned(),
             mismatches: vec![Mismatch {
+                values: vec![FieldValues {
+                    field: name.to_owned(),
+                    source: Some(name.to_owned()),
+                    sink: Some(name.to_owned()),
+                }],
                 kind: MismatchKind::Extra,
                 record: name.to_owned(),
                 fields: vec![name.to_owned()],
             }],
-            mismatch_count: 1,
+            mismatch_count: 3,
+            changed_since_count: 1,
+            mismatches_file: Some(name.to_owned()),
             comparison: Comparison::Different,
+            losses: vec![LossCount {
+                field: name.to_owned(),
+                loss: Loss::NulRemoved,
+                record_count: 1,
+            }],
+            equal_after_loss_count: 1,
+            digests: Some(digests(1, name)),
+            latency: Some(latency()),
             ..equal("x", 1)
         })
         .to_vec();
+    hostile_checks(&mut report.summary);
     let error = &mut report.errors[0].error;
     error.message = HOSTILE.join(" ");
     error.help = Some(HOSTILE.join(" "));
     error.causes = HOSTILE.map(str::to_owned).to_vec();
     error.place = Some(HOSTILE[0].to_owned());
     report
+}
+
+fn hostile_checks(summary: &mut RunSummary) {
+    summary.rules = HOSTILE
+        .map(|name| RuleResult {
+            collection: Some(name.to_owned()),
+            reason: Some(name.to_owned()),
+            violation_count: 1,
+            violations: vec![name.to_owned()],
+            ..rule(name, RuleState::Broken)
+        })
+        .to_vec();
+    summary.rules[0].state = RuleState::Unchecked;
+    summary.sink_references = HOSTILE
+        .map(|name| ReferenceResult {
+            fields: vec![name.to_owned()],
+            parent: name.to_owned(),
+            orphans: vec![Orphan {
+                record: name.to_owned(),
+                missing: name.to_owned(),
+            }],
+            ..lost(name, 2)
+        })
+        .to_vec();
+    summary.repaired = HOSTILE
+        .map(|name| RepairResult {
+            source: name.to_owned(),
+            left: vec![(name.to_owned(), name.to_owned())],
+            ..RepairResult::default()
+        })
+        .to_vec();
+    summary.certificate = Some(CertificateNote {
+        file: Some(HOSTILE[0].to_owned()),
+        is_signed: false,
+        reason: Some(HOSTILE.join(" ")),
+    });
 }
 
 fn start() -> DateTime<Utc> {

@@ -3,6 +3,7 @@
 
 mod cost;
 mod counts;
+mod executive_proof;
 mod executive_summary;
 pub mod figures;
 mod final_report;
@@ -10,10 +11,12 @@ mod final_report;
 pub(crate) mod fixtures;
 mod guarantees;
 mod html;
+mod markdown;
 mod next_steps;
 mod orphans;
 mod plain_table;
 mod plan_report;
+mod proof;
 mod series;
 mod summary;
 mod summary_tables;
@@ -25,6 +28,7 @@ pub use counts::{cleared_text, stats_text};
 pub use executive_summary::executive_summary;
 pub use final_report::{FailedCollection, FinalReport, HookResult, NOTES_MAX, PhaseSpan, RunFacts};
 pub use html::html;
+pub use markdown::{code as markdown_code, plain as markdown_text};
 pub use next_steps::{FailedPhase, NextStep, failed_phases, next_steps, quoted};
 pub use plain_table::PlainTable;
 pub use plan_report::{PastRate, PlanEstimate, PlanReport, plan_text};

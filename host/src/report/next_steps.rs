@@ -6,7 +6,8 @@ use serde::Serialize;
 use whimbrel_plugin_api::ErrorKind;
 
 use super::TaskReport;
-use crate::events::Phase;
+use super::verdict::has_changed_since;
+use crate::events::{CHANGED_SINCE, MismatchKind, Phase, RuleState};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -165,7 +166,10 @@ pub fn failed_phases(report: &TaskReport) -> Vec<FailedPhase> {
             phase,
             kind: failure.error.kind.name(),
             code: Some(failure.error.code.clone()),
-            remedy: remedy(phase, failure.error.kind),
+            remedy: match failure.error.code.as_str() {
+                CHANGED_SINCE => "see to it that nobody writes to the source for a while",
+                _ => remedy(phase, failure.error.kind),
+            },
             then: then(phase),
         };
         if !failed.contains(&entry) {
@@ -218,6 +222,9 @@ pub fn next_steps(report: &TaskReport, job_file: &str, run_id: &str) -> Vec<Next
             Some(format!("whimbrel rejected list {}", quoted(run_id))),
         ));
     }
+    steps.extend(after_differences(report, &|flags| {
+        Some(format!("whimbrel verify {job} {flags}"))
+    }));
     let failed = failed_phases(report);
     for failed in &failed {
         steps.push(step(
@@ -251,6 +258,75 @@ pub fn next_steps(report: &TaskReport, job_file: &str, run_id: &str) -> Vec<Next
             steps.push(step("look for the cause in `migration-log.json`", None))
         }
         _ => {}
+    }
+    steps
+}
+
+/// What to do about differences, the list first.
+fn after_differences(report: &TaskReport, verify: &dyn Fn(&str) -> Option<String>) -> Vec<NextStep> {
+    let summary = &report.summary;
+    let step = |text: String, command: Option<String>| NextStep { text, command };
+    let mut steps = Vec::new();
+    let files: Vec<&str> = summary
+        .verification
+        .iter()
+        .filter_map(|result| result.mismatches_file.as_deref())
+        .collect();
+    match files.as_slice() {
+        [] => {}
+        [only] => steps.push(step(
+            format!("read the list of all differences: `verification-results/{only}`"),
+            None,
+        )),
+        several => steps.push(step(
+            format!(
+                "read the lists of all differences: {} files `verification-results/*.ndjson`",
+                several.len()
+            ),
+            None,
+        )),
+    }
+    if report.outcome != "differences" && !has_changed_since(report) {
+        return steps;
+    }
+    let listed = || summary.verification.iter().flat_map(|result| &result.mismatches);
+    let has_values = listed().any(|mismatch| !mismatch.values.is_empty());
+    if !has_values && listed().any(|mismatch| mismatch.kind == MismatchKind::Different) {
+        steps.push(step(
+            "see the values of the fields that differ, if you may".to_owned(),
+            verify("--verification-level comprehensive --show-values"),
+        ));
+    }
+    let can_be_repaired =
+        |kind: MismatchKind| !matches!(kind, MismatchKind::Schema | MismatchKind::ChangedSince);
+    let lost: u64 = summary
+        .sink_references
+        .iter()
+        .map(|reference| reference.sink_only_count)
+        .sum();
+    if lost > 0 {
+        steps.push(step(
+            "look which records the sink has refused or lost: others point to them".to_owned(),
+            None,
+        ));
+    }
+    if listed().any(|mismatch| mismatch.kind == MismatchKind::Schema) {
+        steps.push(step(
+            "give the sink the fields, types and keys that were planned".to_owned(),
+            None,
+        ));
+    }
+    if summary.rules.iter().any(|rule| rule.state == RuleState::Broken) {
+        steps.push(step(
+            "correct the records that break the rules, or the rules".to_owned(),
+            None,
+        ));
+    }
+    if listed().any(|mismatch| can_be_repaired(mismatch.kind)) || lost > 0 {
+        steps.push(step(
+            "copy again what differs, and compare once more".to_owned(),
+            verify("--repair"),
+        ));
     }
     steps
 }

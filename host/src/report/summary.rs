@@ -9,9 +9,10 @@ use super::cost::cost_line;
 use super::figures::{bytes, count, counted, printable, rate, seconds};
 use super::next_steps::next_steps;
 use super::orphans::orphans_text;
+use super::proof::{classes, proof_text, repaired_text, rules_text, sink_orphans_text};
 use super::summary_tables::{mismatches, table};
 use super::{TaskReport, Tone, tone, verdict};
-use crate::events::Failure;
+use crate::events::{Failure, VerificationResult};
 
 /// Rejected records that the text lists.
 const REJECTED_SHOWN_MAX: usize = 10;
@@ -29,6 +30,8 @@ pub struct Look {
     pub run_id: Option<String>,
     /// The job file, as it was named.
     pub job_file: String,
+    /// Where differences are listed, if not beside the report for a browser.
+    pub results_folder: Option<PathBuf>,
 }
 
 impl Look {
@@ -54,6 +57,17 @@ impl Look {
     fn heading(&self, text: &str) -> String {
         self.paint("1", text)
     }
+
+    /// The file that lists all differences of a collection, as a person would type it.
+    fn list_of(&self, result: &VerificationResult) -> Option<String> {
+        let name = result.mismatches_file.as_deref()?;
+        let beside = |page: &PathBuf| page.with_file_name("verification-results");
+        let folder = self
+            .results_folder
+            .clone()
+            .or_else(|| self.html_report.as_ref().map(beside))?;
+        Some(from_here(&folder.join(name)).display().to_string())
+    }
 }
 
 /// The summary.
@@ -66,6 +80,10 @@ pub fn text(report: &TaskReport, look: &Look) -> String {
         orphans(report, look),
         rejected(report, look),
         differences(report, look),
+        rules_text(&report.summary, &look.heading("rules:")),
+        sink_orphans_text(&report.summary, &look.heading("orphans in the sink:")),
+        repaired_text(&report.summary, &look.heading("repaired:")),
+        proof_text(&report.summary, &look.heading("verification:")),
         phases(report),
         cost(report),
     ];
@@ -184,9 +202,16 @@ fn differences(report: &TaskReport, look: &Look) -> String {
     let mut text = String::new();
     for result in &report.summary.verification {
         if result.mismatch_count > 0 {
-            let heading = format!("differences in {}:", printable(&result.source));
+            let heading = match classes(result) {
+                classes if classes.is_empty() => format!("differences in {}:", printable(&result.source)),
+                classes => format!("differences in {} ({classes}):", printable(&result.source)),
+            };
             text.push_str(&format!("{}\n", look.paint("1;31", &heading)));
-            text.push_str(&mismatches(result));
+            text.push_str(&mismatches(result, look.list_of(result).as_deref()));
+        } else if result.changed_since_count > 0 {
+            let heading = format!("changed meanwhile in {}:", printable(&result.source));
+            text.push_str(&format!("{}\n", look.paint("1;33", &heading)));
+            text.push_str(&mismatches(result, look.list_of(result).as_deref()));
         }
     }
     for result in &report.summary.verification {
@@ -340,6 +365,8 @@ mod tests {
             declared losses:
               float_from_decimal: 1 field of Orders
 
+            verification: standard; 12,340 records compared
+
             pre_validation 0.30 s, extraction 4.00 s, import 4.00 s, verification 1.50 s; peak memory 64 MiB; first commit after 41 ms
 
             shop: done and verified (12,340 records of 2 collections written, 3,085/s)
@@ -393,18 +420,159 @@ mod tests {
             declared losses:
               float_from_decimal: 1 field of Orders
 
-            differences in users:
+            differences in users (1 missing, 1 different):
               missing: u-12
               different: u-40 (fields: email, name)
+
+            verification: standard; 12,340 records compared
 
             pre_validation 0.30 s, extraction 4.00 s, import 4.00 s, verification 1.50 s; peak memory 64 MiB; first commit after 41 ms
 
             shop: the sides differ (12,340 records of 2 collections written, 3,085/s)
 
+              next: see the values of the fields that differ, if you may
+                    whimbrel verify job.yaml --verification-level comprehensive --show-values
+              next: copy again what differs, and compare once more
+                    whimbrel verify job.yaml --repair
               next: verification: look at the differences listed: an application that still writes, a record changed by hand, or a lossy type; then compare again
                     whimbrel verify job.yaml
             report: .whimbrel/runs/r-1/report.html
         "#]].assert_eq(&text(&fixtures::differences(), &look()));
+    }
+
+    #[test]
+    fn a_proof_is_shown_with_all_that_belongs_to_it() {
+        expect![[r#"
+            source    heron 1.2.0
+            sink      curlew 0.9.1
+
+            COLLECTION     INTO      READ  WRITTEN  VERIFIED
+            Orders         orders  12,000   12,000  equal, every record
+            users          users      340      340  equal, every record
+            2 collections          12,340   12,340  all equal
+
+            declared losses:
+              float_from_decimal: 1 field of Orders
+
+            rules:
+              1 rule held
+
+            orphans in the sink:
+              orders (user) to users: 1 of 12,000 records, as in the source
+                id=7 points to user=u-12
+
+            repaired:
+              users: 3 copied again, 1 removed
+
+            verification: comprehensive; 12,340 records compared
+              equal after a declared loss: 1,200 records of Orders (price: float_from_decimal 1,200)
+              digest of Orders: 0123456701234567
+              digest of users: fedcba98fedcba98
+              read by key, slowest is users: half in 0.41 ms, 95 % in 1.2 ms, 99 % in 2 ms (200 records)
+              certificate: migration-certificate.json, signed
+
+            pre_validation 0.30 s, extraction 4.00 s, import 4.00 s, verification 1.50 s; peak memory 64 MiB; first commit after 41 ms
+
+            shop: done and verified (12,340 records of 2 collections written, 3,085/s)
+            report: .whimbrel/runs/r-1/report.html
+        "#]].assert_eq(&text(&fixtures::proven(), &look()));
+    }
+
+    #[test]
+    fn what_differs_is_shown_with_its_kinds_its_values_and_its_list() {
+        expect![[r#"
+            source    heron 1.2.0
+            sink      curlew 0.9.1
+
+            COLLECTION     INTO      READ  WRITTEN  VERIFIED
+            Orders         orders  12,000   12,000  equal, every record
+            users          users      340      340  70 differences, 1 changed since
+            2 collections          12,340   12,340  1 different
+
+            declared losses:
+              float_from_decimal: 1 field of Orders
+
+            differences in users (of the first 2: 1 missing, 1 different):
+              missing: u-12
+              different: u-40 (fields: email, name)
+                email: a@b.example in the source, nothing in the sink
+              changed since: u-77
+              and 68 more
+              all of them: .whimbrel/runs/r-1/verification-results/users.ndjson
+
+            rules:
+              broken: has an email (after, sink, users): 2 of 340 records
+                u-3
+                u-5
+              not checked: sums (after): the sink takes no `query`
+              1 rule held
+
+            orphans in the sink:
+              orders (user) to users: 3 of 12,000 records, none of them in the source
+                id=7 points to user=u-12
+                and 2 more
+
+            repaired:
+              users: 3 copied again, 1 removed, 1 left as they are
+                u-40: the sink refuses it
+
+            verification: comprehensive; 12,340 records compared
+              equal after a declared loss: 1,200 records of Orders (price: float_from_decimal 1,200)
+              changed in the source meanwhile, neither equal nor different: 1 record of users
+              digest of Orders: 0123456701234567
+              digest of users: fedcba98fedcba98
+              read by key, slowest is users: half in 0.41 ms, 95 % in 1.2 ms, 99 % in 2 ms (200 records)
+              certificate: none (the sides differ)
+
+            pre_validation 0.30 s, extraction 4.00 s, import 4.00 s, verification 1.50 s; peak memory 64 MiB; first commit after 41 ms
+
+            shop: the sides differ (12,340 records of 2 collections written, 3,085/s)
+
+              next: read the list of all differences: `verification-results/users.ndjson`
+              next: look which records the sink has refused or lost: others point to them
+              next: correct the records that break the rules, or the rules
+              next: copy again what differs, and compare once more
+                    whimbrel verify job.yaml --repair
+              next: verification: look at the differences listed: an application that still writes, a record changed by hand, or a lossy type; then compare again
+                    whimbrel verify job.yaml
+            report: .whimbrel/runs/r-1/report.html
+        "#]].assert_eq(&text(&fixtures::disproven(), &look()));
+    }
+
+    #[test]
+    fn what_changed_meanwhile_is_not_called_equal() {
+        let shown = text(&fixtures::changed_since(), &look());
+        assert!(
+            !shown.contains("all equal") && !shown.contains("users      340      340  equal"),
+            "{shown}"
+        );
+        expect![[r#"
+            source    heron 1.2.0
+            sink      curlew 0.9.1
+
+            COLLECTION     INTO      READ  WRITTEN  VERIFIED
+            Orders         orders  12,000   12,000  equal, every record
+            users          users      340      340  2 changed since
+            2 collections          12,340   12,340  1 unsure
+
+            declared losses:
+              float_from_decimal: 1 field of Orders
+
+            changed meanwhile in users:
+              changed since: u-1
+              changed since: u-2
+
+            verification: standard; 12,340 records compared
+              changed in the source meanwhile, neither equal nor different: 2 records of users
+
+            pre_validation 0.30 s, extraction 4.00 s, import 4.00 s, verification 1.50 s; peak memory 64 MiB; first commit after 41 ms
+
+            shop: not sure, records changed while both sides were compared (12,340 records of 2 collections written, 3,085/s)
+
+              next: verification: see to it that nobody writes to the source for a while; then compare again
+                    whimbrel verify job.yaml
+            report: .whimbrel/runs/r-1/report.html
+        "#]].assert_eq(&shown);
     }
 
     #[test]

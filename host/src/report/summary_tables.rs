@@ -15,6 +15,8 @@ const ROWS_MAX: usize = 40;
 const NAME_CHARS_MAX: usize = 40;
 /// Differences that the text lists per collection; the JSON has more.
 const MISMATCHES_SHOWN_MAX: usize = 5;
+/// Characters of a value that are shown; the file of differences has more.
+const VALUE_CHARS_MAX: usize = 80;
 
 /// A column: its title, whether it holds numbers, its cell for a collection, its sum.
 struct Column<'a> {
@@ -65,7 +67,7 @@ pub fn table(report: &TaskReport, is_cut: bool) -> String {
     let is_well = |collection: &CollectionResult| {
         let is_equal = verified
             .get(collection.source.as_str())
-            .is_none_or(|result| result.comparison == Comparison::Equal);
+            .is_none_or(|result| is_sure_to_be_equal(result));
         is_equal && collection.rejected_count == 0 && (collection.complete || !report.is_run())
     };
     drawn(collections, &columns, is_well)
@@ -213,10 +215,11 @@ fn compared<'a>(verified: &Verified<'a>) -> Vec<Column<'a>> {
 }
 
 fn verification<'a>(verified: &Verified<'a>) -> Column<'a> {
-    let different = verified
-        .values()
-        .filter(|result| result.comparison == Comparison::Different)
-        .count() as u64;
+    let of = |test: fn(&VerificationResult) -> bool| {
+        verified.values().filter(|result| test(result)).count() as u64
+    };
+    let different = of(|result| result.comparison == Comparison::Different);
+    let unsure = of(|result| result.comparison == Comparison::Equal && result.changed_since_count > 0);
     let cells = verified.clone();
     Column {
         title: "VERIFIED",
@@ -226,18 +229,33 @@ fn verification<'a>(verified: &Verified<'a>) -> Column<'a> {
                 .get(collection.source.as_str())
                 .map_or_else(|| "-".to_owned(), |result| comparison(result))
         }),
-        sum: match different {
-            0 => "all equal".to_owned(),
-            different => format!("{} different", count(different)),
+        sum: match (different, unsure) {
+            (0, 0) => "all equal".to_owned(),
+            (0, unsure) => format!("{} unsure", count(unsure)),
+            (different, _) => format!("{} different", count(different)),
         },
     }
 }
 
+/// Whether nothing of a collection differs, and nothing changed while it was compared.
+pub fn is_sure_to_be_equal(result: &VerificationResult) -> bool {
+    result.comparison == Comparison::Equal && result.changed_since_count == 0
+}
+
 /// How the comparison of a collection ended, and how much was compared.
 pub fn comparison(result: &VerificationResult) -> String {
-    let found = match result.comparison {
-        Comparison::Equal => "equal".to_owned(),
-        Comparison::Different => counted(result.mismatch_count, "difference"),
+    let changed = match result.changed_since_count {
+        0 => String::new(),
+        changed => format!("{} changed since", count(changed)),
+    };
+    let found = match (result.comparison, changed.is_empty()) {
+        (Comparison::Equal, true) => "equal".to_owned(),
+        // Of these it cannot be said whether they are equal, so the collection is not called so.
+        (Comparison::Equal, false) => return changed,
+        (Comparison::Different, true) => counted(result.mismatch_count, "difference"),
+        (Comparison::Different, false) => {
+            format!("{}, {changed}", counted(result.mismatch_count, "difference"))
+        }
     };
     if result.every_record {
         return match result.comparison {
@@ -251,8 +269,8 @@ pub fn comparison(result: &VerificationResult) -> String {
     }
 }
 
-/// The first differences of a collection.
-pub fn mismatches(result: &VerificationResult) -> String {
+/// The first differences of a collection, and where the others are: `listed_in` is the file that has all of them.
+pub fn mismatches(result: &VerificationResult, listed_in: Option<&str>) -> String {
     let mut text = String::new();
     for mismatch in result.mismatches.iter().take(MISMATCHES_SHOWN_MAX) {
         let fields = if mismatch.fields.is_empty() {
@@ -265,13 +283,45 @@ pub fn mismatches(result: &VerificationResult) -> String {
             kind_name(mismatch.kind),
             printable(&mismatch.record)
         ));
+        for values in &mismatch.values {
+            text.push_str(&format!(
+                "    {}: {} in the source, {} in the sink\n",
+                printable(&values.field),
+                value(values.source.as_deref()),
+                value(values.sink.as_deref())
+            ));
+        }
     }
-    let shown = result.mismatches.len().min(MISMATCHES_SHOWN_MAX) as u64;
-    let more = result.mismatch_count.saturating_sub(shown);
+    let more = more_mismatches(result, MISMATCHES_SHOWN_MAX);
     if more > 0 {
-        text.push_str(&format!("  and {} more (`--json` lists up to 50)\n", count(more)));
+        let how = match listed_in {
+            None => " (`--json` lists up to 50)",
+            Some(_) => "",
+        };
+        text.push_str(&format!("  and {} more{how}\n", count(more)));
+    }
+    if let Some(file) = listed_in {
+        text.push_str(&format!("  all of them: {}\n", printable(file)));
     }
     text
+}
+
+/// Differences beyond the first `shown` that are listed. What changed since is listed and is none.
+pub fn more_mismatches(result: &VerificationResult, shown: usize) -> u64 {
+    let listed = result.mismatches.iter().take(shown);
+    let listed = listed.filter(|mismatch| mismatch.kind != MismatchKind::ChangedSince);
+    result.mismatch_count.saturating_sub(listed.count() as u64)
+}
+
+/// A value as it is shown, if somebody has asked for values; `nothing` if the side has none.
+pub fn value(text: Option<&str>) -> String {
+    let Some(text) = text else {
+        return "nothing".to_owned();
+    };
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        None => printable(text),
+        Some((end, _)) => format!("{}...", printable(&text[..end])),
+    }
 }
 
 /// The name of a kind of difference.
@@ -283,6 +333,7 @@ pub const fn kind_name(kind: MismatchKind) -> &'static str {
         MismatchKind::Extra => "extra",
         MismatchKind::Different => "different",
         MismatchKind::Unreadable => "unreadable",
+        MismatchKind::ChangedSince => "changed since",
     }
 }
 

@@ -3,7 +3,9 @@
 
 use super::TaskReport;
 use super::figures::printable;
-use crate::events::Phase;
+use crate::events::{
+    CHANGED_SINCE, Comparison, Phase, ReferenceResult, RuleState, RunSummary, VerificationResult,
+};
 
 /// How good the end is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +52,10 @@ pub fn verdict(report: &TaskReport) -> String {
         ("done", "verify") => format!("{job}: both sides are equal"),
         ("done", _) if report.summary.verification.is_empty() => format!("{job}: done, not verified"),
         ("done", _) => format!("{job}: done and verified"),
-        ("differences", _) => format!("{job}: the sides differ"),
+        ("differences", _) => format!("{job}: {}", difference(&report.summary)),
+        ("unverified", _) if has_changed_since(report) => {
+            format!("{job}: not sure, records changed while both sides were compared")
+        }
         ("unverified", _) => format!("{job}: could not be verified"),
         ("refused", _) => format!("{job}: refused, nothing was written"),
         ("cancelled", _) => format!("{job}: ended on request; what was committed stays"),
@@ -64,5 +69,26 @@ pub fn verdict(report: &TaskReport) -> String {
             format!("{job}: failed before anything was written")
         }
         _ => format!("{job}: failed; what was committed stays"),
+    }
+}
+
+/// Whether records that changed meanwhile are all that keeps a task from being verified.
+pub(super) fn has_changed_since(report: &TaskReport) -> bool {
+    let mut failures = report.errors.iter();
+    failures.any(|failure| failure.error.code == CHANGED_SINCE)
+}
+
+/// What is not as it should be. Both sides may be equal, and their records wrong.
+fn difference(summary: &RunSummary) -> &'static str {
+    let is_different = |result: &VerificationResult| result.comparison == Comparison::Different;
+    let has_lost = |reference: &ReferenceResult| reference.sink_only_count > 0;
+    if summary.verification.iter().any(is_different) {
+        "the sides differ"
+    } else if summary.sink_references.iter().any(has_lost) {
+        "records of the sink have lost what they point to"
+    } else if summary.rules.iter().any(|rule| rule.state == RuleState::Broken) {
+        "rules are broken"
+    } else {
+        "the sides differ"
     }
 }

@@ -12,6 +12,7 @@ use whimbrel_plugin_api::Error;
 
 use super::run_checkpoint::RunCheckpoint;
 use super::run_status::RunStatus;
+use crate::events::{ReferenceResult, RepairResult, RuleResult, RunSummary, VerificationResult};
 use crate::report::{FinalReport, executive_summary, html};
 use crate::workspace::{
     Reserve, RunFolder, fault, file_names, is_disk_full, lock, open_private, write_all_whole, write_whole,
@@ -204,7 +205,10 @@ impl FileSet {
         let files: Vec<(PathBuf, Vec<u8>)> = results
             .iter()
             .zip(names)
-            .map(|(result, name)| Ok((folder.join(format!("{name}.json")), json(result)?)))
+            .map(|(result, name)| {
+                let content = json(&ResultFile::new(result, &report.task.summary))?;
+                Ok((folder.join(format!("{name}.json")), content))
+            })
             .collect::<Result<_, Error>>()?;
         write_all_whole(&files).map_err(|error| fault(&folder, &error))?;
         put(&self.folder.final_report(), &json(report)?)?;
@@ -231,6 +235,41 @@ impl FileSet {
             executive_summary(&report).as_bytes(),
         )?;
         put(&self.folder.html_report(), html(&report).as_bytes())
+    }
+}
+
+/// What the file of one collection holds: its comparison, and what else was found of it.
+#[derive(Serialize)]
+struct ResultFile<'a> {
+    #[serde(flatten)]
+    result: &'a VerificationResult,
+    /// References of its records within the sink.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sink_references: Vec<&'a ReferenceResult>,
+    /// Rules about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<&'a RuleResult>,
+    /// What a repair has done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repaired: Option<&'a RepairResult>,
+}
+
+impl<'a> ResultFile<'a> {
+    fn new(result: &'a VerificationResult, summary: &'a RunSummary) -> Self {
+        let is_of_sink = |reference: &&ReferenceResult| reference.collection == result.sink;
+        // A rule names the collection as its own side does.
+        let is_about = |rule: &&RuleResult| {
+            let name = rule.collection.as_ref();
+            name.is_some_and(|name| *name == result.source || *name == result.sink)
+        };
+        let is_same =
+            |repair: &&RepairResult| (&repair.source, &repair.sink) == (&result.source, &result.sink);
+        Self {
+            result,
+            sink_references: summary.sink_references.iter().filter(is_of_sink).collect(),
+            rules: summary.rules.iter().filter(is_about).collect(),
+            repaired: summary.repaired.iter().find(is_same),
+        }
     }
 }
 

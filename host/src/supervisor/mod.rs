@@ -16,6 +16,7 @@ mod worker;
 mod worker_process;
 
 pub use notifying::{Messenger, NOTIFICATION_DRAIN, NotifySettings};
+pub use process::catch_signals;
 pub use protocol::{Command, PluginFile, Task, TaskKind};
 pub use supervise::{Ended, Observer, Supervised, supervise};
 pub use worker::worker_main;

@@ -59,7 +59,7 @@ pub(super) fn start_fault(error: &std::io::Error) -> Error {
 ///
 /// # Errors
 /// `host.worker_start` if signals cannot be caught.
-pub(super) fn catch_signals(
+pub fn catch_signals(
     mut tell: impl FnMut(i32) -> bool + Send + 'static,
 ) -> Result<signal_hook::iterator::Handle, Error> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};

@@ -84,6 +84,8 @@ pub enum TaskKind {
     Verify {
         /// The job.
         job: Box<Job>,
+        /// What else.
+        options: RunOptions,
     },
     /// Send the notifications that come as commands, until the commands end.
     Notify {

@@ -195,7 +195,7 @@ fn run(
         TaskKind::Check { job } => (orchestrator::check as Kind, job, RunOptions::default()),
         TaskKind::Plan { job } => (orchestrator::plan as Kind, job, RunOptions::default()),
         TaskKind::Run { job, options } => (orchestrator::run as Kind, job, options),
-        TaskKind::Verify { job } => (orchestrator::verify as Kind, job, RunOptions::default()),
+        TaskKind::Verify { job, options } => (orchestrator::verify as Kind, job, options),
         TaskKind::Replay { job, options } => (orchestrator::replay as Kind, job, options),
         TaskKind::Stats { job } => (orchestrator::stats as Kind, job, RunOptions::default()),
         TaskKind::Clear { job } => (orchestrator::clear as Kind, job, RunOptions::default()),

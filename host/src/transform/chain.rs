@@ -24,6 +24,18 @@ impl Transforms {
         Self(openers.into_iter().collect())
     }
 
+    /// Opens the transform of `plugin` by itself.
+    ///
+    /// # Errors
+    /// What the plugin says to its config.
+    pub fn open_one(
+        &self,
+        plugin: &str,
+        config: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<OpenedTransform, Failure> {
+        self.opener(plugin)?.open_transform(config)
+    }
+
     fn opener(&self, plugin: &str) -> Result<&Opener, Failure> {
         self.0
             .get(plugin)

@@ -1,18 +1,23 @@
 //! The canonical form of a value: the same octets for the same value, whatever system it comes from.
 //!
 //! Type-tagged and length-prefixed; one exact class for integers and decimals (1 = 1.00); floats by their bits with one
-//! NaN; JSON by value with sorted members; absent apart from null unless a loss says otherwise. Source: DESIGN 8.
+//! NaN; JSON by value with sorted members; absent apart from null unless a loss says otherwise. `docs/digest.md` is the
+//! specification, octet by octet. Source: DESIGN 8. Neighbours: `losses` says what is left out of a form, `digest` hashes it.
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::{
-    Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
-};
-use arrow_array::{Array, ArrayRef};
-use serde_json::Value;
+mod json;
+mod number;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::fmt::Write as _;
+
+use arrow_array::{Array as _, ArrayRef};
+use whimbrel_plugin_api::arrow_buffer::NullBuffer;
 use whimbrel_plugin_api::{Error, RecordType, Result};
 
-use super::losses::FieldLosses;
+use super::losses::{FieldLosses, Touched};
+use values::Values;
 
 const TAG_NULL: u8 = 0;
 const TAG_ABSENT: u8 = 1;
@@ -31,492 +36,297 @@ const TAG_JSON: u8 = 13;
 const TAG_LIST: u8 = 14;
 const TAG_STRUCT: u8 = 15;
 
-/// Writes the canonical form of values of one column.
-pub struct ColumnEncoder {
-    record_type: RecordType,
-    losses: FieldLosses,
-    array: ArrayRef,
-    children: Vec<ColumnEncoder>,
+/// The one NaN.
+const NAN_BITS: u64 = 0x7ff8_0000_0000_0000;
+
+/// The forms of values, one behind the other. Kept from record to record, so that no memory is asked for.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    octets: Vec<u8>,
+    touched: Touched,
+    nesting: json::Nesting,
+    text: String,
 }
 
-impl ColumnEncoder {
-    /// An encoder for `array`, which holds values of `record_type`.
-    pub fn new(record_type: &RecordType, array: &ArrayRef, losses: FieldLosses) -> Self {
-        let children = match record_type {
-            RecordType::List { item } => vec![Self::new(item, array.as_list::<i32>().values(), losses)],
-            RecordType::Vector => vec![Self::new(
-                &RecordType::FLOAT64,
-                array.as_list::<i32>().values(),
-                losses,
-            )],
-            RecordType::Struct { fields } => fields
-                .iter()
-                .zip(array.as_struct().columns())
-                .map(|(field, column)| Self::new(&field.record_type, column, losses))
-                .collect(),
-            RecordType::Geopoint => array
-                .as_struct()
-                .columns()
-                .iter()
-                .map(|column| Self::new(&RecordType::FLOAT64, column, losses))
-                .collect(),
-            _ => Vec::new(),
-        };
-        Self {
-            record_type: record_type.clone(),
-            losses,
-            array: array.clone(),
-            children,
-        }
+impl Encoded {
+    /// Forgets all of it.
+    pub fn clear(&mut self) {
+        self.octets.clear();
+        self.touched = Touched::default();
     }
 
-    /// Appends the canonical form of a field that a batch does not have at all: absent, or null if that is a declared loss.
-    pub fn encode_missing(losses: FieldLosses, out: &mut Vec<u8>) {
-        out.push(if losses.absent_to_null {
-            TAG_NULL
+    /// The octets so far.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
+    /// The losses that have changed a value since this was last asked.
+    pub fn take_touched(&mut self) -> Touched {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Appends the form of a field that a record does not have: absent, or null if that is a declared loss.
+    #[inline]
+    pub fn put_missing(&mut self, losses: FieldLosses) {
+        if losses.absent_to_null {
+            self.put_null_for(Touched::ABSENT);
         } else {
-            TAG_ABSENT
-        });
-    }
-
-    /// Appends the canonical form of the value in `row`; `present` is false if the record does not have the field.
-    ///
-    /// # Errors
-    /// `verification.bad_value` for JSON or decimal text that is none.
-    pub fn encode(&self, row: usize, present: bool, out: &mut Vec<u8>) -> Result<()> {
-        if !present && !self.losses.absent_to_null {
-            out.push(TAG_ABSENT);
-            return Ok(());
-        }
-        if !present || self.array.is_null(row) {
-            out.push(TAG_NULL);
-            return Ok(());
-        }
-        self.encode_value(row, out)
-    }
-
-    fn encode_value(&self, row: usize, out: &mut Vec<u8>) -> Result<()> {
-        let array = self.array.as_ref();
-        match &self.record_type {
-            RecordType::Bool => out.extend([TAG_BOOL, u8::from(array.as_boolean().value(row))]),
-            RecordType::Int { bits } => {
-                let value = match bits {
-                    8 => i64::from(array.as_primitive::<Int8Type>().value(row)),
-                    16 => i64::from(array.as_primitive::<Int16Type>().value(row)),
-                    32 => i64::from(array.as_primitive::<Int32Type>().value(row)),
-                    _ => array.as_primitive::<Int64Type>().value(row),
-                };
-                number(&value.to_string(), out)?;
-            }
-            RecordType::Float { bits: 32 } => {
-                self.float(array.as_primitive::<Float32Type>().value(row).into(), out)
-            }
-            RecordType::Float { .. } => self.float(array.as_primitive::<Float64Type>().value(row), out),
-            RecordType::Decimal { precision, .. } => {
-                let text = if *precision <= 38 {
-                    array.as_primitive::<Decimal128Type>().value_as_string(row)
-                } else {
-                    array.as_primitive::<Decimal256Type>().value_as_string(row)
-                };
-                self.decimal(&text, out)?;
-            }
-            RecordType::Numeric => self.decimal(array.as_string::<i32>().value(row), out)?,
-            RecordType::Text | RecordType::Reference | RecordType::Opaque { .. } | RecordType::TimeTz => {
-                self.text(array.as_string::<i32>().value(row), out);
-            }
-            RecordType::Bytes => sized(TAG_BYTES, array.as_binary::<i32>().value(row), out),
-            RecordType::Date => {
-                let day = array.as_primitive::<Date32Type>().value(row);
-                if self.losses.infinity_to_null && (day == i32::MAX || day == i32::MIN) {
-                    out.push(TAG_NULL);
-                } else {
-                    out.push(TAG_DATE);
-                    out.extend(day.to_be_bytes());
-                }
-            }
-            RecordType::Time => self.time(
-                TAG_TIME,
-                array.as_primitive::<Time64MicrosecondType>().value(row),
-                out,
-            ),
-            RecordType::TimestampTz => {
-                self.time(
-                    TAG_TIMESTAMP_TZ,
-                    array.as_primitive::<TimestampMicrosecondType>().value(row),
-                    out,
-                );
-            }
-            RecordType::Timestamp => {
-                self.time(
-                    TAG_TIMESTAMP,
-                    array.as_primitive::<TimestampMicrosecondType>().value(row),
-                    out,
-                );
-            }
-            RecordType::Interval => {
-                let parts = array.as_struct();
-                out.push(TAG_INTERVAL);
-                out.extend(
-                    parts
-                        .column(0)
-                        .as_primitive::<Int32Type>()
-                        .value(row)
-                        .to_be_bytes(),
-                );
-                out.extend(
-                    parts
-                        .column(1)
-                        .as_primitive::<Int32Type>()
-                        .value(row)
-                        .to_be_bytes(),
-                );
-                out.extend(
-                    parts
-                        .column(2)
-                        .as_primitive::<Int64Type>()
-                        .value(row)
-                        .to_be_bytes(),
-                );
-            }
-            RecordType::Uuid => {
-                out.push(TAG_UUID);
-                out.extend(array.as_fixed_size_binary().value(row));
-            }
-            RecordType::Json | RecordType::Variant => {
-                let text = array.as_string::<i32>().value(row);
-                if self.losses.json_null_to_null && text.trim_ascii() == "null" {
-                    out.push(TAG_NULL);
-                } else {
-                    json_text(text, self.losses, out)?;
-                }
-            }
-            RecordType::List { .. } | RecordType::Vector => {
-                let list = array.as_list::<i32>();
-                let (from, to) = (
-                    list.value_offsets()[row] as usize,
-                    list.value_offsets()[row + 1] as usize,
-                );
-                out.push(TAG_LIST);
-                out.extend(((to - from) as u64).to_be_bytes());
-                for item in from..to {
-                    self.children[0].encode(item, true, out)?;
-                }
-            }
-            RecordType::Struct { .. } | RecordType::Geopoint => {
-                out.push(TAG_STRUCT);
-                out.extend((self.children.len() as u64).to_be_bytes());
-                for child in &self.children {
-                    child.encode(row, true, out)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn float(&self, value: f64, out: &mut Vec<u8>) {
-        if (value.is_nan() && self.losses.nan_to_null)
-            || (value.is_infinite() && self.losses.infinity_to_null)
-        {
-            out.push(TAG_NULL);
-            return;
-        }
-        let value = if value.is_nan() {
-            f64::NAN
-        } else if value == 0.0 && self.losses.negative_zero {
-            0.0
-        } else {
-            value
-        };
-        out.push(TAG_FLOAT);
-        out.extend(value.to_bits().to_be_bytes());
-    }
-
-    fn decimal(&self, text: &str, out: &mut Vec<u8>) -> Result<()> {
-        match text {
-            "NaN" if self.losses.nan_to_null => out.push(TAG_NULL),
-            "Infinity" | "-Infinity" if self.losses.infinity_to_null => out.push(TAG_NULL),
-            "NaN" | "Infinity" | "-Infinity" => sized(TAG_NUMBER, text.as_bytes(), out),
-            _ if self.losses.float_from_decimal => {
-                let value = text.parse().map_err(|_| bad_value("decimal"))?;
-                self.float(value, out);
-            }
-            _ => number(text, out)?,
-        }
-        Ok(())
-    }
-
-    fn text(&self, text: &str, out: &mut Vec<u8>) {
-        if text.is_empty() && self.losses.empty_to_null {
-            out.push(TAG_NULL);
-        } else if self.losses.nul_removed && text.contains('\0') {
-            sized(TAG_TEXT, text.replace('\0', "").as_bytes(), out);
-        } else {
-            sized(TAG_TEXT, text.as_bytes(), out);
+            self.octets.push(TAG_ABSENT);
         }
     }
 
-    fn time(&self, tag: u8, micros: i64, out: &mut Vec<u8>) {
-        let infinite = tag != TAG_TIME && (micros == i64::MAX || micros == i64::MIN);
-        if infinite && self.losses.infinity_to_null {
-            out.push(TAG_NULL);
-            return;
-        }
-        let unit = self.losses.time_unit_micros;
-        let micros = if infinite || unit == 1 {
-            micros
-        } else {
-            micros.div_euclid(unit).saturating_mul(unit)
-        };
-        out.push(tag);
-        out.extend(micros.to_be_bytes());
+    fn put_null_for(&mut self, loss: Touched) {
+        self.octets.push(TAG_NULL);
+        self.touched.add(loss);
+    }
+
+    #[inline]
+    fn put_fixed<const N: usize>(&mut self, tag: u8, octets: [u8; N]) {
+        self.octets.push(tag);
+        self.octets.extend_from_slice(&octets);
+    }
+
+    #[inline]
+    fn put_sized(&mut self, tag: u8, octets: &[u8]) {
+        let mut head = [tag, 0, 0, 0, 0];
+        put_len(octets.len(), &mut head[1..]);
+        self.octets.extend_from_slice(&head);
+        self.octets.extend_from_slice(octets);
     }
 }
 
-fn sized(tag: u8, octets: &[u8], out: &mut Vec<u8>) {
-    out.push(tag);
-    out.extend((octets.len() as u64).to_be_bytes());
-    out.extend(octets);
+/// Writes a length or count as four octets. Arrow's own offsets have 31 bits, so that it always has room.
+#[inline]
+fn put_len(len: usize, out: &mut [u8]) {
+    out.copy_from_slice(&(len as u32).to_be_bytes());
 }
 
 fn bad_value(what: &str) -> Error {
     Error::invalid_data("verification.bad_value", format!("a value is not a valid {what}"))
 }
 
-/// Exponents beyond this are not numbers that any system here can hold.
-const EXPONENT_MAX: i64 = 1_000_000;
-
-/// Writes a decimal number as sign, digits without zeros at either end, and exponent, so that 1 = 1.00 = 1e0.
-fn number(text: &str, out: &mut Vec<u8>) -> Result<()> {
-    let (negative, rest) = match text.as_bytes().first() {
-        Some(b'-') => (true, &text[1..]),
-        Some(b'+') => (false, &text[1..]),
-        _ => (false, text),
-    };
-    let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (
-            mantissa,
-            exponent.parse::<i64>().map_err(|_| bad_value("number"))?,
-        ),
-        None => (rest, 0),
-    };
-    if exponent.abs() > EXPONENT_MAX {
-        return Err(bad_value("number"));
-    }
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let is_digits = |part: &str| part.bytes().all(|digit| digit.is_ascii_digit());
-    if !is_digits(whole) || !is_digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
-        return Err(bad_value("number"));
-    }
-    let mut digits: Vec<u8> = whole
-        .bytes()
-        .chain(fraction.bytes())
-        .skip_while(|digit| *digit == b'0')
-        .collect();
-    let mut exponent = exponent - fraction.len() as i64;
-    while digits.last() == Some(&b'0') {
-        digits.pop();
-        exponent += 1;
-    }
-    if digits.is_empty() {
-        exponent = 0;
-    }
-    out.push(TAG_NUMBER);
-    out.extend(((digits.len() + 9) as u64).to_be_bytes());
-    out.push(u8::from(negative && !digits.is_empty()));
-    out.extend(exponent.to_be_bytes());
-    out.extend(digits);
-    Ok(())
+/// Writes the canonical form of values of one column.
+pub struct ColumnEncoder {
+    losses: FieldLosses,
+    nulls: Option<NullBuffer>,
+    values: Values,
 }
 
-/// JSON by value. Numbers are read from their text, so that integers above 2^53 keep every digit.
-fn json_text(text: &str, losses: FieldLosses, out: &mut Vec<u8>) -> Result<()> {
-    let raw: &serde_json::value::RawValue = serde_json::from_str(text).map_err(|_| bad_value("json"))?;
-    json_raw(raw, losses, out)
-}
+impl ColumnEncoder {
+    /// An encoder for `array`, which holds values of `record_type`.
+    pub fn new(record_type: &RecordType, array: &ArrayRef, losses: FieldLosses) -> Self {
+        Self {
+            losses,
+            nulls: array.nulls().filter(|nulls| nulls.null_count() > 0).cloned(),
+            values: Values::new(record_type, array, losses),
+        }
+    }
 
-fn json_raw(raw: &serde_json::value::RawValue, losses: FieldLosses, out: &mut Vec<u8>) -> Result<()> {
-    use serde_json::value::RawValue;
-    use std::collections::BTreeMap;
-    let text = raw.get();
-    out.push(TAG_JSON);
-    match text.as_bytes().first() {
-        Some(b'{') => {
-            let members: BTreeMap<String, &RawValue> =
-                serde_json::from_str(text).map_err(|_| bad_value("json"))?;
-            // Removing characters may make two names one; the later member is the one that stays.
-            let members: BTreeMap<String, &RawValue> = members
-                .into_iter()
-                .map(|(name, member)| (without_nul(name, losses), member))
-                .collect();
-            out.push(b'{');
-            out.extend((members.len() as u64).to_be_bytes());
-            for (name, member) in members {
-                sized(TAG_TEXT, name.as_bytes(), out);
-                json_raw(member, losses, out)?;
+    /// Appends the canonical form of the value in `row`; `present` is false if the record does not have the field.
+    ///
+    /// # Errors
+    /// `verification.bad_value` for JSON or decimal text that is none.
+    #[inline]
+    pub fn encode(&self, row: usize, present: bool, encoded: &mut Encoded) -> Result<()> {
+        if !present {
+            encoded.put_missing(self.losses);
+        } else if self.is_null(row) {
+            encoded.octets.push(TAG_NULL);
+        } else {
+            return self.encode_value(row, encoded);
+        }
+        Ok(())
+    }
+
+    /// Whether there is no value in `row`.
+    #[inline]
+    pub fn is_null(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+    }
+
+    #[inline]
+    fn encode_value(&self, row: usize, encoded: &mut Encoded) -> Result<()> {
+        match &self.values {
+            Values::Bool(values) => encoded.put_fixed(TAG_BOOL, [u8::from(values.value(row))]),
+            Values::Int8(values) => put_int(values[row].into(), encoded),
+            Values::Int16(values) => put_int(values[row].into(), encoded),
+            Values::Int32(values) => put_int(values[row].into(), encoded),
+            Values::Int64(values) => put_int(values[row], encoded),
+            Values::Float32(values) => self.float(values[row].into(), encoded),
+            Values::Float64(values) => self.float(values[row], encoded),
+            Values::Decimal128(values, scale) if !self.losses.float_from_decimal => {
+                encoded.octets.push(TAG_NUMBER);
+                number::put_decimal128(values[row], *scale, &mut encoded.octets);
+            }
+            Values::Decimal128(values, scale) => self.rounded(values[row], *scale, encoded)?,
+            Values::Decimal256(values, scale) if !self.losses.float_from_decimal => {
+                encoded.octets.push(TAG_NUMBER);
+                number::put_decimal256(values[row], *scale, &mut encoded.octets)?;
+            }
+            Values::Decimal256(values, scale) => self.rounded(values[row], *scale, encoded)?,
+            Values::Numeric(values) => self.numeric(values.value(row), encoded)?,
+            Values::Text(values) => self.text(values.value(row), encoded),
+            Values::Bytes(values) => encoded.put_sized(TAG_BYTES, values.value(row)),
+            Values::Date(values) => self.date(values[row], encoded),
+            Values::Micros(values, tag) => self.micros(*tag, values[row], encoded),
+            Values::Interval { months, days, micros } => {
+                encoded.put_fixed(TAG_INTERVAL, months[row].to_be_bytes());
+                encoded.octets.extend_from_slice(&days[row].to_be_bytes());
+                encoded.octets.extend_from_slice(&micros[row].to_be_bytes());
+            }
+            Values::Uuid(values) => {
+                encoded.octets.push(TAG_UUID);
+                encoded.octets.extend_from_slice(values.value(row));
+            }
+            Values::Json(values) => self.json(values.value(row), encoded)?,
+            Values::List { offsets, item } => {
+                let (from, to) = (offsets[row] as usize, offsets[row + 1] as usize);
+                encoded.put_count(TAG_LIST, to - from);
+                for row in from..to {
+                    item.encode(row, true, encoded)?;
+                }
+            }
+            Values::Struct(members) => {
+                encoded.put_count(TAG_STRUCT, members.len());
+                for member in members {
+                    member.encode(row, true, encoded)?;
+                }
             }
         }
-        Some(b'[') => {
-            let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| bad_value("json"))?;
-            out.push(b'[');
-            out.extend((items.len() as u64).to_be_bytes());
-            for item in items {
-                json_raw(item, losses, out)?;
+        Ok(())
+    }
+
+    #[inline]
+    fn float(&self, value: f64, encoded: &mut Encoded) {
+        let mut bits = value.to_bits();
+        if value.is_nan() {
+            if self.losses.nan_to_null {
+                return encoded.put_null_for(Touched::NAN);
+            }
+            bits = NAN_BITS;
+        } else if value.is_infinite() && self.losses.infinity_to_null {
+            return encoded.put_null_for(Touched::INFINITY);
+        } else if self.losses.negative_zero && bits == (-0.0_f64).to_bits() {
+            encoded.touched.add(Touched::NEGATIVE_ZERO);
+            bits = 0;
+        }
+        encoded.put_fixed(TAG_FLOAT, bits.to_be_bytes());
+    }
+
+    fn numeric(&self, text: &str, encoded: &mut Encoded) -> Result<()> {
+        let (special, value) = match text {
+            "NaN" => (number::NAN, f64::NAN),
+            "Infinity" => (number::INFINITY, f64::INFINITY),
+            "-Infinity" => (number::NEGATIVE_INFINITY, f64::NEG_INFINITY),
+            _ if self.losses.float_from_decimal => return self.rounded_text(text, encoded),
+            _ => {
+                encoded.octets.push(TAG_NUMBER);
+                return number::put_text(text, false, &mut encoded.octets);
+            }
+        };
+        let becomes_null = if value.is_nan() {
+            self.losses.nan_to_null
+        } else {
+            self.losses.infinity_to_null
+        };
+        if becomes_null || self.losses.float_from_decimal {
+            self.float(value, encoded);
+        } else {
+            encoded.put_fixed(TAG_NUMBER, [special]);
+        }
+        Ok(())
+    }
+
+    /// The float nearest to `value` times ten to the power of minus `scale`.
+    fn rounded(&self, value: impl std::fmt::Display, scale: i8, encoded: &mut Encoded) -> Result<()> {
+        let mut text = std::mem::take(&mut encoded.text);
+        text.clear();
+        write!(text, "{value}e-{scale}").map_err(|_| bad_value("decimal"))?;
+        let outcome = self.rounded_text(&text, encoded);
+        encoded.text = text;
+        outcome
+    }
+
+    /// The float nearest to the decimal `text`. It is changed where the shortest text of the float is another number.
+    fn rounded_text(&self, text: &str, encoded: &mut Encoded) -> Result<()> {
+        let value: f64 = text.parse().map_err(|_| bad_value("decimal"))?;
+        let octets = &mut encoded.octets;
+        let begun = octets.len();
+        number::put_text(text, false, octets)?;
+        let behind = octets.len();
+        let is_same = number::put_text(&format!("{value:e}"), false, octets).is_ok()
+            && octets[begun..behind] == octets[behind..];
+        octets.truncate(begun);
+        if !is_same {
+            encoded.touched.add(Touched::FLOAT);
+        }
+        self.float(value, encoded);
+        Ok(())
+    }
+
+    #[inline]
+    fn text(&self, text: &str, encoded: &mut Encoded) {
+        if text.is_empty() && self.losses.empty_to_null {
+            encoded.put_null_for(Touched::EMPTY);
+        } else if self.losses.nul_removed && text.contains('\0') {
+            encoded.touched.add(Touched::NUL);
+            let mut without = std::mem::take(&mut encoded.text);
+            without.clear();
+            without.extend(text.split('\0'));
+            encoded.put_sized(TAG_TEXT, without.as_bytes());
+            encoded.text = without;
+        } else {
+            encoded.put_sized(TAG_TEXT, text.as_bytes());
+        }
+    }
+
+    #[inline]
+    fn date(&self, day: i32, encoded: &mut Encoded) {
+        if self.losses.infinity_to_null && (day == i32::MAX || day == i32::MIN) {
+            encoded.put_null_for(Touched::INFINITY);
+        } else {
+            encoded.put_fixed(TAG_DATE, day.to_be_bytes());
+        }
+    }
+
+    #[inline]
+    fn micros(&self, tag: u8, micros: i64, encoded: &mut Encoded) {
+        let unit = self.losses.time_unit_micros;
+        let is_infinite = tag != TAG_TIME && (micros == i64::MAX || micros == i64::MIN);
+        if is_infinite && self.losses.infinity_to_null {
+            return encoded.put_null_for(Touched::INFINITY);
+        }
+        let mut kept = micros;
+        if unit != 1 && !is_infinite {
+            // Below the first whole unit that there is room for, the first instant stands for it.
+            kept = micros.div_euclid(unit).saturating_mul(unit);
+            if kept != micros {
+                encoded.touched.add(Touched::TIME);
             }
         }
-        Some(b'-' | b'0'..=b'9') => {
-            out.push(b'#');
-            number(text, out)?;
-            let has_sign = text.starts_with('-') && !losses.negative_zero;
-            if has_sign && text.parse::<f64>().is_ok_and(|value| value == 0.0) {
-                out.push(b'-');
-            }
-        }
-        _ => match serde_json::from_str(text).map_err(|_| bad_value("json"))? {
-            Value::Null => out.push(b'n'),
-            Value::Bool(value) => out.extend([b'b', u8::from(value)]),
-            Value::String(value) => sized(b's', without_nul(value, losses).as_bytes(), out),
-            Value::Number(_) | Value::Array(_) | Value::Object(_) => return Err(bad_value("json")),
-        },
+        encoded.put_fixed(tag, kept.to_be_bytes());
     }
-    Ok(())
-}
 
-fn without_nul(text: String, losses: FieldLosses) -> String {
-    if losses.nul_removed && text.contains('\0') {
-        text.replace('\0', "")
-    } else {
-        text
+    fn json(&self, text: &str, encoded: &mut Encoded) -> Result<()> {
+        if self.losses.json_null_to_null && text.trim_ascii() == "null" {
+            encoded.put_null_for(Touched::JSON_NULL);
+            return Ok(());
+        }
+        encoded.octets.push(TAG_JSON);
+        json::put(text, self.losses, encoded)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow_array::{Decimal128Array, Float64Array, Int64Array, StringArray};
-    use std::sync::Arc;
-
-    fn encoded(record_type: &RecordType, array: ArrayRef, losses: FieldLosses) -> Vec<u8> {
-        let mut out = Vec::new();
-        ColumnEncoder::new(record_type, &array, losses)
-            .encode(0, true, &mut out)
-            .unwrap();
-        out
+impl Encoded {
+    fn put_count(&mut self, tag: u8, count: usize) {
+        let mut head = [tag, 0, 0, 0, 0];
+        put_len(count, &mut head[1..]);
+        self.octets.extend_from_slice(&head);
     }
+}
 
-    fn plain(record_type: &RecordType, array: ArrayRef) -> Vec<u8> {
-        encoded(record_type, array, FieldLosses::default())
-    }
-
-    #[test]
-    fn declared_losses_reach_into_json() {
-        let json = |text: &str, losses: FieldLosses| {
-            encoded(&RecordType::Json, Arc::new(StringArray::from(vec![text])), losses)
-        };
-        let exact = FieldLosses::default();
-        assert_ne!(json("[-0.0]", exact), json("[0.0]", exact));
-        assert_ne!(
-            json(r#"{"a\u0000":"b\u0000"}"#, exact),
-            json(r#"{"a":"b"}"#, exact)
-        );
-        let lossy = FieldLosses {
-            negative_zero: true,
-            nul_removed: true,
-            ..exact
-        };
-        assert_eq!(json("[-0.0,-0]", lossy), json("[0.0,0]", lossy));
-        assert_eq!(
-            json(r#"{"a\u0000":"b\u0000"}"#, lossy),
-            json(r#"{"a":"b"}"#, lossy)
-        );
-        assert_ne!(json("[-1]", lossy), json("[1]", lossy));
-    }
-
-    #[test]
-    fn integers_and_decimals_are_one_class() {
-        let int = plain(&RecordType::INT64, Arc::new(Int64Array::from(vec![100])));
-        let decimal = Decimal128Array::from(vec![10_000])
-            .with_precision_and_scale(12, 2)
-            .unwrap();
-        assert_eq!(
-            plain(
-                &RecordType::Decimal {
-                    precision: 12,
-                    scale: 2
-                },
-                Arc::new(decimal)
-            ),
-            int
-        );
-        for text in ["100", "100.00", "1e2", "0100", "+100"] {
-            assert_eq!(
-                plain(&RecordType::Numeric, Arc::new(StringArray::from(vec![text]))),
-                int,
-                "{text}"
-            );
-        }
-        for text in ["-100", "1000", "10", "0"] {
-            assert_ne!(
-                plain(&RecordType::Numeric, Arc::new(StringArray::from(vec![text]))),
-                int,
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn floats_differ_by_their_last_bit_and_by_the_sign_of_zero() {
-        let float = |value: f64| plain(&RecordType::FLOAT64, Arc::new(Float64Array::from(vec![value])));
-        assert_ne!(float(0.1), float(f64::from_bits(0.1f64.to_bits() + 1)));
-        assert_ne!(float(0.0), float(-0.0));
-        assert_eq!(float(f64::NAN), float(-f64::NAN));
-        let lossy = FieldLosses {
-            negative_zero: true,
-            nan_to_null: true,
-            ..FieldLosses::default()
-        };
-        let negative: ArrayRef = Arc::new(Float64Array::from(vec![-0.0]));
-        assert_eq!(encoded(&RecordType::FLOAT64, negative, lossy), float(0.0));
-        let nan: ArrayRef = Arc::new(Float64Array::from(vec![f64::NAN]));
-        assert_eq!(encoded(&RecordType::FLOAT64, nan, lossy), [TAG_NULL]);
-    }
-
-    #[test]
-    fn json_is_compared_by_value_without_rounding() {
-        let json = |text: &str| plain(&RecordType::Json, Arc::new(StringArray::from(vec![text])));
-        assert_eq!(
-            json(r#"{"a":1,"b":[1.0, "x"]}"#),
-            json(r#"{ "b" : [1,"\u0078"], "a":1 }"#)
-        );
-        assert_ne!(json("9007199254740993"), json("9007199254740992"));
-        assert_ne!(json("[1,2]"), json("[2,1]"));
-        assert_ne!(json(r#"{"a":null}"#), json("{}"));
-        assert_ne!(json("-0"), json("0"));
-        assert_ne!(json("\"1\""), json("1"));
-    }
-
-    #[test]
-    fn values_of_neighbouring_fields_do_not_run_together() {
-        let text = |value: &str| plain(&RecordType::Text, Arc::new(StringArray::from(vec![value])));
-        let joined = |a: &str, b: &str| [text(a), text(b)].concat();
-        assert_ne!(joined("ab", "c"), joined("a", "bc"));
-        assert_ne!(text(""), [TAG_NULL]);
-    }
-
-    #[test]
-    fn an_absent_field_is_not_null_unless_declared() {
-        let array: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>]));
-        let absent = |losses| {
-            let mut out = Vec::new();
-            ColumnEncoder::new(&RecordType::Text, &array, losses)
-                .encode(0, false, &mut out)
-                .unwrap();
-            out
-        };
-        assert_eq!(absent(FieldLosses::default()), [TAG_ABSENT]);
-        let lossy = FieldLosses {
-            absent_to_null: true,
-            ..FieldLosses::default()
-        };
-        assert_eq!(absent(lossy), [TAG_NULL]);
-    }
+#[inline]
+fn put_int(value: i64, encoded: &mut Encoded) {
+    encoded.octets.push(TAG_NUMBER);
+    number::put_int(value, &mut encoded.octets);
 }

@@ -69,20 +69,7 @@ pub fn compare(
     progress: &mut dyn FnMut(u64),
 ) -> Result<VerificationResult, Failure> {
     let begun = Instant::now();
-    let mut result = VerificationResult {
-        source: both.source.name.clone(),
-        sink: both.sink.name.clone(),
-        comparison: Comparison::Equal,
-        source_count: 0,
-        sink_count: 0,
-        compared_count: 0,
-        left_out_count: 0,
-        every_record: false,
-        duplicate_key_count: 0,
-        mismatch_count: 0,
-        mismatches: Vec::new(),
-        seconds: 0.0,
-    };
+    let mut result = VerificationResult::begun(&both.source.name, &both.sink.name, level);
     let outcome = match level {
         VerificationLevel::Basic => count_both(source, sink, both, &mut result, stop, progress),
         _ => records_of_both(source, sink, both, follow, &mut result, stop, progress),
@@ -114,7 +101,12 @@ fn is_missing_in_sink(failure: &Failure) -> bool {
 fn note(result: &mut VerificationResult, kind: MismatchKind, record: String, fields: Vec<String>) {
     result.mismatch_count += 1;
     if result.mismatches.len() < MISMATCHES_SHOWN_MAX {
-        result.mismatches.push(Mismatch { kind, record, fields });
+        result.mismatches.push(Mismatch {
+            kind,
+            record,
+            fields,
+            values: Vec::new(),
+        });
     }
 }
 
@@ -146,7 +138,8 @@ fn count(
     }
 }
 
-fn requests(both: &Comparable<'_>) -> (ReadRequest, ReadRequest) {
+/// What is asked of both sides.
+pub(super) fn requests(both: &Comparable<'_>) -> (ReadRequest, ReadRequest) {
     let source = ReadRequest {
         limit: both.sample,
         ..ReadRequest::all(&both.source.name)

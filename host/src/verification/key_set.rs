@@ -3,7 +3,7 @@
 //! What does not fit is divided into classes by the digest: the set then holds one class only, and the others are looked at
 //! in further passes. The memory is reserved once and never grows. Neighbour: `orphans` makes the passes.
 
-use super::canonical::ColumnEncoder;
+use super::canonical::{ColumnEncoder, Encoded};
 use super::losses::FieldLosses;
 use whimbrel_plugin_api::{Batch, Result};
 
@@ -110,38 +110,36 @@ impl KeySet {
 }
 
 /// Makes digests of some fields of a batch.
-pub(super) struct KeyDigests<'a> {
-    columns: Vec<(ColumnEncoder, &'a arrow_array::ArrayRef)>,
-    encoded: Vec<u8>,
+pub(super) struct KeyDigests {
+    columns: Vec<ColumnEncoder>,
+    encoded: Encoded,
 }
 
-impl<'a> KeyDigests<'a> {
+impl KeyDigests {
     /// For `fields` of `batch`; `None` if it lacks one of them.
-    pub(super) fn new(batch: &'a Batch, fields: &[String]) -> Option<Self> {
+    pub(super) fn new(batch: &Batch, fields: &[String]) -> Option<Self> {
         let columns = fields.iter().map(|field| {
             let index = batch.schema.index_of(field)?;
-            let column = batch.records.column(index);
-            let losses = FieldLosses::of(field, &[]);
             let record_type = &batch.schema.fields[index].record_type;
-            Some((ColumnEncoder::new(record_type, column, losses), column))
+            let column = batch.records.column(index);
+            Some(ColumnEncoder::new(record_type, column, FieldLosses::NONE))
         });
         Some(Self {
             columns: columns.collect::<Option<_>>()?,
-            encoded: Vec::new(),
+            encoded: Encoded::default(),
         })
     }
 
     /// The digest of the fields in `row`; `None` if one of them is null or absent, which points to nothing.
     pub(super) fn of(&mut self, row: usize) -> Result<Option<u128>> {
-        use arrow_array::Array as _;
-        if self.columns.iter().any(|(_, column)| column.is_null(row)) {
+        if self.columns.iter().any(|column| column.is_null(row)) {
             return Ok(None);
         }
         self.encoded.clear();
-        for (encoder, _) in &self.columns {
-            encoder.encode(row, true, &mut self.encoded)?;
+        for column in &self.columns {
+            column.encode(row, true, &mut self.encoded)?;
         }
-        let hash = blake3::hash(&self.encoded);
+        let hash = blake3::hash(self.encoded.octets());
         let head = hash.as_bytes().first_chunk().expect("a hash has 32 octets");
         Ok(Some(u128::from_be_bytes(*head)))
     }

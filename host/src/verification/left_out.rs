@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use whimbrel_plugin_api::{Batch, Collection};
 
-use super::side::{Digest, Encoder, Method};
+use super::digest::{Plan, Rows, Work};
+use super::side::Digest;
 
 /// Records of one collection that are known by their digests, 24 octets each; further ones are found to be missing.
 const LEFT_OUT_MAX: usize = 1_000_000;
@@ -41,6 +42,16 @@ impl LeftOut {
         self.digests.is_empty()
     }
 
+    /// The digests by which they are known, in no order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = u128> {
+        self.digests.keys().map(|digest| u128::from_be_bytes(*digest))
+    }
+
+    /// How often a record with this digest was refused.
+    pub(super) fn times(&self, key: u128) -> u64 {
+        self.digests.get(&key.to_be_bytes()).copied().unwrap_or(0)
+    }
+
     /// Whether a record with this key was refused.
     pub(super) fn has(&self, digest: &Digest) -> bool {
         self.digests.contains_key(digest)
@@ -61,19 +72,13 @@ impl LeftOut {
 /// The digests by which `rows` of a batch are known in a comparison of `collection`. A record whose key has no form is
 /// left out of the answer: nobody could compare it either.
 pub fn digests(collection: &Collection, batch: &Batch, rows: impl IntoIterator<Item = u64>) -> Vec<Digest> {
-    let method = Method {
-        schema: collection.schema.clone(),
-        key: collection.key.clone(),
-        losses: collection.losses.clone(),
-        one_in: 1,
-        left_out: LeftOut::default(),
-    };
-    let encoder = Encoder::new(batch, &method);
+    let plan = Plan::new(&collection.schema, &collection.key, &collection.losses);
+    let (columns, mut work) = (Rows::new(&plan, batch), Work::default());
     let in_batch = |row: u64| {
         usize::try_from(row)
             .ok()
             .filter(|row| *row < batch.record_count())
     };
-    let digest = |row: usize| encoder.key(row).ok();
+    let digest = |row: usize| Some(columns.key(row, &mut work).ok()?.to_be_bytes());
     rows.into_iter().filter_map(in_batch).filter_map(digest).collect()
 }

@@ -4,13 +4,21 @@
 //! 10,000, a sample chosen by key above. `orphans` looks at references before a run. Neighbours: [`crate::phases`]
 //! starts it, [`crate::report`] words its result.
 
+pub mod bucket;
 pub mod canonical;
 pub mod compare;
+pub mod digest;
+pub mod full;
+pub mod judgement;
 mod key_set;
+pub mod latency;
 pub mod left_out;
 pub mod losses;
 pub mod orphans;
+pub mod pairs;
+pub mod schema_compliance;
 pub mod side;
+pub mod tap;
 
 pub use compare::{Comparable, compare};
 pub use left_out::LeftOut;

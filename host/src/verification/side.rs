@@ -3,21 +3,20 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use arrow_array::Array as _;
 use arrow_array::cast::AsArray as _;
-use arrow_array::{Array as _, BinaryArray};
 use whimbrel_plugin_api::collection::FieldLoss;
 use whimbrel_plugin_api::source::{Item, ReadRequest};
 use whimbrel_plugin_api::{Batch, Error, Field, Schema};
 
-use super::canonical::ColumnEncoder;
+use super::digest::{Plan, Rows, Work};
 use super::left_out::LeftOut;
-use super::losses::FieldLosses;
 use crate::control::Stop;
 use crate::events::Failure;
 use crate::loader::observe::OpenedSource;
 use crate::transform::Chain;
 
-/// 128 bits of a keyed hash; the chance that two of 10^9 differing records share one is below 10^-20.
+/// What a record is known by, the octets of a [`super::digest::Pair`]'s key: 128 bits of a keyed hash; the chance that two of 10^9 differing records share one is below 10^-20.
 pub type Digest = [u8; 16];
 
 /// Distinct keys that are counted; 16 octets each.
@@ -44,7 +43,7 @@ pub struct RecordDigest {
     /// How a person finds it.
     pub label: String,
     /// One digest per field, in the order of the schema.
-    pub fields: Vec<Digest>,
+    pub fields: Vec<u128>,
     /// How many records share the key and were equal so far.
     pub copies: u64,
 }
@@ -102,6 +101,7 @@ pub fn read(
     let mut side = Side::default();
     let mut keys_seen: HashSet<Digest> = HashSet::new();
     let mut left_out = method.left_out.clone();
+    let plan = Plan::new(&method.schema, &method.key, &method.losses);
     let mut stream = source.read(request)?;
     loop {
         if stop.is_raised() {
@@ -126,11 +126,11 @@ pub fn read(
             Item::Batch(batch) => {
                 progress(batch.record_count() as u64);
                 match &mut chain {
-                    None => add(&mut side, &mut keys_seen, &mut left_out, &batch, method)?,
+                    None => add(&mut side, &mut keys_seen, &mut left_out, &batch, &plan, method)?,
                     // Records that a transform rejects are not in the sink, and the run has listed them.
                     Some(chain) => {
                         for batch in chain.apply(batch)?.batches {
-                            add(&mut side, &mut keys_seen, &mut left_out, &batch, method)?;
+                            add(&mut side, &mut keys_seen, &mut left_out, &batch, &plan, method)?;
                         }
                     }
                 }
@@ -145,100 +145,25 @@ pub fn read(
     }
 }
 
-/// Turns the records of one batch into digests.
-pub(super) struct Encoder<'a> {
-    columns: Vec<Result<(usize, ColumnEncoder), FieldLosses>>,
-    key_columns: Vec<usize>,
-    presence: Option<&'a BinaryArray>,
-}
-
-impl<'a> Encoder<'a> {
-    pub(super) fn new(batch: &'a Batch, method: &Method) -> Self {
-        let column = |field: &Field| {
-            let losses = FieldLosses::of(&field.name, &method.losses);
-            let index = batch.schema.index_of(&field.name).ok_or(losses)?;
-            let theirs = &batch.schema.fields[index].record_type;
-            let encoder = ColumnEncoder::new(theirs, batch.records.column(index), losses);
-            Ok((index, encoder))
-        };
-        let key_columns = method.key.iter().filter_map(|name| method.schema.index_of(name));
-        let mask = batch.schema.fields.len();
-        Self {
-            columns: method.schema.fields.iter().map(column).collect(),
-            key_columns: key_columns.collect(),
-            presence: batch
-                .schema
-                .presence
-                .then(|| batch.records.column(mask).as_binary::<i32>()),
-        }
-    }
-
-    /// Whether records are known by their keys rather than as a whole.
-    fn is_keyed(&self) -> bool {
-        !self.key_columns.is_empty()
-    }
-
-    fn field(&self, column: usize, row: usize) -> Result<Digest, Error> {
-        let is_present = |index: usize| {
-            self.presence.is_none_or(|mask| {
-                mask.value(row)
-                    .get(index / 8)
-                    .is_some_and(|octet| octet >> (index % 8) & 1 == 1)
-            })
-        };
-        let mut encoded = Vec::new();
-        match &self.columns[column] {
-            Ok((index, encoder)) => encoder.encode(row, is_present(*index), &mut encoded)?,
-            Err(losses) => ColumnEncoder::encode_missing(*losses, &mut encoded),
-        }
-        Ok(digest(&encoded))
-    }
-
-    fn fields(&self, row: usize) -> Result<Vec<Digest>, Error> {
-        (0..self.columns.len())
-            .map(|column| self.field(column, row))
-            .collect()
-    }
-
-    fn key_of(&self, fields: &[Digest]) -> Digest {
-        if !self.is_keyed() {
-            return digest(&fields.concat());
-        }
-        let key = self.key_columns.iter().flat_map(|column| fields[*column]);
-        digest(&key.collect::<Vec<u8>>())
-    }
-
-    /// By what a record is known: its key, or the whole of it. Of a record with a key nothing else is looked at.
-    pub(super) fn key(&self, row: usize) -> Result<Digest, Error> {
-        if !self.is_keyed() {
-            return Ok(self.key_of(&self.fields(row)?));
-        }
-        let mut key = Vec::new();
-        for column in &self.key_columns {
-            key.extend(self.field(*column, row)?);
-        }
-        Ok(digest(&key))
-    }
-}
-
 fn add(
     side: &mut Side,
     keys_seen: &mut HashSet<Digest>,
     left_out: &mut LeftOut,
     batch: &Batch,
+    plan: &Plan,
     method: &Method,
 ) -> Result<(), Failure> {
-    let encoder = Encoder::new(batch, method);
-    let is_keyed = encoder.is_keyed();
+    let (rows, mut work) = (Rows::new(plan, batch), Work::default());
+    let is_keyed = plan.is_keyed();
     for row in 0..batch.record_count() {
-        // What the sink has refused may be what has no form at all, so its key is looked at first.
-        if is_keyed && !left_out.is_empty() && left_out.has(&encoder.key(row)?) {
-            side.left_out_count += 1;
-            continue;
-        }
-        let fields = encoder.fields(row)?;
-        let key = encoder.key_of(&fields);
-        if !is_keyed && left_out.take(&key) {
+        // Of a record with a key nothing else is looked at yet: what the sink has refused may be what has no form at all.
+        let key = rows.key(row, &mut work)?.to_be_bytes();
+        let is_left_out = if is_keyed {
+            left_out.has(&key)
+        } else {
+            left_out.take(&key)
+        };
+        if is_left_out {
             side.left_out_count += 1;
             continue;
         }
@@ -251,18 +176,15 @@ fn add(
         }
         match side.records.get_mut(&key) {
             // The last of several with one key is what an overwriting sink keeps.
-            Some(known) if is_keyed => known.fields = fields,
+            Some(known) if is_keyed => known.fields = rows.fields(row, &mut work)?,
             Some(known) => known.copies += 1,
             None => {
-                let label = label(batch, method, row);
-                side.records.insert(
-                    key,
-                    RecordDigest {
-                        label,
-                        fields,
-                        copies: 1,
-                    },
-                );
+                let record = RecordDigest {
+                    label: label(batch, method, row),
+                    fields: rows.fields(row, &mut work)?,
+                    copies: 1,
+                };
+                side.records.insert(key, record);
             }
         }
     }
@@ -273,11 +195,6 @@ fn add(
 fn is_chosen(key: &Digest, one_in: u64) -> bool {
     let (head, _) = key.split_first_chunk::<8>().expect("a digest has 16 octets");
     u64::from_be_bytes(*head) % one_in.max(1) == 0
-}
-
-fn digest(encoded: &[u8]) -> Digest {
-    let hash = blake3::hash(encoded);
-    *hash.as_bytes().first_chunk().expect("a hash has 32 octets")
 }
 
 /// Characters of a key value that are shown.

@@ -13,6 +13,8 @@ use super::{fault, is_locked, write_whole};
 
 /// The name of the working folder beside the job file.
 const DEFAULT_NAME: &str = ".whimbrel";
+/// What was certified, in the folder of a run or of a verification.
+pub const CERTIFICATE_FILE: &str = "migration-certificate.json";
 /// Owner alone.
 const FOLDER_MODE: u32 = 0o700;
 /// Letters of a run's id.
@@ -52,6 +54,30 @@ impl Workspace {
     /// The folder that has one folder for each run.
     pub fn runs(&self) -> PathBuf {
         self.root.join("runs")
+    }
+
+    /// Where comparisons of `job` keep what they need to go on after a kill. The name of a job is safe as a file name.
+    pub fn verification(&self, job: &str) -> PathBuf {
+        self.root.join("verification").join(job)
+    }
+
+    /// Makes the folder of a comparison that is no part of a run.
+    ///
+    /// # Errors
+    /// `workspace.run_id`, `workspace.disk_full` or `workspace.unwritable`, the latter also if it is there already.
+    pub fn create_verification(&self, id: &str) -> Result<VerificationFolder, Error> {
+        safe_id(id)?;
+        self.create()?;
+        let all = self.root.join("verifications");
+        make_folder(&all)?;
+        let folder = VerificationFolder { folder: all.join(id) };
+        let mut builder = DirBuilder::new();
+        builder
+            .mode(FOLDER_MODE)
+            .create(&folder.folder)
+            .map_err(|error| fault(&folder.folder, &error))?;
+        make_folder(&folder.results())?;
+        Ok(folder)
     }
 
     /// A link to the folder of the newest run.
@@ -108,18 +134,7 @@ impl Workspace {
     /// # Errors
     /// `workspace.run_id` if that cannot be the id of a run.
     pub fn run(&self, run_id: &str) -> Result<RunFolder, Error> {
-        let is_safe = |char: char| char.is_ascii_alphanumeric() || matches!(char, '.' | '_' | '-');
-        let is_id = !run_id.is_empty()
-            && run_id.len() <= RUN_ID_CHARS_MAX
-            && !run_id.starts_with('.')
-            && run_id.chars().all(is_safe);
-        if !is_id {
-            return Err(
-                Error::config("workspace.run_id", "that is not the id of a run").with_help(
-                    "an id is made of letters, digits, `.`, `_` and `-`; `whimbrel runs` lists them",
-                ),
-            );
-        }
+        safe_id(run_id)?;
         Ok(RunFolder {
             folder: self.runs().join(run_id),
         })
@@ -133,7 +148,23 @@ impl Workspace {
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), Error> {
+/// Whether `id` can be the id of a run, so that it leads out of no folder.
+fn safe_id(id: &str) -> Result<(), Error> {
+    let is_safe = |char: char| char.is_ascii_alphanumeric() || matches!(char, '.' | '_' | '-');
+    let is_id =
+        !id.is_empty() && id.len() <= RUN_ID_CHARS_MAX && !id.starts_with('.') && id.chars().all(is_safe);
+    if is_id {
+        return Ok(());
+    }
+    Err(Error::config("workspace.run_id", "that is not the id of a run")
+        .with_help("an id is made of letters, digits, `.`, `_` and `-`; `whimbrel runs` lists them"))
+}
+
+/// Makes a folder for its owner only, with those above it, if it is not there.
+///
+/// # Errors
+/// `workspace.disk_full` or `workspace.unwritable`.
+pub fn make_folder(path: &Path) -> Result<(), Error> {
     let mut builder = DirBuilder::new();
     builder
         .recursive(true)
@@ -210,6 +241,34 @@ impl RunFolder {
     }
 }
 
+/// The folder of a comparison that is no part of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerificationFolder {
+    folder: PathBuf,
+}
+
+impl VerificationFolder {
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// One file for each collection that differs, with all its differences.
+    pub fn results(&self) -> PathBuf {
+        self.folder.join("verification-results")
+    }
+
+    /// The same for the comparison that came before a repair.
+    pub fn results_before_repair(&self) -> PathBuf {
+        self.folder.join("before-repair")
+    }
+
+    /// Everything about it after its end.
+    pub fn report(&self) -> PathBuf {
+        self.folder.join("verification-report.json")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +286,7 @@ mod tests {
         let named = Workspace::of_job(Path::new("a/job.yaml"), Some(Path::new("w")));
         assert_eq!(named.state_db(), Path::new("w/state.db"));
         assert_eq!(named.staging("nightly"), Path::new("w/staging/nightly"));
+        assert_eq!(named.verification("nightly"), Path::new("w/verification/nightly"));
     }
 
     #[test]
@@ -259,6 +319,13 @@ mod tests {
             workspace.create_run("r-1").unwrap_err().code,
             "workspace.unwritable"
         );
+        let verification = workspace.create_verification("v-1").unwrap();
+        for path in [verification.folder(), &verification.results()] {
+            assert_eq!(mode(path), 0o700, "{}", path.display());
+        }
+        for (id, code) in [("v-1", "workspace.unwritable"), ("../v", "workspace.run_id")] {
+            assert_eq!(workspace.create_verification(id).unwrap_err().code, code);
+        }
     }
 
     #[test]

@@ -10,6 +10,6 @@ mod whole_file;
 
 pub use fault::{DISK_FULL, UNWRITABLE, fault, is_disk_full};
 pub use file_names::file_names;
-pub use folders::{RunFolder, Workspace};
+pub use folders::{CERTIFICATE_FILE, RunFolder, VerificationFolder, Workspace, make_folder};
 pub use reserve::Reserve;
 pub use whole_file::{is_locked, lock, open_private, write_all_whole, write_whole};

@@ -71,6 +71,9 @@ pub struct SinkVtable {
     /// `Sink::flush`; since 0.1.1, default: nothing was deferred.
     #[cfg(not(whimbrel_made_up = "older"))]
     pub flush: extern "C" fn(Handle) -> Reply,
+    /// `Sink::remove`: the collection, the schema of the keys, the keys; since 0.1.2, default: not offered.
+    #[cfg(not(whimbrel_made_up = "older"))]
+    pub remove: extern "C" fn(Handle, Request, Request, BatchAbi) -> Reply,
     /// A call that only a made-up newer minor has.
     #[cfg(whimbrel_made_up = "newer")]
     pub made_up: extern "C" fn(Handle) -> Reply,
@@ -136,6 +139,8 @@ impl SinkObject {
                 clear,
                 #[cfg(not(whimbrel_made_up = "older"))]
                 flush,
+                #[cfg(not(whimbrel_made_up = "older"))]
+                remove,
                 #[cfg(whimbrel_made_up = "newer")]
                 made_up,
             }
@@ -252,6 +257,15 @@ extern "C" fn clear(handle: Handle, request: Request) -> Reply {
 #[cfg(not(whimbrel_made_up = "older"))]
 extern "C" fn flush(handle: Handle) -> Reply {
     reply(cell(handle).call("flush", |held| held.sink.flush()))
+}
+
+#[cfg(not(whimbrel_made_up = "older"))]
+extern "C" fn remove(handle: Handle, collection: Request, key_schema: Request, keys: BatchAbi) -> Reply {
+    reply(cell(handle).call("remove", |held| {
+        let known = KnownSchema::new(Arc::new(key_schema.read::<Schema>()?))?;
+        let keys = keys.import(&known, Validation::Cheap)?;
+        held.sink.remove(&collection.read::<String>()?, &keys)
+    }))
 }
 
 #[cfg(whimbrel_made_up = "newer")]
@@ -406,6 +420,28 @@ impl Sink for ForeignSink {
         Ok(receipt)
     }
 
+    #[cfg(not(whimbrel_made_up = "older"))]
+    fn remove(&mut self, collection: &str, keys: &Batch) -> Result<u64> {
+        let Some(call) = self.object.vtable.remove() else {
+            return Err(Error::unsupported("remove"));
+        };
+        let sent = keys.record_count() as u64;
+        let name = encode(collection)?;
+        let key_schema = encode(&*keys.schema)?;
+        let keys = BatchAbi::export(keys, keys.schema.version)?;
+        let removed: u64 = read_reply(call(
+            self.object.handle,
+            Request::lend(&name),
+            Request::lend(&key_schema),
+            keys,
+        ))?;
+        if removed > sent {
+            let message = format!("the sink answered that it removed {removed} records by {sent} keys");
+            return Err(Error::new(ErrorKind::Integrity, WRONG_RECEIPT, message));
+        }
+        Ok(removed)
+    }
+
     fn reader(&mut self) -> Result<Box<dyn Source>> {
         match (self.object.vtable.reader())(self.object.handle) {
             RResult::ROk(object) => Ok(Box::new(ForeignSource::new(object, self.validation))),
@@ -413,6 +449,9 @@ impl Sink for ForeignSink {
         }
     }
 }
+
+/// The code of an answer that cannot be true of what was sent.
+const WRONG_RECEIPT: &str = "plugin.wrong_receipt";
 
 /// Records whose fate the receipt says.
 fn judged(receipt: &Receipt) -> Option<u64> {
@@ -422,7 +461,7 @@ fn judged(receipt: &Receipt) -> Option<u64> {
 fn wrong_receipt(receipt: &Receipt, of: &str) -> Error {
     Error::new(
         ErrorKind::Integrity,
-        "plugin.wrong_receipt",
+        WRONG_RECEIPT,
         format!(
             "the sink answered {} accepted, {} rejected and {} deferred for {of}",
             receipt.accepted,

@@ -20,6 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::partition::{Partition, PartitionsRequest};
 use crate::record_type::Schema;
 use crate::services::CancelToken;
+#[cfg(not(whimbrel_made_up = "older"))]
+use crate::source::QueryRequest;
 use crate::source::{
     AcknowledgeRequest, ChangesRequest, CountRequest, Item, ReadRequest, RecordStream, RejectedRecord, Source,
 };
@@ -56,6 +58,9 @@ pub struct SourceVtable {
     /// `Source::acknowledge`; since 0.1.1, default: nothing to do.
     #[cfg(not(whimbrel_made_up = "older"))]
     pub acknowledge: extern "C" fn(Handle, Request) -> Reply,
+    /// `Source::query`; since 0.1.2, default: not offered.
+    #[cfg(not(whimbrel_made_up = "older"))]
+    pub query: extern "C" fn(Handle, Request) -> StreamReply,
     /// A call that only a made-up newer minor has.
     #[cfg(whimbrel_made_up = "newer")]
     pub made_up: extern "C" fn(Handle, Request) -> Reply,
@@ -93,7 +98,7 @@ pub struct StreamObject {
     vtable: StreamVtableRef,
 }
 
-/// The answer of `read`, `changes` and `lookup`.
+/// The answer of `read`, `changes`, `lookup` and `query`.
 pub type StreamReply = RResult<StreamObject, RVec<u8>>;
 
 /// One item: a tag, a batch (if the tag says so), and otherwise a message.
@@ -143,6 +148,8 @@ impl SourceObject {
                 lookup,
                 #[cfg(not(whimbrel_made_up = "older"))]
                 acknowledge,
+                #[cfg(not(whimbrel_made_up = "older"))]
+                query,
                 #[cfg(whimbrel_made_up = "newer")]
                 made_up,
             }
@@ -224,6 +231,12 @@ extern "C" fn lookup(handle: Handle, request: Request, key_schema: Request, keys
 #[cfg(not(whimbrel_made_up = "older"))]
 extern "C" fn acknowledge(handle: Handle, request: Request) -> Reply {
     reply(cell(handle).call("acknowledge", |source| source.acknowledge(&request.read()?)))
+}
+
+#[cfg(not(whimbrel_made_up = "older"))]
+extern "C" fn query(handle: Handle, request: Request) -> StreamReply {
+    let cell = cell(handle);
+    stream_reply(cell, cell.call("query", |source| source.query(&request.read()?)))
 }
 
 #[cfg(whimbrel_made_up = "newer")]
@@ -413,6 +426,15 @@ impl Source for ForeignSource {
             Some(call) => self.ask(call, request),
             None => Ok(()),
         }
+    }
+
+    #[cfg(not(whimbrel_made_up = "older"))]
+    fn query(&mut self, request: &QueryRequest) -> Result<Box<dyn RecordStream>> {
+        let Some(call) = self.object.vtable.query() else {
+            return Err(Error::unsupported("query"));
+        };
+        let request = encode(request)?;
+        self.stream(call(self.object.handle, Request::lend(&request)))
     }
 }
 

@@ -14,6 +14,7 @@ use super::sink_checks as checks;
 use super::sink_fence_checks as fences;
 use super::sink_flush_checks as flushed;
 use super::sink_lane_checks as lanes;
+use super::sink_remove_checks as removing;
 use super::sink_target::Target;
 use super::sink_value_checks as stored;
 use super::source::{READING_CHECKS, describes_config_and_types, honest, refuses};
@@ -99,7 +100,7 @@ impl SinkCase {
 
 type SinkCheck = fn(&Target) -> Checked;
 
-const SINK_CHECKS: [(&str, SinkCheck); 35] = [
+const SINK_CHECKS: [(&str, SinkCheck); 40] = [
     (
         "check_finds_no_blocker_and_writes_nothing",
         checks::check_writes_nothing,
@@ -171,6 +172,23 @@ const SINK_CHECKS: [(&str, SinkCheck); 35] = [
         "clear_empties_exactly_the_named",
         checks::clear_empties_exactly_the_named,
     ),
+    (
+        "remove_is_offered_if_declared",
+        removing::remove_is_offered_if_declared,
+    ),
+    (
+        "remove_takes_exactly_the_keys",
+        removing::remove_takes_exactly_the_keys,
+    ),
+    (
+        "removed_records_are_back_after_abort",
+        removing::removed_records_are_back_after_abort,
+    ),
+    (
+        "remove_follows_the_order_of_calls",
+        removing::remove_follows_the_order_of_calls,
+    ),
+    ("remove_by_composite_keys", removing::remove_by_composite_keys),
     (
         "flush_without_deferred_records_is_harmless",
         flushed::flush_without_deferred_records_is_harmless,

@@ -4,6 +4,7 @@
 
 use serde_json::{Value as Json, json};
 
+use super::query_checks as queries;
 use super::reading::{QuietHost, Reader};
 use super::reading_checks as reading;
 use super::records::Record;
@@ -30,6 +31,21 @@ pub struct SourceCase {
     pub unreachable: Vec<Json>,
     /// A config under which `read` of the named collection, or its stream, blocks until it is cancelled.
     pub blocking: Option<(Json, String)>,
+    /// Statements for `query`, and what they select. A source that declares `query` needs one.
+    pub queries: Vec<ExpectedQuery>,
+    /// Statements that `query` must refuse, as they would write. A source that declares `query` needs one.
+    pub refused_statements: Vec<String>,
+}
+
+/// A statement that reads, and what it selects.
+#[derive(Debug, Clone, Default)]
+pub struct ExpectedQuery {
+    /// In the system's own language.
+    pub statement: String,
+    /// Names of the columns, in order.
+    pub columns: Vec<String>,
+    /// The records, in any order.
+    pub records: Vec<Record>,
 }
 
 /// What a collection is known to hold.
@@ -83,6 +99,29 @@ impl SourceCase {
     #[must_use]
     pub fn with_blocking(mut self, config: Json, collection: impl Into<String>) -> Self {
         self.blocking = Some((config, collection.into()));
+        self
+    }
+
+    /// Adds to [`Self::queries`].
+    #[must_use]
+    pub fn with_query<S: Into<String>>(
+        mut self,
+        statement: impl Into<String>,
+        columns: impl IntoIterator<Item = S>,
+        records: Vec<Record>,
+    ) -> Self {
+        self.queries.push(ExpectedQuery {
+            statement: statement.into(),
+            columns: columns.into_iter().map(Into::into).collect(),
+            records,
+        });
+        self
+    }
+
+    /// Adds to [`Self::refused_statements`].
+    #[must_use]
+    pub fn with_refused_statement(mut self, statement: impl Into<String>) -> Self {
+        self.refused_statements.push(statement.into());
         self
     }
 }
@@ -143,6 +182,24 @@ const SOURCE_CHECKS: [(&str, ReadingCheck); 5] = [
     ("changes_are_followed", reading::changes_are_followed),
 ];
 
+type QueryCheck = fn(&Reader, &SourceCase) -> Checked;
+
+/// The checks of statements.
+const QUERY_CHECKS: [(&str, QueryCheck); 3] = [
+    (
+        "query_is_offered_if_declared",
+        queries::query_is_offered_if_declared,
+    ),
+    (
+        "query_selects_what_it_should",
+        queries::query_selects_what_it_should,
+    ),
+    (
+        "query_refuses_what_is_no_reading_statement",
+        queries::query_refuses_what_is_no_reading_statement,
+    ),
+];
+
 /// See [`SOURCE_CHECKS`].
 pub(super) const READING_CHECKS: [(&str, ReadingCheck); 16] = [
     (
@@ -191,6 +248,10 @@ pub fn run(plugin: ForeignPlugin, case: SourceCase) -> Report {
     for (name, check) in SOURCE_CHECKS.into_iter().chain(READING_CHECKS) {
         let reader = reader.clone();
         report.run(name, move || check(&reader));
+    }
+    for (name, check) in QUERY_CHECKS {
+        let (reader, of) = (reader.clone(), case.clone());
+        report.run(name, move || check(&reader, &of));
     }
     let of = case.clone();
     report.run("bad_config_is_refused", move || {

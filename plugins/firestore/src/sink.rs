@@ -54,6 +54,7 @@ impl OpenSink for FirestoreSink {
             lanes: true,
             undo: false,
             read_back: true,
+            remove: true,
             presence: true,
             fields_max: 0,
         }
@@ -166,6 +167,13 @@ impl Sink for FirestoreSink {
 
     fn flush(&mut self) -> Result<Receipt> {
         self.writer.flush()
+    }
+
+    fn remove(&mut self, collection: &str, keys: &Batch) -> Result<u64> {
+        match self.targets.get(collection) {
+            Some(target) => self.writer.remove(target, keys),
+            None => self.target(collection).map(|_| 0),
+        }
     }
 
     fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {

@@ -186,6 +186,7 @@ impl OpenSource for FirestoreSource {
             resume: true,
             changes: false,
             lookup: true,
+            query: false,
             streams_max: 0,
         }
     }

@@ -79,6 +79,9 @@ fn the_suite_of_the_api_passes() {
         "key_range_is_exact_or_refused",
         "partitions_are_disjoint_and_complete",
         "lookup_finds_the_keys",
+        "query_is_offered_if_declared",
+        "query_selects_what_it_should",
+        "query_refuses_what_is_no_reading_statement",
         "cancel_ends_a_blocked_read",
     ];
     assert_eq!(report.skipped(), lacks);

@@ -9,7 +9,7 @@ mod queries;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use load::load;
+pub(crate) use load::{answer_columns, load};
 
 use crate::names::TableName;
 

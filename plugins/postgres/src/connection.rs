@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use sqlx::postgres::{PgConnection, PgDatabaseError, PgRow, PgSeverity};
-use sqlx::{AssertSqlSafe, Connection as _, Either, Row as _, ValueRef as _};
+use sqlx::{AssertSqlSafe, Column as _, Connection as _, Either, Row as _, ValueRef as _};
 use tokio::sync::OwnedSemaphorePermit;
 use whimbrel_plugin_api::{Error, ErrorKind, ErrorScope};
 
@@ -138,6 +138,16 @@ impl Connection {
         self.leave(outcome)
     }
 
+    /// The columns of the first row of a query, each with the number of its type; none if there is no row.
+    pub(crate) async fn columns(&mut self, sql: &str) -> Result<Vec<(String, u32)>, Fault> {
+        self.enter(sql)?;
+        let row = sqlx::raw_sql(AssertSqlSafe(sql))
+            .fetch_optional(&mut self.inner)
+            .await;
+        let columns = row.map(|row| row.map_or_else(Vec::new, |row| typed_columns(&row)));
+        self.leave(columns)
+    }
+
     /// The first column of the first row, if there is a row and it is not null.
     pub(crate) async fn value(&mut self, sql: &str) -> Result<Option<String>, Fault> {
         Ok(self.rows(sql).await?.into_iter().flatten().next().flatten())
@@ -236,6 +246,17 @@ fn texts(row: &PgRow) -> Result<Row, sqlx::Error> {
             Ok(Some(text.to_owned()))
         })
         .collect()
+}
+
+/// Names and numbers of types, as the database announces them before the first row.
+fn typed_columns(row: &PgRow) -> Vec<(String, u32)> {
+    let columns = row.columns().iter();
+    // The driver looks no type up here, so that it knows each by its number.
+    let typed = columns.map(|column| {
+        let oid = column.type_info().oid().map_or(0, |oid| oid.0);
+        (column.name().to_owned(), oid)
+    });
+    typed.collect()
 }
 
 /// A `COPY .. TO STDOUT` under way.

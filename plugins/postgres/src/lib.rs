@@ -28,6 +28,7 @@ mod rest;
 mod servers;
 mod sink;
 mod source;
+mod statement_text;
 mod supabase;
 mod target;
 mod tls;

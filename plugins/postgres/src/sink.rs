@@ -75,6 +75,7 @@ impl OpenSink for PostgresSink {
             lanes: true,
             undo: false,
             read_back: true,
+            remove: true,
             presence: true,
             fields_max: COLUMNS_MAX as u32,
         }
@@ -219,6 +220,14 @@ impl Sink for PostgresSink {
 
     fn flush(&mut self) -> Result<Receipt> {
         self.writer.flush()
+    }
+
+    fn remove(&mut self, collection: &str, keys: &Batch) -> Result<u64> {
+        let target = self
+            .targets
+            .get(collection)
+            .ok_or_else(|| not_prepared(collection))?;
+        self.writer.remove(collection, target, keys)
     }
 
     fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {

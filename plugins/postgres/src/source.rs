@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use whimbrel_plugin_api::source::CountRequest;
+use whimbrel_plugin_api::source::{CountRequest, QueryRequest};
 use whimbrel_plugin_api::{
     Batch, Collection, CollectionsRequest, Error, ErrorKind, Finding, FindingLevel, LogLevel, OpenSource,
     Partition, PartitionsRequest, ReadRequest, RecordStream, Result, Schema, Services, Source,
@@ -21,9 +21,10 @@ use crate::connection::Connection;
 use crate::memory::{self, Remembered};
 use crate::names::TableName;
 use crate::read::{
-    Keeper, NO_SNAPSHOT, Scan, Stored, TableStream, begin, describe, divide, ensure_unchanged, key_rows,
-    table_of,
+    Keeper, NO_SNAPSHOT, Scan, Stored, TableStream, announced, begin, describe, describe_answer, divide,
+    ensure_unchanged, key_rows, of_statement, table_of,
 };
+use crate::statement_text::single_statement;
 use crate::type_mapping::type_mappings;
 
 /// Streams of one source at the same time: the connections that a source may hold by default, but for the one that keeps
@@ -57,6 +58,7 @@ impl OpenSource for PostgresSource {
             resume: true,
             changes: false,
             lookup: true,
+            query: true,
             streams_max: STREAMS_MAX,
         }
     }
@@ -288,5 +290,23 @@ impl Source for PostgresSource {
             }
             Scan::lookup(stored, request, &key_rows(stored, keys)?, removes_nul)
         })
+    }
+
+    fn query(&mut self, request: &QueryRequest) -> Result<Box<dyn RecordStream>> {
+        let statement = single_statement(&request.statement)?;
+        let settings = self.client.config().type_settings();
+        let client = self.client.clone();
+        let (connection, scan) = client.block_on(async {
+            let mut connection = self.client.connect().await?;
+            begin(&mut connection, None).await?;
+            let columns = announced(&mut connection, statement)
+                .await
+                .map_err(of_statement)?;
+            let columns = catalog::answer_columns(&mut connection, columns).await?;
+            let fields = describe_answer(&columns, settings);
+            let scan = Scan::statement(statement, &fields, request.batch, settings.removes_nul)?;
+            Ok((connection, scan))
+        })?;
+        Ok(Box::new(TableStream::start(client, connection, scan)))
     }
 }

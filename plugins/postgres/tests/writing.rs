@@ -9,6 +9,8 @@ mod policies;
 mod postgres;
 #[path = "acceptance/rejecting.rs"]
 mod rejecting;
+#[path = "acceptance/removing.rs"]
+mod removing;
 #[path = "acceptance/writing.rs"]
 mod writing;
 #[path = "acceptance/writing_place.rs"]

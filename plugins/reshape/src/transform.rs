@@ -9,7 +9,8 @@ use whimbrel_plugin_api::json_form::{JsonEncoder, JsonNull, RowEncoder};
 use whimbrel_plugin_api::text_form::TextEncoder;
 use whimbrel_plugin_api::transform::{Applied, Plan};
 use whimbrel_plugin_api::{
-    Batch, Collection, Error, LogLevel, OpenTransform, RejectedRecord, Result, Schema, Services, Transform,
+    Batch, Collection, Error, ErrorKind, LogLevel, OpenTransform, RejectedRecord, Result, Schema, Services,
+    Transform,
 };
 
 use crate::checks;
@@ -106,7 +107,7 @@ impl Transform for Reshape {
     }
 
     fn rule(&mut self, batch: &Batch) -> Result<BooleanArray> {
-        let rule = self.rule.as_ref().ok_or_else(|| Error::unsupported("rule"))?;
+        let rule = self.rule.as_ref().ok_or_else(no_rule)?;
         let is_known = matches!(&self.judge, Some((schema, _)) if *schema == batch.schema);
         if !is_known {
             self.judge = None;
@@ -120,6 +121,14 @@ impl Transform for Reshape {
         };
         Ok(judge.judge(&Records::new(batch)).into_array())
     }
+}
+
+/// Of kind unsupported, as of a transform that judges nothing at all.
+fn no_rule() -> Error {
+    let message = "records are to be judged, and the config has no `rule`";
+    Error::new(ErrorKind::Unsupported, "reshape.no_rule", message)
+        .with_place(RULE_PLACE)
+        .with_help("write the condition under `rule`; steps judge nothing")
 }
 
 impl Program {

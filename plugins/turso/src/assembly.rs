@@ -85,6 +85,24 @@ impl Reading {
         })
     }
 
+    /// Reads what a statement selects, which has a column for each field.
+    pub(crate) fn of_answer(schema: Schema) -> Self {
+        let kind = |record_type: &RecordType| match record_type {
+            RecordType::Variant => Kind::Mixed,
+            _ => Kind::Typed,
+        };
+        let slots = schema.fields.iter().enumerate();
+        Self {
+            query: Query::of_answer(schema.fields.len()),
+            slots: slots
+                .map(|(column, field)| Slot::Column(column, kind(&field.record_type)))
+                .collect(),
+            schema: Arc::new(schema),
+            has_rest: false,
+            key: Vec::new(),
+        }
+    }
+
     /// The columns of the key.
     pub(crate) fn key(&self) -> Vec<&str> {
         self.key.iter().map(String::as_str).collect()

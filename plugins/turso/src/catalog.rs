@@ -10,7 +10,7 @@ use crate::column_memory::{self, Remembered};
 use crate::database::{self, Cells, Database, flag};
 use crate::names::{REST_COLUMN, collection_name, quote, same, table_name};
 use crate::schema::{self, Column, Table};
-use crate::type_mapping::Classes;
+pub(crate) use crate::type_mapping::Classes;
 
 /// Columns of one query that looks at all values: five results each, of at most 2,000 in all.
 const COLUMNS_PER_LOOK: usize = 300;
@@ -212,13 +212,23 @@ fn key_fields(database: &dyn Database, table: &Table, fields: &mut [StoredField]
 
 /// Which kinds of value each column holds, by reading all of them.
 fn look(database: &dyn Database, table: &str, columns: &[&Column]) -> Result<Vec<Classes>> {
-    let doing = "look at the values of a table";
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    look_at(database, "look at the values of a table", &quote(table), &names)
+}
+
+/// The same for columns of `from`, a table or a statement in brackets.
+pub(crate) fn look_at(
+    database: &dyn Database,
+    doing: &str,
+    from: &str,
+    columns: &[&str],
+) -> Result<Vec<Classes>> {
     let mut found = Vec::with_capacity(columns.len());
     for columns in columns.chunks(COLUMNS_PER_LOOK) {
         let parts: Vec<String> = columns
             .iter()
             .map(|column| {
-                let name = format!("t.{}", quote(&column.name));
+                let name = format!("t.{}", quote(column));
                 format!(
                     "max(typeof({name}) = 'integer'), max(typeof({name}) = 'real'), max(typeof({name}) = 'text'), \
                      max(typeof({name}) = 'blob'), \
@@ -226,7 +236,7 @@ fn look(database: &dyn Database, table: &str, columns: &[&Column]) -> Result<Vec
                 )
             })
             .collect();
-        let sql = format!("SELECT {} FROM {} AS t", parts.join(", "), quote(table));
+        let sql = format!("SELECT {} FROM {from} AS t", parts.join(", "));
         let classes = database::first(database, doing, &sql, &[], |row| {
             (0..columns.len())
                 .map(|column| classes_at(row, column * 5))

@@ -22,6 +22,14 @@ pub(crate) trait Database: Send {
     fn query_each(&self, doing: &str, sql: &str, values: &[Vec<Value>], each: &mut EachRow<'_>)
     -> Result<()>;
 
+    /// Names of the columns that `sql` gives, without a look at its rows.
+    fn columns(&self, doing: &str, sql: &str) -> Result<Vec<String>>;
+
+    /// Sees to it that nothing changes from here on, as far as that can be had; the database is for reading only.
+    fn hold_still(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// How many records a statement should ask for at most, if their number is not bounded by what a batch holds.
     fn page_records_max(&self) -> usize {
         usize::MAX

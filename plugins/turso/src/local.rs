@@ -10,7 +10,9 @@ use std::path::Path;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
 use whimbrel_plugin_api::sink::{Committed, LaneClaim, LaneState};
-use whimbrel_plugin_api::{Batch, Error, ErrorScope, Finding, LogLevel, Receipt, Result, Services};
+use whimbrel_plugin_api::{
+    Batch, Error, ErrorKind, ErrorScope, Finding, LogLevel, Receipt, Result, Services,
+};
 
 use crate::database::{self, Cells, Database, EachRow, Statement, text};
 use crate::error::Doing as _;
@@ -20,6 +22,9 @@ use crate::process::Process;
 use crate::schema;
 use crate::session::{MakePlan, Session};
 use crate::write_plan::WritePlan;
+
+/// Records between two looks at whether the host has cancelled.
+const CANCEL_EVERY: usize = 1_024;
 
 impl Database for Connection {
     fn query_each(
@@ -39,6 +44,16 @@ impl Database for Connection {
             }
         }
         Ok(())
+    }
+
+    fn columns(&self, doing: &str, sql: &str) -> Result<Vec<String>> {
+        let statement = self.prepare(sql).doing(doing)?;
+        let names = statement.column_names().into_iter();
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    fn hold_still(&self) -> Result<()> {
+        self.execute_batch("BEGIN").doing("begin to read")
     }
 }
 
@@ -141,6 +156,17 @@ impl Session for LocalSession {
                     ErrorScope::Session
                 })
             })
+    }
+
+    fn remove(&mut self, sql: &str, keys: Vec<Vec<Value>>) -> Result<u64> {
+        let removed = delete(&self.connection, &self.services, sql, keys);
+        removed.map_err(|error| {
+            let undone = roll_back(&self.connection);
+            error.with_scope(match undone {
+                Ok(()) => ErrorScope::Transaction,
+                Err(_) => ErrorScope::Session,
+            })
+        })
     }
 
     fn commit(&mut self, advance: Option<&Advance>, seq: u64) -> Result<Committed> {
@@ -273,6 +299,28 @@ fn execute(connection: &Connection, doing: &str, statements: &[Statement]) -> Re
         changed.push(statement.execute(params_from_iter(values)).doing(doing)? as u64);
     }
     Ok(changed)
+}
+
+/// Runs a statement that removes one record with each of the keys.
+fn delete(connection: &Connection, services: &Services, sql: &str, keys: Vec<Vec<Value>>) -> Result<u64> {
+    let doing = "remove records";
+    let mut statement = connection.prepare_cached(sql).doing(doing)?;
+    let mut removed = 0;
+    for (number, key) in keys.into_iter().enumerate() {
+        if number.is_multiple_of(CANCEL_EVERY) {
+            services.check_cancelled()?;
+        }
+        removed += statement.execute(params_from_iter(key)).doing(doing)? as u64;
+        if connection.is_autocommit() {
+            let message = "a trigger of the table undid the whole transaction";
+            return Err(Error::new(
+                ErrorKind::Integrity,
+                "turso.transaction_lost",
+                message,
+            ));
+        }
+    }
+    Ok(removed)
 }
 
 /// Undoes the open transaction, if there is one.

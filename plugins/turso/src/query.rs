@@ -93,6 +93,19 @@ impl Query {
         Ok(query)
     }
 
+    /// Stands for a statement of another's, of which only the number of columns matters.
+    pub(crate) fn of_answer(column_count: usize) -> Self {
+        Self {
+            select: Vec::new(),
+            table: String::new(),
+            conditions: Vec::new(),
+            values: Vec::new(),
+            order: Order::Key(Vec::new()),
+            position: Vec::new(),
+            column_count,
+        }
+    }
+
     /// One side of a range, as a JSON array of the first values of `fields`.
     fn bound(
         &mut self,

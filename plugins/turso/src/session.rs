@@ -2,6 +2,7 @@
 //!
 //! `sink` keeps what both have in common: targets, plans and the order of calls.
 
+use rusqlite::types::Value;
 use whimbrel_plugin_api::sink::{Committed, LaneClaim, LaneState};
 use whimbrel_plugin_api::{Batch, Receipt, Result};
 
@@ -35,6 +36,10 @@ pub(crate) trait Session: Send {
 
     /// Accepts a batch. After an error the transaction is gone, unless its scope says otherwise.
     fn write(&mut self, plan: &mut WritePlan, batch: &Batch) -> Result<Receipt>;
+
+    /// Removes records in the open transaction: `sql` with each of the `keys` in turn. Answers how many there were. After an
+    /// error the transaction is gone.
+    fn remove(&mut self, sql: &str, keys: Vec<Vec<Value>>) -> Result<u64>;
 
     /// Makes the transaction durable, as commit number `seq`, together with what `advance` does to the lane: both or neither.
     fn commit(&mut self, advance: Option<&Advance>, seq: u64) -> Result<Committed>;

@@ -24,6 +24,7 @@ use crate::held_lanes::HeldLanes;
 use crate::lane::Lanes;
 use crate::names::quote;
 use crate::prepare::{self, COLUMNS_MAX, Growth, Plan, Settings};
+use crate::removal;
 use crate::session::Session;
 use crate::source::TursoSource;
 use crate::type_mapping::type_mappings;
@@ -75,6 +76,7 @@ impl OpenSink for TursoSink {
             lanes: true,
             undo: false,
             read_back: true,
+            remove: true,
             presence: true,
             fields_max: COLUMNS_MAX as u32,
         }
@@ -245,6 +247,14 @@ impl Sink for TursoSink {
             return Err(Error::internal("the session or the plan is gone"));
         };
         session.write(plan, batch)
+    }
+
+    fn remove(&mut self, collection: &str, keys: &Batch) -> Result<u64> {
+        if !self.is_open() {
+            return Err(no_transaction());
+        }
+        let (sql, keys) = removal::statement(self.target(collection)?, keys)?;
+        self.session()?.remove(&sql, keys)
     }
 
     fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {

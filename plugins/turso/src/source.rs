@@ -7,12 +7,13 @@ use std::collections::HashMap;
 
 use whimbrel_plugin_api::collection::Estimate;
 use whimbrel_plugin_api::record_type::Schema;
-use whimbrel_plugin_api::source::CountRequest;
+use whimbrel_plugin_api::source::{CountRequest, QueryRequest};
 use whimbrel_plugin_api::{
     Batch, Collection, CollectionsRequest, Error, Finding, OpenSource, ReadRequest, RecordStream, Result,
     Services, Source, SourceCapabilities, TypeMapping,
 };
 
+use crate::answer::AnswerStream;
 use crate::assembly::Reading;
 use crate::catalog::{self, Stored};
 use crate::client;
@@ -49,6 +50,7 @@ impl OpenSource for TursoSource {
             resume: true,
             changes: false,
             lookup: true,
+            query: true,
             streams_max: 0,
         }
     }
@@ -221,6 +223,11 @@ impl Source for TursoSource {
             encoders,
             count,
         )))
+    }
+
+    fn query(&mut self, request: &QueryRequest) -> Result<Box<dyn RecordStream>> {
+        let (database, services) = (self.connect()?, self.services.clone());
+        Ok(Box::new(AnswerStream::new(database, services, request)?))
     }
 }
 

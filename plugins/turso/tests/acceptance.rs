@@ -29,7 +29,9 @@ use std::sync::Arc;
 
 use whimbrel_plugin_api::abi::ForeignPlugin;
 use whimbrel_plugin_api::abi::root_module::local;
-use whimbrel_plugin_api::acceptance::{ExpectedCollection, SinkCase, SourceCase, sink, source};
+use whimbrel_plugin_api::acceptance::{
+    ExpectedCollection, Record, SinkCase, SourceCase, Value, sink, source,
+};
 use whimbrel_plugin_api::record_type::{Field, RecordType};
 use whimbrel_plugin_api::serde_json::{Value as Json, json};
 use whimbrel_turso::WhimbrelPlugin;
@@ -72,6 +74,16 @@ INSERT INTO loose SELECT 'k' || id, id FROM users;
 INSERT INTO loose VALUES (NULL, 1), (NULL, 2.5);
 ";
 
+/// A record of `users`, as a statement selects it.
+fn user(id: i64, name: &str, score: f64, anything: Value) -> Record {
+    Record::from([
+        ("id".to_owned(), Value::Int(id)),
+        ("name".to_owned(), Value::text(name)),
+        ("score".to_owned(), Value::float(score)),
+        ("some;thing".to_owned(), anything),
+    ])
+}
+
 #[test]
 fn source_keeps_its_contract() {
     let folder = tempfile::tempdir().unwrap();
@@ -99,6 +111,34 @@ fn source_keeps_its_contract() {
         .with(ExpectedCollection::new("log", 57).with_key(Vec::<String>::new()))
         .with(ExpectedCollection::new("loose", 59).with_key(Vec::<String>::new()))
         .with(ExpectedCollection::new("empty", 0))
+        .with_query(
+            "SELECT id, name, score, anything AS \"some;thing\" FROM users WHERE id > 162 ORDER BY id -- the last three",
+            ["id", "name", "score", "some;thing"],
+            vec![
+                user(165, "user 55", 13.75, Value::text("\"t55\"")),
+                user(168, "user 56", 14.0, Value::Null),
+                user(171, "user 57", 14.25, Value::text("57")),
+            ],
+        )
+        .with_query(
+            "WITH big AS (SELECT id FROM users WHERE id > 1000) SELECT * FROM big;",
+            ["id"],
+            Vec::new(),
+        )
+        .with_query(
+            "VALUES ('a;b)')",
+            ["column1"],
+            vec![Record::from([("column1".to_owned(), Value::text("a;b)"))])],
+        )
+        .with_refused_statement("DELETE FROM users")
+        .with_refused_statement("DELETE FROM users RETURNING id")
+        .with_refused_statement("SELECT 1; DELETE FROM users")
+        .with_refused_statement("SELECT 1); DELETE FROM users; SELECT * FROM (SELECT 1")
+        .with_refused_statement("PRAGMA user_version = 7")
+        .with_refused_statement("PRAGMA journal_mode = WAL")
+        .with_refused_statement("ATTACH 'other.db' AS other")
+        .with_refused_statement("SELECT missing FROM users")
+        .with_refused_statement("SELECT id FROM users WHERE id = ?")
         .with_bad_config(json!({ "url": "https://db.example.org?authToken=x" }))
         .with_unreachable(config(&folder.path().join("missing.db")))
         .with_unreachable(config(&not_a_database));

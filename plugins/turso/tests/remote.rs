@@ -29,7 +29,9 @@ mod writing;
 use std::sync::Mutex;
 
 use whimbrel_plugin_api::abi::root_module::local;
-use whimbrel_plugin_api::acceptance::{ExpectedCollection, SinkCase, SourceCase, sink, source};
+use whimbrel_plugin_api::acceptance::{
+    ExpectedCollection, Record, SinkCase, SourceCase, Value, sink, source,
+};
 use whimbrel_plugin_api::record_type::{Field, RecordType};
 use whimbrel_plugin_api::serde_json::{Value as Json, json};
 use whimbrel_turso::WhimbrelPlugin;
@@ -105,8 +107,59 @@ fn source_keeps_its_contract() {
         .with(ExpectedCollection::new("orders", 28).with_key(["user", "code"]))
         .with(ExpectedCollection::new("log", 57).with_key(Vec::<String>::new()))
         .with(ExpectedCollection::new("empty", 0))
+        .with_query(
+            "SELECT id, score FROM users WHERE id > 165 ORDER BY id -- the last two",
+            ["id", "score"],
+            vec![user(168, 14.0), user(171, 14.25)],
+        )
+        .with_query(
+            "WITH big AS (SELECT id FROM users WHERE id > 1000) SELECT * FROM big;",
+            ["id"],
+            Vec::new(),
+        )
         .with_bad_config(json!({ "url": "http://db.example.org" }))
         .with_unreachable(json!({ "url": server.url(), "auth_token": tokens.expired }))
         .with_unreachable(nobody());
+    let case = WRITING.into_iter().fold(case, SourceCase::with_refused_statement);
     source::run(local::<WhimbrelPlugin>(), case).assert();
+}
+
+/// Statements that would change something, or are none.
+const WRITING: [&str; 6] = [
+    "DELETE FROM users",
+    "DELETE FROM users RETURNING id",
+    "SELECT 1; DELETE FROM users",
+    "SELECT 1); DELETE FROM users; SELECT * FROM (SELECT 1",
+    "PRAGMA user_version = 7",
+    "SELECT missing FROM users",
+];
+
+/// A statement is as little able to write where the token may.
+#[test]
+fn statements_that_write_are_refused_with_the_right_to_write() {
+    let Some(tools) = tools() else { return };
+    let server = Sqld::start_with_tokens(&tools);
+    let answer = server.sql(&TABLES);
+    assert!(!answer.contains("\"error\""), "{answer}");
+    let tokens = server.tokens.clone().unwrap();
+    let config = json!({ "url": server.url(), "auth_token": tokens.full });
+    let mut case = SourceCase::new(config)
+        .with(ExpectedCollection::new("users", 57))
+        .with(ExpectedCollection::new("orders", 28))
+        .with(ExpectedCollection::new("log", 57))
+        .with(ExpectedCollection::new("empty", 0))
+        .with_query(
+            "SELECT 1 AS one",
+            ["one"],
+            vec![Record::from([("one".to_owned(), Value::Int(1))])],
+        );
+    case.refused_statements = WRITING.map(str::to_owned).to_vec();
+    source::run(local::<WhimbrelPlugin>(), case).assert();
+}
+
+fn user(id: i64, score: f64) -> Record {
+    Record::from([
+        ("id".to_owned(), Value::Int(id)),
+        ("score".to_owned(), Value::float(score)),
+    ])
 }

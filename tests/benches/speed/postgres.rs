@@ -22,8 +22,8 @@ const CREATE: &str = "CREATE TABLE events (id bigint PRIMARY KEY, uid uuid NOT N
 const CHECKSUM: &str = "SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM events t";
 
 /// One database, reached with psql.
-struct Database {
-    url: String,
+pub struct Database {
+    pub url: String,
 }
 
 impl Database {
@@ -36,7 +36,7 @@ impl Database {
         psql
     }
 
-    fn run(&self, statements: &[&str]) -> Outcome<String> {
+    pub fn run(&self, statements: &[&str]) -> Outcome<String> {
         let output = self.psql(statements).stdin(Stdio::null()).output()?;
         if !output.status.success() {
             return Err(format!("psql: {}", String::from_utf8_lossy(&output.stderr)).into());
@@ -61,7 +61,7 @@ impl Database {
     }
 
     /// Fills `events`: the given SQL for psql with `first` and `last`, or rows of the same shape.
-    fn fill(&self, rows: u64) -> Outcome<()> {
+    pub fn fill(&self, rows: u64) -> Outcome<()> {
         if let Some(script) = std::env::var_os("WHIMBREL_BENCH_EVENTS") {
             let status = self
                 .psql(&[])
@@ -103,12 +103,16 @@ struct Bench<'a> {
     table: Vec<Row>,
 }
 
-/// The lines of the table.
-pub fn measure(program: &Program) -> Outcome<Vec<Row>> {
-    let rows = match std::env::var("WHIMBREL_BENCH_ROWS") {
+/// How many rows are asked for.
+pub fn rows_wanted() -> Outcome<u64> {
+    Ok(match std::env::var("WHIMBREL_BENCH_ROWS") {
         Ok(rows) => rows.parse()?,
         Err(_) => ROWS,
-    };
+    })
+}
+
+/// Two empty databases of one server, and the server if it is our own; it ends when that is dropped.
+pub fn both_databases() -> Outcome<(Option<Server>, Database, Database)> {
     let given = std::env::var("WHIMBREL_BENCH_POSTGRES").ok();
     let own = match &given {
         Some(_) => None,
@@ -131,15 +135,22 @@ pub fn measure(program: &Program) -> Outcome<Vec<Row>> {
     let database = |name: &str| Database {
         url: in_database(&admin.url, name),
     };
+    println!("PostgreSQL {}", admin.run(&["SHOW server_version"])?);
+    Ok((own, database("whimbrel_bench_a"), database("whimbrel_bench_b")))
+}
+
+/// The lines of the table.
+pub fn measure(program: &Program) -> Outcome<Vec<Row>> {
+    let rows = rows_wanted()?;
+    let (_server, source, sink) = both_databases()?;
     let mut bench = Bench {
         program,
-        source: database("whimbrel_bench_a"),
-        sink: database("whimbrel_bench_b"),
+        source,
+        sink,
         rows,
         table: Vec::new(),
     };
-    let version = admin.run(&["SHOW server_version"])?;
-    println!("PostgreSQL {version}, {rows} rows\n");
+    println!("{rows} rows\n");
     bench.source.fill(rows)?;
     bench.copy()?;
     bench.merge()?;

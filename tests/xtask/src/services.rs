@@ -115,10 +115,12 @@ pub struct Found {
     variables: Vec<(&'static str, String)>,
 }
 
-/// What [`provide`] found: variables for the tests, and the programs by name of their service.
+/// What [`provide`] found: variables for the tests, versions and programs by name of their service.
 #[derive(Default)]
 pub struct Provided {
     pub variables: Vec<(&'static str, String)>,
+    /// Name and version of each service.
+    pub versions: Vec<(&'static str, String)>,
     programs: Vec<(&'static str, PathBuf)>,
 }
 
@@ -166,6 +168,7 @@ pub fn provide(place: &Place, services: &[Service]) -> Outcome<Provided> {
                     found.program.display()
                 );
                 provided.programs.push((service.name, found.program));
+                provided.versions.push((service.name, found.version));
                 provided.variables.extend(found.variables);
             }
             None => {

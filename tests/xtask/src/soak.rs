@@ -3,6 +3,7 @@
 //! Against a release build. What it found is written into `host/docs/soak.md`, with its seed and the versions of everything that took part, and
 //! is committed with the change that it was made for. `WHIMBREL_SEED` repeats a soak.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +15,8 @@ use crate::step::{Failure, Outcome, Steps};
 const KILLS: &str = "1000";
 /// Schedules that the lane of production goes through.
 const SCHEDULES: &str = "200000";
+/// Services that take part, whose versions are written down.
+const TAKING_PART: [&str; 4] = ["sqld", "postgres15", "postgres18", "firestore"];
 /// What is run.
 const TESTS: &str = "test(/^exactly_once::moments/) | test(/^checkpoint::simulation/)";
 
@@ -59,7 +62,7 @@ pub fn soak(place: &Place) -> Outcome<()> {
         .envs(provided.variables.iter().map(|(key, value)| (key, value)));
     let started = Instant::now();
     let said = steps.work("kill and resume", || output_of(&mut tests))?;
-    let facts = [
+    let mut facts = vec![
         ("seed", seed),
         ("SIGKILLs of each sink", kills),
         ("simulated schedules", schedules),
@@ -67,6 +70,12 @@ pub fn soak(place: &Place) -> Outcome<()> {
         ("machine", machine()),
         ("compiler", first_line(Command::new("rustc").arg("--version"))),
     ];
+    facts.extend(
+        provided
+            .versions
+            .into_iter()
+            .filter(|(name, _)| TAKING_PART.contains(name)),
+    );
     let file = place.root.join("host/docs/soak.md");
     std::fs::write(&file, page(&facts, &said)).map_err(|error| Failure::io("write", &file, &error))
 }
@@ -105,8 +114,13 @@ fn page(facts: &[(&str, String)], said: &str) -> String {
             .iter()
             .any(|part| line.contains(part))
     };
-    for line in said.lines().filter(wanted) {
-        page.push_str(line.trim());
+    // The runner repeats at its end what it said before.
+    let mut seen = BTreeSet::new();
+    for line in said.lines().map(str::trim).filter(wanted) {
+        if line.starts_with("PASS") && !seen.insert(line) {
+            continue;
+        }
+        page.push_str(line);
         page.push('\n');
     }
     page.push_str("```\n");

@@ -1,7 +1,6 @@
 //! Rejected records as rows again: those that the sink refused as they are kept, those that were refused before it by way of the transforms.
 //! Neighbour: `sending`, which writes the rows.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use whimbrel_plugin_api::json_form::RowDecoder;
@@ -9,38 +8,12 @@ use whimbrel_plugin_api::{Batch, Error, Schema};
 
 use super::ReplayRecord;
 use crate::events::{Failure, Phase};
+use crate::phases::rewriting::{Judged, Piece};
 use crate::plan::PlannedCollection;
 use crate::transform::{Chain, Transforms};
 
 /// The code of data that has to be edited before it can be sent again.
 pub const UNFIT: &str = "rejected.unfit_data";
-
-/// Rows that are written together, each with the number of the record that it came from.
-pub(super) struct Piece {
-    pub(super) numbers: Vec<u64>,
-    pub(super) batch: Batch,
-}
-
-impl Piece {
-    /// The same row by row.
-    pub(super) fn rows(&self) -> impl Iterator<Item = Self> + '_ {
-        self.numbers.iter().enumerate().map(|(row, number)| Self {
-            numbers: vec![*number],
-            batch: Batch {
-                schema: Arc::clone(&self.batch.schema),
-                records: self.batch.records.slice(row, 1),
-                facts: self.batch.facts.clone(),
-            },
-        })
-    }
-}
-
-/// What became of records.
-#[derive(Default)]
-pub(super) struct Judged {
-    pub(super) taken: BTreeSet<u64>,
-    pub(super) refused: BTreeMap<u64, (String, String)>,
-}
 
 /// The rows to write for `records`, and those that come to no row.
 pub(super) fn pieces(

@@ -15,13 +15,14 @@ use whimbrel_plugin_api::{
     Batch, Collection, ConflictPolicy, Error, ErrorScope, Field, RecordType, Result, Schema, Sink,
 };
 
-use super::records::{Judged, transformed};
+use super::records::transformed;
 use super::{Replay, ReplayOptions, ReplayRecord, Replayed, UNFIT, run};
 use crate::barrier::Barrier;
 use crate::config::{Job, TransformJob, VerificationLevel};
 use crate::control::Stop;
 use crate::events::{Emitter, Event, Phase, RefusedAgain};
 use crate::loader::observe::{CallLog, OpenedSink};
+use crate::phases::rewriting::Judged;
 use crate::plan::PlannedCollection;
 use crate::transform::{Chain, Transforms};
 

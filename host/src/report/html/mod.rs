@@ -5,6 +5,7 @@
 
 mod charts;
 mod guarantees;
+mod proof;
 mod references;
 mod scale;
 mod sections;
@@ -41,6 +42,11 @@ pub fn html(report: &FinalReport) -> String {
                     (charts::over_time(report))
                     (tables::collections(report))
                     (tables::differences(report))
+                    (proof::rules(report))
+                    (proof::sink_references(report))
+                    (proof::repaired(report))
+                    (proof::verification(report))
+                    (proof::digests(report))
                     (tables::rejected(report))
                     (guarantees::guarantees(report))
                     (references::orphans(report))
@@ -163,6 +169,41 @@ mod tests {
     }
 
     #[test]
+    fn all_that_was_verified_is_in_the_page() {
+        let text = tags(&shown(&fixtures::disproven(), 5.8)).1;
+        for part in [
+            "comprehensive",
+            "u-12",
+            "email: a@b.example in the source, nothing in the sink",
+            "and 68 more (of the first 2: 1 missing, 1 different); all of them: verification-results/users.ndjson",
+            "70 differences, 1 changed since",
+            "1,200 (price: float_from_decimal 1,200)",
+            "half in 0.41 ms, 95 % in 1.2 ms, 99 % in 2 ms (200 records)",
+            "transformed",
+            "read back",
+            "0123456701234567",
+            "89abcdef89abcdef",
+            "has an email",
+            "2 of 340 records",
+            "u-5",
+            "the sink takes no query",
+            "none of them in the source",
+            "user=u-12",
+            "3 copied again, 1 removed, 1 left as they are",
+            "the sink refuses it",
+            "Certificate: none (the sides differ)",
+            "since somebody has asked for them",
+        ] {
+            assert!(text.contains(part), "{part} is not in the page: {text}");
+        }
+        let text = tags(&shown(&fixtures::changed_since(), 5.8)).1;
+        assert!(
+            text.contains("2 changed since") && text.contains("Record values are in none"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_collection_that_failed_beside_others_is_named() {
         let report = fixtures::failed();
         let facts = fixtures::facts_with_failed_collection(&report);
@@ -193,7 +234,10 @@ mod tests {
         for (name, report, seconds) in [
             ("done", fixtures::done(), 5.8),
             ("failed", fixtures::failed(), 2.3),
+            ("proven", fixtures::proven(), 5.8),
             ("differences", fixtures::differences(), 5.8),
+            ("disproven", fixtures::disproven(), 5.8),
+            ("changed-since", fixtures::changed_since(), 5.8),
             ("crashed", fixtures::crashed(), 3.0),
             ("hostile", fixtures::hostile(), 5.8),
             ("large", large, 8_700.0),

@@ -5,8 +5,9 @@ use maud::{Markup, html};
 
 use super::super::cost::usd;
 use super::super::figures::{bytes, count, counted, printable, rate, seconds, sentence};
+use super::super::summary_tables::is_sure_to_be_equal;
 use super::super::{FinalReport, NOTES_MAX, Tone};
-use crate::events::{CollectionResult, Comparison, Failure, Phase};
+use crate::events::{CollectionResult, Failure, Phase};
 
 /// Failures that the page shows.
 const FAILURES_MAX: usize = 50;
@@ -156,13 +157,15 @@ fn verification(report: &FinalReport) -> Option<Tile> {
     }
     let equal = results
         .iter()
-        .filter(|result| result.comparison == Comparison::Equal)
+        .filter(|result| is_sure_to_be_equal(result))
         .count();
     let name = format!(
         "of {} verified equal",
         counted(results.len() as u64, "collection")
     );
-    Some(Tile::new(count(equal as u64), name).alarm_if(equal < results.len(), Tone::Bad))
+    let differs = results.iter().any(|result| result.mismatch_count > 0);
+    let tone = if differs { Tone::Bad } else { Tone::Mixed };
+    Some(Tile::new(count(equal as u64), name).alarm_if(equal < results.len(), tone))
 }
 
 /// What failed, why, and what to do about it.
@@ -302,7 +305,7 @@ pub fn looking_further(report: &FinalReport) -> Markup {
         ),
         (
             "verification-results/",
-            "one file for each collection that was compared",
+            "one file for each collection that was compared, and lists of all differences",
         ),
         ("migration-executive-summary.md", "one page for those who decide"),
     ];
@@ -332,7 +335,15 @@ pub fn closing(report: &FinalReport) -> Markup {
             @for plugin in &report.task.plugins {
                 ", " (plugin.role.name()) " " (named(&plugin.name)) " " (plugin.version)
             }
-            ". Record values are in none of these files."
+            @if has_values(report) {
+                ". Values of fields that differ are in this page, since somebody has asked for them."
+            } @else { ". Record values are in none of these files." }
         }
     }
+}
+
+fn has_values(report: &FinalReport) -> bool {
+    let results = report.task.summary.verification.iter();
+    let mut listed = results.flat_map(|result| &result.mismatches);
+    listed.any(|mismatch| !mismatch.values.is_empty())
 }

@@ -7,9 +7,10 @@ use maud::{Markup, html};
 
 use super::super::FinalReport;
 use super::super::figures::{bytes, count};
-use super::super::summary_tables::{comparison, kind_name};
+use super::super::proof::classes;
+use super::super::summary_tables::{comparison, is_sure_to_be_equal, kind_name, more_mismatches, value};
 use super::sections::{named, worded};
-use crate::events::{CollectionResult, Comparison, VerificationResult};
+use crate::events::{CollectionResult, Mismatch, VerificationResult};
 
 /// Lines of a table; more make a page slow to open and are looked for with other means.
 const ROWS_MAX: usize = 500;
@@ -39,7 +40,7 @@ pub fn collections(report: &FinalReport) -> Markup {
             || collection.rejected_count > 0
             || verified
                 .get(collection.source.as_str())
-                .is_some_and(|result| result.comparison == Comparison::Different)
+                .is_some_and(|result| !is_sure_to_be_equal(result))
     };
     let (unwell, well): (Vec<_>, Vec<_>) = all.iter().partition(is_unwell);
     let left_out = all.len().saturating_sub(ROWS_MAX);
@@ -109,7 +110,7 @@ fn row(collection: &CollectionResult, shown: &Shown<'_>) -> Markup {
                     Some(result) => {
                         td.number { (count(result.source_count)) }
                         td.number { (count(result.sink_count)) }
-                        td { (badge(result.comparison == Comparison::Equal, &comparison(result), &comparison(result))) }
+                        td { (judgement(result)) }
                     }
                     None => { td.number { "-" } td.number { "-" } td { span."badge mixed" { "not compared" } } }
                 }
@@ -141,6 +142,15 @@ fn sums(all: &[CollectionResult], shown: &Shown<'_>) -> Markup {
     }
 }
 
+fn judgement(result: &VerificationResult) -> Markup {
+    let tone = match (is_sure_to_be_equal(result), result.mismatch_count) {
+        (true, _) => "badge good",
+        (false, 0) => "badge mixed",
+        (false, _) => "badge bad",
+    };
+    html! { span class=(tone) { (comparison(result)) } }
+}
+
 fn badge(is_good: bool, good: &str, bad: &str) -> Markup {
     html! {
         @if is_good { span."badge good" { (good) } } @else { span."badge bad" { (bad) } }
@@ -155,18 +165,16 @@ fn more(left_out: u64) -> Markup {
     }
 }
 
-/// What differs, by collection. Keys and names of fields, no values.
+/// What differs, by collection. Keys and names of fields; values only if somebody has asked for them.
 pub fn differences(report: &FinalReport) -> Markup {
     let results = &report.task.summary.verification;
-    let different: Vec<&VerificationResult> = results
-        .iter()
-        .filter(|result| result.mismatch_count > 0)
-        .collect();
+    let unlike = |result: &&VerificationResult| result.mismatch_count > 0 || result.changed_since_count > 0;
+    let unlike: Vec<&VerificationResult> = results.iter().filter(unlike).collect();
     let doubled: Vec<&VerificationResult> = results
         .iter()
         .filter(|result| result.duplicate_key_count > 0)
         .collect();
-    if different.is_empty() && doubled.is_empty() {
+    if unlike.is_empty() && doubled.is_empty() {
         return html! {};
     }
     html! {
@@ -176,23 +184,7 @@ pub fn differences(report: &FinalReport) -> Markup {
                 table {
                     thead { tr { th { "Collection" } th { "Kind" } th { "Record" } th { "Fields" } } }
                     tbody {
-                        @for result in different.iter().take(ROWS_MAX / MISMATCHES_MAX) {
-                            @for mismatch in result.mismatches.iter().take(MISMATCHES_MAX) {
-                                tr {
-                                    td { (named(&result.source)) }
-                                    td { (kind_name(mismatch.kind)) }
-                                    td { code { (named(&mismatch.record)) } }
-                                    td { (named(&mismatch.fields.join(", "))) }
-                                }
-                            }
-                            @let shown = result.mismatches.len().min(MISMATCHES_MAX) as u64;
-                            @if result.mismatch_count > shown {
-                                tr {
-                                    td { (named(&result.source)) }
-                                    td colspan="3" { "and " (count(result.mismatch_count - shown)) " more" }
-                                }
-                            }
-                        }
+                        @for result in unlike.iter().take(ROWS_MAX / MISMATCHES_MAX) { (differing(result)) }
                         @for result in doubled.iter().take(ROWS_MAX) {
                             tr {
                                 td { (named(&result.source)) }
@@ -203,6 +195,45 @@ pub fn differences(report: &FinalReport) -> Markup {
                                 }
                             }
                         }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first differences of a collection, and where the others are.
+fn differing(result: &VerificationResult) -> Markup {
+    let more = more_mismatches(result, MISMATCHES_MAX);
+    html! {
+        @for mismatch in result.mismatches.iter().take(MISMATCHES_MAX) { (difference(result, mismatch)) }
+        @if more > 0 || result.mismatches_file.is_some() {
+            tr {
+                td { (named(&result.source)) }
+                td colspan="3" {
+                    @if more > 0 { "and " (count(more)) " more" @if !classes(result).is_empty() { " (" (classes(result)) ")" } }
+                    @if let Some(file) = &result.mismatches_file {
+                        @if more > 0 { "; " }
+                        "all of them: " code { (named(&format!("verification-results/{file}"))) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn difference(result: &VerificationResult, mismatch: &Mismatch) -> Markup {
+    html! {
+        tr {
+            td { (named(&result.source)) }
+            td { (kind_name(mismatch.kind)) }
+            td { code { (named(&mismatch.record)) } }
+            td {
+                (named(&mismatch.fields.join(", ")))
+                @for values in &mismatch.values {
+                    div {
+                    (named(&values.field)) ": " code { (named(&value(values.source.as_deref()))) } " in the source, "
+                    code { (named(&value(values.sink.as_deref()))) } " in the sink"
                     }
                 }
             }

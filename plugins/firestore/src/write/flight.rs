@@ -113,6 +113,11 @@ impl Flight {
         std::mem::take(&mut self.judged)
     }
 
+    /// Takes back what [`Flight::take_judged`] gave.
+    pub(super) fn give_back(&mut self, judged: Judged) {
+        self.judged.add(judged);
+    }
+
     /// Sends nothing further. Attempts under way are not cut off: the service may carry them out all the same, and nothing else is to
     /// be written before that is known.
     pub(super) fn stop(&self) {

@@ -23,7 +23,7 @@ use crate::error::RowFault;
 use crate::read::field_path;
 
 /// Documents of one look.
-const LOOKS_PER_REQUEST: usize = 500;
+pub(super) const LOOKS_PER_REQUEST: usize = 500;
 
 /// A record that comes.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ struct Entry {
     /// The write: once here, and a second time only while it is sent.
     encoded: Vec<u8>,
     version: Option<Version>,
+    /// Whether the document is gone with it.
+    is_removal: bool,
 }
 
 /// What becomes of a record.
@@ -157,15 +159,21 @@ impl Kept {
             version,
             ..
         } = coming;
+        if self.is_removed(&path) {
+            // Whatever was there is not any more when this comes to be written.
+            if policy.needs_document {
+                return Err(policy::missing());
+            }
+            let write = Policy::REPLACE.write(document);
+            self.keep(path, &write, version, false);
+            return Ok(false);
+        }
         match self.decide(policy, &path, document, version.as_ref(), stored) {
             Fate::Reject(fault) => Err(fault),
             Fate::Skip => Ok(true),
             Fate::Ours => Ok(false),
             Fate::Write(write) => {
-                let encoded = write.encode_to_vec();
-                self.bytes += encoded.len() + Limits::WRITE_OVERHEAD_BYTES;
-                self.last.insert(path, self.entries.len());
-                self.entries.push(Entry { encoded, version });
+                self.keep(path, &write, version, false);
                 Ok(false)
             }
             Fate::Replace(index, document) => {
@@ -180,10 +188,41 @@ impl Kept {
                 };
                 let encoded = write.encode_to_vec();
                 self.bytes = self.bytes + encoded.len() - entry.encoded.len();
-                *entry = Entry { encoded, version };
+                *entry = Entry {
+                    encoded,
+                    version,
+                    is_removal: false,
+                };
                 Ok(false)
             }
         }
+    }
+
+    /// Whether a write of the document is kept.
+    pub(super) fn has_entry(&self, path: &str) -> bool {
+        self.last.contains_key(path)
+    }
+
+    /// Whether the last write of the document removes it.
+    pub(super) fn is_removed(&self, path: &str) -> bool {
+        let last = self.last.get(path).and_then(|index| self.entries.get(*index));
+        last.is_some_and(|entry| entry.is_removal)
+    }
+
+    /// Keeps a write that removes a document.
+    pub(super) fn keep_removal(&mut self, path: String, write: &Write) {
+        self.keep(path, write, None, true);
+    }
+
+    fn keep(&mut self, path: String, write: &Write, version: Option<Version>, is_removal: bool) {
+        let encoded = write.encode_to_vec();
+        self.bytes += encoded.len() + Limits::WRITE_OVERHEAD_BYTES;
+        self.last.insert(path, self.entries.len());
+        self.entries.push(Entry {
+            encoded,
+            version,
+            is_removal,
+        });
     }
 
     fn decide(
@@ -276,9 +315,16 @@ impl Digest {
     pub(super) fn add(&mut self, write: &Write) {
         // What is merged differs from what replaces.
         self.0.update(&[u8::from(write.update_mask.is_some())]);
-        if let Some(Operation::Update(document)) = &write.operation {
-            hash_octets(&mut self.0, document.name.as_bytes());
-            hash_map(&mut self.0, &document.fields);
+        match &write.operation {
+            Some(Operation::Update(document)) => {
+                hash_octets(&mut self.0, document.name.as_bytes());
+                hash_map(&mut self.0, &document.fields);
+            }
+            Some(Operation::Delete(name)) => {
+                self.0.update(b"d");
+                hash_octets(&mut self.0, name.as_bytes());
+            }
+            _ => {}
         }
     }
 

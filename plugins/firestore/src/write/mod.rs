@@ -4,7 +4,7 @@
 //! documents that are there, `labels` what rejected records are called. Exactly once: `kept` keeps records until `lane_commit`
 //! sends them with the checkpoint, `lanes` takes lanes over, `lane_document` is their form. Idempotent: `request` gathers writes, `flight` keeps several requests under way, `send`
 //! carries one out and judges the answers (`judged`), `stored` decides by what is there, with `look` and `version`. `prepare`
-//! and `naming` look at collections before they are written, `clear` empties them.
+//! and `naming` look at collections before they are written, `removing` takes records out of them, `clear` empties them.
 
 mod clear;
 mod flight;
@@ -20,6 +20,7 @@ mod look;
 mod naming;
 mod policy;
 mod prepare;
+mod removing;
 mod request;
 mod send;
 mod session;

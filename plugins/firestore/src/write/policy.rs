@@ -68,6 +68,12 @@ pub(crate) fn offered() -> Vec<ConflictPolicy> {
 }
 
 impl Policy {
+    /// Documents are what their records are.
+    pub(super) const REPLACE: Self = Self {
+        rule: Rule::Replace,
+        needs_document: false,
+    };
+
     /// Removes documents.
     pub(super) const DELETE: Self = Self {
         rule: Rule::Delete,

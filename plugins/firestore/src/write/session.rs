@@ -36,29 +36,29 @@ const LANE_BYTES: usize = 16 * 1024;
 
 /// See the module.
 pub(crate) struct Writer {
-    client: Client,
-    services: Services,
+    pub(super) client: Client,
+    pub(super) services: Services,
     on_missing: OnMissing,
     guarantee: Guarantee,
     limits: Limits,
     lanes: Lanes,
     gatherer: Gatherer,
-    flight: Flight,
-    open: Option<Open>,
+    pub(super) flight: Flight,
+    pub(super) open: Option<Open>,
     /// The lane whose last transaction had something in it that the service refuses, and the number of its commit.
     refused: Option<(LaneId, u64)>,
     /// Lanes with records that were sent and have no checkpoint: written again, they find themselves there.
-    uncommitted: HashSet<LaneId>,
+    pub(super) uncommitted: HashSet<LaneId>,
     /// Whether requests may be under way that belong to nothing any more.
     has_stragglers: bool,
     sent: u64,
     request_count: u64,
 }
 
-struct Open {
-    lane: LaneId,
+pub(super) struct Open {
+    pub(super) lane: LaneId,
     /// Its records until the commit; `None` if they are sent at once.
-    kept: Option<Kept>,
+    pub(super) kept: Option<Kept>,
     /// Whether documents may be there that the run has written before.
     is_doubtful: bool,
     /// Records written since its start, the rejected among them.
@@ -339,7 +339,7 @@ impl Writer {
     }
 
     /// The open transaction, unless something has failed in it.
-    fn going_on(&mut self) -> Result<&mut Open> {
+    pub(super) fn going_on(&mut self) -> Result<&mut Open> {
         match &mut self.open {
             None => Err(Error::internal("no transaction is open").with_scope(ErrorScope::Transaction)),
             Some(Open {
@@ -355,7 +355,7 @@ impl Writer {
         self.stopping_at(outcome)
     }
 
-    fn finish(&mut self) -> Result<()> {
+    pub(super) fn finish(&mut self) -> Result<()> {
         if let Some(request) = self.gatherer.take() {
             self.launch(request)?;
         }
@@ -365,7 +365,7 @@ impl Writer {
     }
 
     /// After an error nothing more goes into the transaction.
-    fn stopping_at<T>(&mut self, outcome: Result<T>) -> Result<T> {
+    pub(super) fn stopping_at<T>(&mut self, outcome: Result<T>) -> Result<T> {
         outcome.map_err(|error| {
             let error = match error.scope {
                 ErrorScope::Session => error,

@@ -30,6 +30,34 @@ pub(crate) async fn load(connection: &mut Connection, wanted: Wanted<'_>) -> Res
     Ok(tables)
 }
 
+/// The columns of an answer, of which only names and numbers of types are known.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) async fn answer_columns(
+    connection: &mut Connection,
+    columns: Vec<(String, u32)>,
+) -> Result<Vec<Column>, Fault> {
+    if columns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let oids: Vec<u32> = columns.iter().map(|(_, oid)| *oid).collect();
+    let types = PgTypes::new(connection.rows(&queries::types_by_number(&oids)).await?)?;
+    let column = |(name, oid)| {
+        Ok(Column {
+            name,
+            pg_type: types.get(oid, -1)?,
+            dimensions: 0,
+            is_not_null: false,
+            has_default: false,
+            identity: Identity::None,
+            is_generated: false,
+            sequence: None,
+        })
+    };
+    columns.into_iter().map(column).collect()
+}
+
 async fn fill(connection: &mut Connection, tables: &mut [Table]) -> Result<(), Fault> {
     let oids: Vec<String> = tables.iter().map(|table| table.oid.to_string()).collect();
     let oids = oids.join(", ");

@@ -85,13 +85,27 @@ pub(super) fn columns(oids: &str) -> String {
     )
 }
 
+/// [`types`] of columns that are none of a table: their types by number, without modifiers.
+pub(super) fn types_by_number(oids: &[u32]) -> String {
+    let rows: Vec<String> = oids
+        .iter()
+        .map(|oid| format!("({oid}::pg_catalog.oid, -1)"))
+        .collect();
+    types_from(&format!("VALUES {}", rows.join(", ")))
+}
+
 /// The types of the columns and those that they are made of, each with the modifier that it is used with: number, modifier,
 /// schema, name, kind, is array, what it is made of, the modifier of that, as `format_type` writes it, labels.
 pub(super) fn types(oids: &str) -> String {
+    types_from(&format!(
+        "SELECT a.atttypid, a.atttypmod FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid IN ({oids}) AND a.attnum > 0 AND NOT a.attisdropped"
+    ))
+}
+
+fn types_from(used: &str) -> String {
     format!(
-        "WITH RECURSIVE used(oid, modifier) AS (\
-         SELECT a.atttypid, a.atttypmod FROM pg_catalog.pg_attribute a \
-         WHERE a.attrelid IN ({oids}) AND a.attnum > 0 AND NOT a.attisdropped \
+        "WITH RECURSIVE used(oid, modifier) AS ({used} \
          UNION SELECT CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END, \
          CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE u.modifier END \
          FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid WHERE t.typtype = 'd' OR {IS_ARRAY}) \

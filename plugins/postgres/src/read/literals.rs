@@ -111,17 +111,28 @@ pub(super) fn parsed(
 /// # Errors
 /// `postgres.bad_keys` if the batch lacks a field of the key.
 pub(crate) fn key_rows(stored: &Stored, keys: &Batch) -> Result<Vec<String>> {
+    let columns = stored.key_columns();
+    let columns = columns
+        .iter()
+        .map(|(field, column, _)| (field.field.name.as_str(), &column.pg_type));
+    literal_rows(columns, keys)
+}
+
+/// The same for any columns: of each the field of the batch and the type in the database.
+///
+/// # Errors
+/// As [`key_rows`].
+pub(crate) fn literal_rows<'c>(
+    key: impl IntoIterator<Item = (&'c str, &'c PgType)>,
+    keys: &Batch,
+) -> Result<Vec<String>> {
     let mut columns = Vec::new();
-    for (field, column, _) in stored.key_columns() {
-        let name = &field.field.name;
+    for (name, pg_type) in key {
         let index = keys.schema.index_of(name).ok_or_else(|| {
-            Error::invalid_data(
-                "postgres.bad_keys",
-                format!("the keys to look up lack the field `{name}`"),
-            )
+            Error::invalid_data("postgres.bad_keys", format!("the keys lack the field `{name}`"))
         })?;
         let texts = Texts::new(&keys.schema.fields[index].record_type, keys.records.column(index))?;
-        columns.push((texts, &column.pg_type, cast_type(&column.pg_type)));
+        columns.push((texts, pg_type, cast_type(pg_type)));
     }
     let row = |row: usize| {
         let values: Option<Vec<String>> = columns

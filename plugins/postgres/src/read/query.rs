@@ -51,6 +51,18 @@ impl Query {
         }
     }
 
+    /// Reads what `statement` selects, which has a column for each of `fields`.
+    pub(super) fn of_statement(statement: &str, fields: &[&StoredField]) -> Self {
+        Self {
+            select: fields.iter().filter_map(|stored| selected(stored)).collect(),
+            // On a line of its own: the statement may end with a comment.
+            from: format!("({statement}\n) AS t"),
+            conditions: Vec::new(),
+            order: Order::Number,
+            snapshot: String::new(),
+        }
+    }
+
     /// Reads only a part.
     ///
     /// # Errors

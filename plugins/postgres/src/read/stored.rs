@@ -102,6 +102,19 @@ pub(crate) fn describe(
     }
 }
 
+/// What an answer with these columns gives.
+pub(crate) fn describe_answer(columns: &[Column], settings: TypeSettings) -> Vec<StoredField> {
+    let field = |column: &Column| {
+        let reading = reading(column, None, settings);
+        StoredField {
+            field: Field::new(&column.name, reading.record_type.clone()),
+            origin: Origin::Column(Box::new(column.clone()), reading),
+            may_be_absent: false,
+        }
+    };
+    columns.iter().map(field).collect()
+}
+
 /// The primary key, or else the first of the shortest unique keys without nulls.
 fn key_columns(table: &Table) -> &[String] {
     if !table.primary_key.is_empty() {

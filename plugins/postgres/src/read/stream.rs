@@ -16,9 +16,11 @@ use whimbrel_plugin_api::{Error, Item, ReadRequest, RecordStream, Result};
 use crate::client::Client;
 use crate::codec::{HEADER, TRAILER};
 use crate::connection::Connection;
+use crate::error::Fault;
 use crate::names::quote;
 use crate::rest::REST_COLUMN;
 
+use super::answer::of_statement;
 use super::batching::{Assembly, Layout};
 use super::partition::Part;
 use super::position::Position;
@@ -37,6 +39,8 @@ pub(crate) struct Scan {
     layout: Layout,
     bounds: BatchBounds,
     snapshot: Option<String>,
+    /// How a fault of a statement is told.
+    error_of: fn(Fault) -> Error,
 }
 
 /// Which statements there are.
@@ -109,6 +113,31 @@ impl Scan {
             layout,
             bounds: request.batch,
             snapshot: request.snapshot.clone(),
+            error_of: Error::from,
+        })
+    }
+
+    /// Reads what `statement` selects, one field for each of its columns.
+    ///
+    /// # Errors
+    /// If the fields make no schema, as when two have the same name.
+    pub(crate) fn statement(
+        statement: &str,
+        fields: &[StoredField],
+        bounds: BatchBounds,
+        removes_nul: bool,
+    ) -> Result<Self> {
+        let schema = Schema::new(fields.iter().map(|stored| stored.field.clone()).collect());
+        schema.validate()?;
+        let fields: Vec<&StoredField> = fields.iter().collect();
+        let query = Query::of_statement(statement, &fields);
+        Ok(Self {
+            course: Course::Lookup(vec![query.copy(None, None)?]),
+            layout: Layout::new(schema, &fields, query.value_count(), removes_nul),
+            query,
+            bounds,
+            snapshot: None,
+            error_of: of_statement,
         })
     }
 
@@ -176,11 +205,11 @@ impl Scan {
         progress: &mut Progress,
         items: &mpsc::Sender<Result<Item>>,
     ) -> Result<u64, Stop> {
-        let mut rows = connection.copy_out(statement).await.map_err(Error::from)?;
+        let mut rows = connection.copy_out(statement).await.map_err(self.error_of)?;
         let read_before = progress.read;
         let mut is_first = true;
         while let Some(message) = rows.next().await {
-            let mut row = message.map_err(Error::from)?;
+            let mut row = message.map_err(self.error_of)?;
             if std::mem::take(&mut is_first) {
                 if !row.starts_with(HEADER) {
                     return Err(Error::internal("the database sent no binary COPY").into());

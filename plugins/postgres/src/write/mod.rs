@@ -2,16 +2,18 @@
 //!
 //! Into a table that was empty, rows are copied straight; all others go into a staging table of the transaction and from there by
 //! one statement that follows the policy (`statement`). Either way a COPY stays open over the calls of `write` (`pump`), so
-//! that which records are refused is known at `flush` (`judging`); if some are, `pieces` finds them. `ending` has the ways
+//! that which records are refused is known at `flush` (`judging`); if some are, `pieces` finds them. `removing` takes records away, `ending` has the ways
 //! out of a transaction. `layout` says which column goes where, `rows` makes the octets, `rejected` the reasons. Who is
 //! written, and when, is the sink's matter.
 
+mod cascading;
 mod ending;
 mod judging;
 mod layout;
 mod pieces;
 mod pump;
 mod rejected;
+mod removing;
 mod rows;
 mod statement;
 

@@ -2,7 +2,7 @@
 //! Its tables are of every kind and key, some with records that must be rejected.
 
 use whimbrel_plugin_api::abi::root_module::local;
-use whimbrel_plugin_api::acceptance::{ExpectedCollection, SourceCase, source};
+use whimbrel_plugin_api::acceptance::{ExpectedCollection, Record, SourceCase, Value, source};
 use whimbrel_plugin_api::record_type::{Field, RecordType};
 use whimbrel_plugin_api::serde_json::json;
 use whimbrel_postgres::WhimbrelPlugin;
@@ -41,8 +41,28 @@ INSERT INTO keyless_parted SELECT i, 'note ' || i FROM generate_series(1, 23) i;
 INSERT INTO base SELECT i FROM generate_series(1, 5) i; INSERT INTO derived SELECT i, i FROM generate_series(1, 7) i;
 INSERT INTO nothing SELECT FROM generate_series(1, 9);
 INSERT INTO wrong SELECT i, i, ARRAY[i] FROM generate_series(1, 20) i;
+CREATE SEQUENCE counter;
+CREATE FUNCTION write_one() RETURNS int LANGUAGE sql AS 'INSERT INTO log VALUES (''written'', 1) RETURNING n';
 UPDATE wrong SET price = 'NaN' WHERE id IN (1, 7, 20); UPDATE wrong SET grid = ARRAY[[1, 2], [3, 4]] WHERE id IN (8, 9);
 "#;
+
+/// A record of `users`, as a statement selects it: of an answer the database tells no modifiers of types.
+fn user(i: i64, mood: &str) -> Record {
+    let price = i * 125;
+    Record::from([
+        ("id".to_owned(), Value::Int(i * 3)),
+        ("name".to_owned(), Value::text(format!("user {i}"))),
+        ("mood".to_owned(), Value::text(mood)),
+        (
+            "price".to_owned(),
+            Value::text(format!("{}.{:02}", price / 100, price % 100)),
+        ),
+        (
+            "tags".to_owned(),
+            Value::List(vec![Value::text(format!("t{i}")), Value::Null]),
+        ),
+    ])
+}
 
 #[test]
 fn source_keeps_its_contract() {
@@ -90,6 +110,39 @@ fn source_keeps_its_contract() {
                     .with_rejected(5)
                     .with_key(["id"]),
             )
+            .with_query(
+                "SELECT id, name, mood, price, tags FROM users WHERE id > 165 ORDER BY id -- the last two",
+                ["id", "name", "mood", "price", "tags"],
+                vec![user(56, "sad"), user(57, "ok")],
+            )
+            .with_query(
+                "WITH big AS (SELECT id FROM users WHERE id > 1000) TABLE big;",
+                ["id"],
+                Vec::new(),
+            )
+            .with_query(
+                "VALUES ('a;b)', $$;$$)",
+                ["column1", "column2"],
+                vec![Record::from([
+                    ("column1".to_owned(), Value::text("a;b)")),
+                    ("column2".to_owned(), Value::text(";")),
+                ])],
+            )
+            .with_refused_statement("DELETE FROM users")
+            .with_refused_statement("DELETE FROM users RETURNING id")
+            .with_refused_statement("WITH gone AS (DELETE FROM users RETURNING id) SELECT * FROM gone")
+            .with_refused_statement("SELECT 1; DELETE FROM users")
+            .with_refused_statement(
+                "SELECT 1) AS t; COMMIT; DELETE FROM users; BEGIN; SELECT * FROM (SELECT 1",
+            )
+            .with_refused_statement("SELECT nextval('counter')")
+            .with_refused_statement("SELECT write_one()")
+            .with_refused_statement("SELECT id INTO copied FROM users")
+            .with_refused_statement("SELECT id FROM users FOR UPDATE")
+            .with_refused_statement("SELECT id, id FROM users")
+            .with_refused_statement("SELECT 1 / 0")
+            .with_refused_statement("SELECT missing FROM users")
+            .with_refused_statement("COPY users TO STDOUT")
             .with_bad_config(json!({ "url": "mysql://127.0.0.1/app" }))
             .with_unreachable(at(endpoint.url("no_such_database")))
             .with_unreachable(at(format!(

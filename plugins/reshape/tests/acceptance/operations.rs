@@ -362,7 +362,9 @@ fn a_rule_judges_what_comes_in() {
     let mut transform = plugin()
         .open_transform(&json!({}), host, Validation::Full)
         .unwrap();
-    assert_eq!(transform.rule(&batch).unwrap_err().code, "plugin.unsupported");
+    let error = transform.rule(&batch).unwrap_err();
+    assert_eq!(error.code, "reshape.no_rule");
+    assert_eq!(error.place.as_deref(), Some("config.rule"));
 }
 
 #[test]

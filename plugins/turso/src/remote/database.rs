@@ -151,6 +151,18 @@ impl Database for RemoteDatabase {
         Ok(())
     }
 
+    fn columns(&self, doing: &str, sql: &str) -> Result<Vec<String>> {
+        let answer = self.ask(&Bytes::copy_from_slice(sql.as_bytes()), &[Vec::new()])?;
+        match (answer.error(0), answer.steps.results.get(&0)) {
+            (Some(error), _) => Err(sql_error(error, doing)),
+            (None, Some(result)) => {
+                let names = result.columns.iter().map(|column| column.name.clone());
+                Ok(names.map(Option::unwrap_or_default).collect())
+            }
+            (None, None) => Err(Error::internal("the server left a question out")),
+        }
+    }
+
     fn page_records_max(&self) -> usize {
         self.page_records.load(Ordering::Relaxed)
     }

@@ -177,10 +177,18 @@ pub(super) struct BatchResult {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StepResult {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) columns: Vec<Column>,
     #[prost(message, repeated, tag = "2")]
     pub(super) rows: Vec<Row>,
     #[prost(uint64, tag = "3")]
     pub(super) affected_row_count: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Column {
+    #[prost(string, optional, tag = "1")]
+    pub(super) name: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -12,6 +12,7 @@ mod http;
 mod lanes;
 mod merge;
 mod pieces;
+mod removing;
 mod retry;
 mod session;
 mod stream;

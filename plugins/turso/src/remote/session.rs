@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use prost::bytes::Bytes;
+use rusqlite::types::Value;
 use whimbrel_plugin_api::sink::{Committed, LaneClaim, LaneState};
 use whimbrel_plugin_api::{Batch, Error, ErrorScope, LogLevel, Receipt, Result, Services};
 
@@ -16,6 +18,7 @@ use super::http::Http;
 use super::lanes::Doubtful;
 use super::merge;
 use super::pieces::Writing;
+use super::removing::Removing;
 use super::retry::Attempts;
 use super::stream::Stream;
 use super::transaction::{Closing, Setback, Transaction, plain};
@@ -316,6 +319,17 @@ impl Session for RemoteSession {
         }
         receipt.commit_due = self.open.as_ref().is_some_and(Transaction::is_due);
         Ok(receipt)
+    }
+
+    fn remove(&mut self, sql: &str, keys: Vec<Vec<Value>>) -> Result<u64> {
+        let sql = Bytes::copy_from_slice(sql.as_bytes());
+        let one = |key: &Vec<Value>| statement(&sql, key.iter().map(Into::into), false);
+        let mut removing = Removing::new(keys.iter().map(one).collect());
+        self.persist(|transaction, http, guard| {
+            while !removing.advance(transaction, http, guard)? {}
+            Ok(())
+        })?;
+        Ok(removing.removed)
     }
 
     fn commit(&mut self, advance: Option<&Advance>, seq: u64) -> Result<Committed> {

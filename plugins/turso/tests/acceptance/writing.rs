@@ -26,6 +26,27 @@ fn a_key_that_comes_twice_is_rejected_the_second_time_under_fail() {
 }
 
 #[test]
+fn removing_a_record_deletes_and_changes_no_other_one() {
+    for action in ["CASCADE", "SET NULL", "SET DEFAULT"] {
+        let file = File::new();
+        file.execute(&format!(
+            "CREATE TABLE todos(id INTEGER PRIMARY KEY, title TEXT NOT NULL, done INT);
+             CREATE TABLE notes(id INTEGER PRIMARY KEY, todo INT DEFAULT 2 REFERENCES todos ON DELETE {action});
+             INSERT INTO todos VALUES(1, 'a', 1), (2, 'b', 1); INSERT INTO notes VALUES(1, 1), (2, 2)"
+        ));
+        let mut sink = file.sink();
+        prepared(&mut sink, &todos());
+        sink.begin(&LaneId::default()).unwrap();
+        let key = batch_of(&todos(), &[todo(1, "a")]);
+        assert_eq!(sink.remove("todos", &key).unwrap(), 1);
+        sink.commit(&Checkpoint::default()).unwrap();
+        assert_eq!(file.one::<i64>("SELECT count(*) FROM todos"), 1);
+        let notes = "SELECT group_concat(id || '-' || todo, ' ') FROM (SELECT * FROM notes ORDER BY id)";
+        assert_eq!(file.one::<String>(notes), "1-1 2-2", "{action}");
+    }
+}
+
+#[test]
 fn overwriting_keeps_columns_that_the_job_does_not_know() {
     let file = File::new();
     file.execute("CREATE TABLE todos(id INTEGER PRIMARY KEY, title TEXT, done INT, mine TEXT DEFAULT 'd'); INSERT INTO todos VALUES(1, 'a', 1, 'kept')");

@@ -7,8 +7,8 @@ use whimbrel_plugin_api::sink::{AlterRequest, ClearRequest, LaneId};
 use whimbrel_plugin_api::{Collection, ConflictPolicy, ReadRequest, Sink as _};
 
 use crate::harness::{
-    commit, config, numbered, open_sink, open_source, prepared, read, rejected, sorted, todo, todos, write,
-    write_all,
+    batch_of, commit, config, numbered, open_sink, open_source, prepared, read, rejected, sorted, todo,
+    todos, write, write_all,
 };
 use crate::sqld::{Sqld, tools};
 
@@ -21,6 +21,39 @@ const STRICT: [&str; 6] = [
     "CREATE TRIGGER undoes BEFORE INSERT ON watched WHEN NEW.title = 'undone' BEGIN SELECT RAISE(ROLLBACK, 'x'); END",
     "INSERT INTO todos VALUES (7, 'taken', 0)",
 ];
+
+#[test]
+fn removing_a_record_deletes_and_changes_no_other_one() {
+    let Some(tools) = tools() else { return };
+    let server = Sqld::start(&tools);
+    for action in ["CASCADE", "SET NULL", "SET DEFAULT"] {
+        let table = format!(
+            "CREATE TABLE notes(id INTEGER PRIMARY KEY, todo INT DEFAULT 2 REFERENCES todos ON DELETE {action})"
+        );
+        let statements = [
+            "DROP TABLE IF EXISTS notes",
+            "DROP TABLE IF EXISTS todos",
+            "CREATE TABLE todos(id INTEGER PRIMARY KEY, title TEXT NOT NULL, done INTEGER)",
+            &table,
+            "INSERT INTO todos VALUES (1, 'a', 1), (2, 'b', 1)",
+            "INSERT INTO notes VALUES (1, 1), (2, 2)",
+        ];
+        assert!(!server.sql(&statements).contains("\"error\""));
+        let (mut sink, _) = open_sink(&config(&server, &server.url()));
+        prepared(&mut sink, &[todos()]);
+        sink.begin(&LaneId::default()).unwrap();
+        let key = batch_of(&todos(), &[todo(1, "a")]);
+        assert_eq!(sink.remove("todos", &key).unwrap(), 1);
+        commit(&mut sink);
+        let mut source = open_source(&config(&server, &server.url()));
+        let (notes, _) = read(&mut source, &ReadRequest::all("notes")).unwrap();
+        let pointing: Vec<Value> = sorted(notes)
+            .into_iter()
+            .map(|note| note["todo"].clone())
+            .collect();
+        assert_eq!(pointing, [Value::Int(1), Value::Int(2)], "{action}");
+    }
+}
 
 #[test]
 fn records_that_are_refused_are_so_alone() {

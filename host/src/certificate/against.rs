@@ -1,0 +1,120 @@
+//! Holds a certificate against a sink that was read again: its digests must be those of the certificate.
+//!
+//! Only the sink's side counts: the source may long be another one. Not here: the reading (`cli::certificate`).
+
+use serde::Serialize;
+
+use super::body::{Body, CollectionSection};
+use super::check::{Check, CheckState};
+use crate::events::{RunSummary, VerificationResult};
+use crate::report::figures::counted;
+
+/// What a sink came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AgainstSink {
+    /// The collections of the certificate, in their order.
+    pub collections: Vec<SinkCollection>,
+}
+
+/// One collection of the sink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SinkCollection {
+    /// In the sink.
+    pub collection: String,
+    /// How it ended.
+    pub state: CheckState,
+    /// What was found, in one sentence.
+    pub message: String,
+    /// Records that the certificate counts.
+    pub certified_count: u64,
+    /// Records there now, if they could be read.
+    pub record_count: Option<u64>,
+}
+
+impl AgainstSink {
+    /// All of it as one check.
+    pub fn check(&self) -> Check {
+        let state = self.collections.iter().map(|collection| collection.state).max();
+        let state = state.unwrap_or(CheckState::Unchecked);
+        let count = |state| {
+            let all = self.collections.iter();
+            all.filter(|collection| collection.state == state).count() as u64
+        };
+        let message = match state {
+            CheckState::Held => "the sink holds what is certified".to_owned(),
+            CheckState::Failed => format!(
+                "the sink is not as certified in {}",
+                counted(count(CheckState::Failed), "collection")
+            ),
+            _ => format!(
+                "{} of the sink cannot be compared",
+                counted(count(CheckState::Unchecked), "collection")
+            ),
+        };
+        Check::new("sink", state, message)
+    }
+}
+
+/// Compares `body` with what a verification has read back just now.
+pub fn against_sink(body: &Body, summary: &RunSummary) -> AgainstSink {
+    let collections = body.collections.iter().map(|section| {
+        let now = summary
+            .verification
+            .iter()
+            .find(|result| result.source == section.source && result.sink == section.sink);
+        collection(section, now)
+    });
+    AgainstSink {
+        collections: collections.collect(),
+    }
+}
+
+fn collection(section: &CollectionSection, now: Option<&VerificationResult>) -> SinkCollection {
+    let certified = section.digests.read_back.as_ref();
+    let answer = |state, message: &str, record_count| SinkCollection {
+        collection: section.sink.clone(),
+        state,
+        message: message.to_owned(),
+        certified_count: certified.map_or(0, |place| place.record_count),
+        record_count,
+    };
+    let unchecked = |message: &str| answer(CheckState::Unchecked, message, None);
+    let Some(certified) = certified else {
+        return unchecked("the certificate has no digest of the sink");
+    };
+    let Some(now) = now else {
+        return unchecked("the job does not move it any more");
+    };
+    let Some(digests) = &now.digests else {
+        return unchecked("it was not read record by record");
+    };
+    let Some(place) = &digests.read_back else {
+        return unchecked("it was not read back");
+    };
+    if (&digests.fields, &digests.key) != (&section.fields, &section.key) {
+        return answer(
+            CheckState::Unchecked,
+            "its records are made of other fields now",
+            Some(place.record_count),
+        );
+    }
+    let is_same = (&place.root, &place.sum, &place.xor, place.record_count)
+        == (
+            &certified.root,
+            &certified.sum,
+            &certified.xor,
+            certified.record_count,
+        );
+    if is_same {
+        answer(CheckState::Held, "as certified", Some(place.record_count))
+    } else {
+        answer(
+            CheckState::Failed,
+            "its records are not those of the certificate",
+            Some(place.record_count),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

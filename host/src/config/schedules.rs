@@ -1,0 +1,230 @@
+//! The schedules of a settings file: which job runs when.
+//!
+//! All of them are good, with their jobs, or none is taken. Not here: who runs them ([`crate::scheduler`]).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use croner::Cron;
+use serde::Deserialize;
+use whimbrel_plugin_api::Error;
+
+use super::load::{load_job, read_file};
+use super::nearest::nearest;
+use super::overrides::Overrides;
+use super::resolution::{folder_of_file, settings_alone};
+use super::spans::Spans;
+use super::variables::Variables;
+
+/// The folder of the daemon, beside the settings file, unless something else is said.
+const WORKING_DIR: &str = ".whimbrel";
+
+/// When a job is run.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// Its name.
+    pub name: String,
+    /// The job file, an absolute path.
+    pub job: PathBuf,
+    /// The pattern as it is written.
+    pub pattern: String,
+    /// The time zone of the pattern.
+    pub zone: Tz,
+    cron: Cron,
+}
+
+impl Schedule {
+    /// The first time after `time` at which the job is due; `None` if there is none, as on 30 February.
+    pub fn after(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let next = self
+            .cron
+            .find_next_occurrence(&time.with_timezone(&self.zone), false);
+        next.ok().map(|next| next.with_timezone(&Utc))
+    }
+}
+
+/// What a settings file says of schedules.
+#[derive(Debug, Clone)]
+pub struct Schedules {
+    /// The settings file, an absolute path.
+    pub settings: PathBuf,
+    /// The folder of the daemon, an absolute path.
+    pub working_dir: PathBuf,
+    /// The schedules, in their order.
+    pub list: Vec<Schedule>,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    name: String,
+    job: PathBuf,
+    cron: String,
+    #[serde(default)]
+    time_zone: Option<String>,
+}
+
+/// Reads the schedules of the settings file at `path`, and every job that they name.
+///
+/// # Errors
+/// Every fault of the settings, the schedules and their jobs; kind config, with a place.
+pub fn load_schedules(path: &Path, variables: &Variables) -> Result<Schedules, Vec<Error>> {
+    let octets = read_file(path, "settings file").map_err(|error| vec![error])?;
+    let (value, spans) = settings_alone(path, &octets)?;
+    let folder = folder_of_file(path);
+    let written = value
+        .get("schedules")
+        .cloned()
+        .unwrap_or_else(|| Vec::<()>::new().into());
+    let written: Vec<Written> = serde_json::from_value(written).map_err(|error| {
+        let fault = Error::config("config.bad_value", "the schedules hold a value that does not fit");
+        vec![fault.with_place(spans.place("/schedules")).with_cause(&error)]
+    })?;
+    let overrides = Overrides {
+        settings: Some(path.to_owned()),
+        ..Overrides::default()
+    };
+    let mut faults = Vec::new();
+    let mut list: Vec<Schedule> = Vec::new();
+    let mut jobs: BTreeMap<PathBuf, ()> = BTreeMap::new();
+    for (index, one) in written.into_iter().enumerate() {
+        let at = |key: &str| spans.place(&format!("/schedules/{index}/{key}"));
+        if list.iter().any(|known| known.name == one.name) {
+            let fault = format!("there are two schedules called `{}`", one.name);
+            faults.push(Error::config("config.duplicate", fault).with_place(at("name")));
+        }
+        let job = folder.join(&one.job);
+        if jobs.insert(job.clone(), ()).is_none()
+            && let Err(of_job) = load_job(&job, &overrides, variables)
+        {
+            faults.extend(of_job);
+        }
+        match read(&one, &spans, index) {
+            Ok((cron, zone)) => list.push(Schedule {
+                name: one.name,
+                job,
+                pattern: one.cron,
+                zone,
+                cron,
+            }),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let named = value.get("working_dir").and_then(serde_json::Value::as_str);
+    Ok(Schedules {
+        settings: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+        working_dir: folder.join(named.unwrap_or(WORKING_DIR)),
+        list,
+    })
+}
+
+/// The folder of the daemon of the settings file at `path`, whatever else is wrong with that file.
+///
+/// # Errors
+/// `config.file_missing`, `config.file_unreadable`.
+pub fn daemon_folder(path: &Path) -> Result<PathBuf, Error> {
+    let octets = read_file(path, "settings file")?;
+    let value = settings_alone(path, &octets)
+        .map(|(value, _)| value)
+        .unwrap_or_default();
+    let named = value.get("working_dir").and_then(serde_json::Value::as_str);
+    Ok(folder_of_file(path).join(named.unwrap_or(WORKING_DIR)))
+}
+
+fn read(written: &Written, spans: &Spans, index: usize) -> Result<(Cron, Tz), Error> {
+    let at = |key: &str| spans.place(&format!("/schedules/{index}/{key}"));
+    let cron = Cron::from_str(&written.cron).map_err(|error| {
+        Error::config(
+            "schedule.bad_cron",
+            format!("`{}` is no time pattern: {error}", written.cron),
+        )
+        .with_help(
+            "minute, hour, day of the month, month, day of the week: `30 2 * * 1-5` is 02:30 on weekdays",
+        )
+        .with_place(at("cron"))
+    })?;
+    let Some(name) = &written.time_zone else {
+        return Ok((cron, Tz::UTC));
+    };
+    let zone = Tz::from_str(name).map_err(|_| {
+        let known = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
+        let meant = nearest(name, known).map_or_else(
+            || "use a name of the tz database, such as `Europe/Berlin`".to_owned(),
+            |meant| format!("did you mean `{meant}`?"),
+        );
+        Error::config("schedule.bad_time_zone", format!("`{name}` is no time zone"))
+            .with_help(meant)
+            .with_place(at("time_zone"))
+    })?;
+    Ok((cron, zone))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: &str = "name: demo\nsource: { plugin: p }\nsink: { plugin: p }\n";
+
+    fn loaded(settings: &str) -> Result<Schedules, Vec<Error>> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("job.yaml"), JOB).unwrap();
+        let file = folder.path().join("whimbrel.yaml");
+        std::fs::write(&file, settings).unwrap();
+        load_schedules(&file, &Variables::none())
+    }
+
+    fn codes(settings: &str) -> Vec<String> {
+        let faults = loaded(settings).unwrap_err();
+        assert!(faults.iter().all(|fault| fault.place.is_some()), "{faults:?}");
+        faults.into_iter().map(|fault| fault.code).collect()
+    }
+
+    #[test]
+    fn a_schedule_has_its_job_beside_the_settings_and_its_times_in_its_zone() {
+        let schedules = loaded(
+            "schedules:\n- { name: nightly, job: job.yaml, cron: '30 2 * * *', time_zone: Europe/Berlin }\n\
+             - { name: hourly, job: job.yaml, cron: '0 * * * *' }\n",
+        )
+        .unwrap();
+        let [nightly, hourly] = &schedules.list[..] else {
+            panic!("{schedules:?}")
+        };
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let noon = at("2026-11-21T12:00:00Z");
+        assert_eq!(nightly.after(noon), Some(at("2026-11-22T01:30:00Z")));
+        assert_eq!(hourly.after(noon), Some(at("2026-11-21T13:00:00Z")));
+        assert_eq!(nightly.job, schedules.settings.with_file_name("job.yaml"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        assert_eq!(
+            codes("schedules: [{ name: a, job: no.yaml, cron: '* * * * *' }]"),
+            ["config.file_missing"]
+        );
+        assert_eq!(
+            codes("schedules: [{ name: a, job: job.yaml, cron: 'soon' }]"),
+            ["schedule.bad_cron"]
+        );
+        let zone = "schedules: [{ name: a, job: job.yaml, cron: '* * * * *', time_zone: Europe/Berln }]";
+        assert_eq!(codes(zone), ["schedule.bad_time_zone"]);
+        assert_eq!(
+            codes("schedules: [{ name: a, cron: '* * * * *' }]"),
+            ["config.missing_key"]
+        );
+        let twice = "schedules: [{ name: a, job: job.yaml, cron: '* * * * *' }, { name: a, job: job.yaml, cron: '* * * * *' }]";
+        assert_eq!(codes(twice), ["config.duplicate"]);
+        assert_eq!(codes("schedule: []"), ["config.unknown_key"]);
+    }
+
+    #[test]
+    fn a_file_without_schedules_has_none() {
+        assert!(loaded("defaults: {}\n").unwrap().list.is_empty());
+        assert!(loaded("").unwrap().list.is_empty());
+    }
+}

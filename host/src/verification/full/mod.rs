@@ -1,0 +1,25 @@
+//! The comprehensive comparison: every field of every record of one collection, in bounded memory, gone on with after a
+//! kill.
+//!
+//! Both sides are read part by part into files of digests (`both`, `reading`, with `progress` on disk), unlike buckets are
+//! looked at record by record (`super::pairs`), the keys of records at fault are read again (`finding`), the records are
+//! looked at once more in case they were just being changed (`looking`, `second_look`, `suspect`), and listed (`listing`). Neighbour:
+//! [`crate::phases::verification`] starts it.
+
+mod access;
+mod both;
+mod compare;
+mod finding;
+mod listing;
+mod looking;
+mod outcome;
+mod progress;
+mod reading;
+mod second_look;
+mod seen;
+mod suspect;
+#[cfg(test)]
+mod tests;
+
+pub use compare::{FullSettings, Tapped, compare};
+pub use reading::{SideDigests, SideRead};
