@@ -95,7 +95,7 @@ pub(crate) fn read(path: &Path) -> Result<String, Refusal> {
     Ok(content.to_owned())
 }
 
-/// As [`read`], for a file that is named outside of a job's references.
+/// As `read`, for a file that is named outside of a job's references.
 ///
 /// # Errors
 /// `config.secret_file_..`.

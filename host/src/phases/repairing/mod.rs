@@ -3,7 +3,7 @@
 //!
 //! Each collection has a lane of its own for this. What is healed is what the source has now, not what it had when it was compared; a
 //! repair that was killed is begun again by comparing. Neighbours: `orchestrator::repair` compares before and after,
-//! [`crate::phases::rewriting`] has the transactions.
+//! `phases::rewriting` has the transactions.
 
 mod at_fault;
 mod healing;
