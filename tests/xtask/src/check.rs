@@ -31,13 +31,7 @@ fn run_all(place: &Place, steps: &mut Steps) -> Outcome<()> {
         "check the format",
         place.cargo().args(["fmt", "--all", "--check"]),
     )?;
-    steps.run(
-        "check that the lock file is up to date",
-        place
-            .cargo()
-            .args(["tree", "--locked", "--workspace", "--depth", "0"])
-            .stdout(Stdio::null()),
-    )?;
+    check_lock_files(place, steps)?;
     let mut provided = steps.work("get what the checks need", || {
         services::provide(place, services::ALL)
     })?;
@@ -58,6 +52,22 @@ fn run_all(place: &Place, steps: &mut Steps) -> Outcome<()> {
         &mut provided,
         &["--profile".to_owned(), "ci".to_owned()],
     )
+}
+
+/// Of the workspace and of each project outside it: what is built with `--locked` much later fails here at once.
+fn check_lock_files(place: &Place, steps: &mut Steps) -> Outcome<()> {
+    for file in place.lock_files()? {
+        let shown = file.strip_prefix(&place.root).unwrap_or(&file).display();
+        steps.run(
+            &format!("check that `{shown}` is up to date"),
+            place
+                .cargo()
+                .args(["tree", "--locked", "--depth", "0", "--manifest-path"])
+                .arg(file.with_file_name("Cargo.toml"))
+                .stdout(Stdio::null()),
+        )?;
+    }
+    Ok(())
 }
 
 fn check_dependencies(place: &Place, steps: &mut Steps, provided: &Provided) -> Outcome<()> {

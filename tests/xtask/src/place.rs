@@ -112,6 +112,31 @@ impl Place {
         Ok(names)
     }
 
+    /// The lock files of the workspace and of the projects outside it, sorted.
+    pub fn lock_files(&self) -> Outcome<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            let entries = std::fs::read_dir(&folder).map_err(|error| Failure::io("read", &folder, &error))?;
+            for entry in entries {
+                let entry = entry.map_err(|error| Failure::io("read", &folder, &error))?;
+                let (path, name) = (entry.path(), entry.file_name());
+                let name = name.to_string_lossy();
+                let passed_over = path == self.target
+                    || name.starts_with('.')
+                    || name == "node_modules"
+                    || name == "target";
+                if path.is_dir() && !path.is_symlink() && !passed_over {
+                    folders.push(path);
+                } else if name == "Cargo.lock" {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     /// Programs that the checks need and that this project installed for itself.
     pub fn tools(&self) -> PathBuf {
         self.target.join("tools")
