@@ -159,14 +159,11 @@ fn result<'r>(report: &'r Value, collection: &str) -> &'r Value {
 
 /// The lists of differences of all comparisons so far.
 fn lists(stage: &Stage, file: &str) -> Vec<PathBuf> {
-    let all = stage.path(".whimbrel").join("verifications");
-    let mut found: Vec<PathBuf> = std::fs::read_dir(all)
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("verification-results").join(file))
+    let folders = stage.verifications().into_iter();
+    folders
+        .map(|folder| folder.join("verification-results").join(file))
         .filter(|path| path.exists())
-        .collect();
-    found.sort();
-    found
+        .collect()
 }
 
 /// All that is listed in the newest list, as kind, record and fields, in order.

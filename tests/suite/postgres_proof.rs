@@ -92,9 +92,8 @@ impl Scene {
 
     /// The certificate of the newest verification.
     fn newest_certificate(&self) -> PathBuf {
-        let folders = std::fs::read_dir(self.stage.path(".whimbrel/verifications")).unwrap();
-        let newest = folders.map(|entry| entry.unwrap().path()).max().unwrap();
-        newest.join(CERTIFICATE)
+        let newest = self.stage.verifications().pop();
+        newest.unwrap().join(CERTIFICATE)
     }
 
     /// Holds the sink against a certificate, which must be signed with the key.

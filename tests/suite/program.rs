@@ -89,6 +89,17 @@ impl Stage {
         self.folder.path().join(name)
     }
 
+    /// The folders of the verifications so far, the oldest first. Their names have whole seconds, so the order is that of the file
+    /// system.
+    pub fn verifications(&self) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(self.path(".whimbrel/verifications")) else {
+            return Vec::new();
+        };
+        let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        folders.sort_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok());
+        folders
+    }
+
     /// Writes a file.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
