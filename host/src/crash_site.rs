@@ -1,8 +1,9 @@
-//! Named places at which a test can have the program end as if the power had failed.
+//! Named places at which a test can have the program end as if the power had failed, or stand still.
 //!
 //! `WHIMBREL_CRASH_AT=site:occurrence` kills the process that comes to the site for that time, with SIGKILL, so that nothing is flushed and
-//! nothing is tidied up. With `WHIMBREL_CRASH_ALL=1` the process that started it is killed first. Without the variables a
-//! site costs one look at a flag. [`SITES`] is the list that the tests go through: each site must be reached.
+//! nothing is tidied up. With `WHIMBREL_CRASH_ALL=1` the process that started it is killed first. `WHIMBREL_STOP_AT` stops the process
+//! there with SIGSTOP, until somebody lets it go on. Without the variables a site costs one look at a flag. [`SITES`] is the list that
+//! the tests go through: each site must be reached.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -33,21 +34,33 @@ pub const SITES: [&str; 19] = [
 /// The sites of a comprehensive comparison, which not every run comes to.
 pub const VERIFICATION_SITES: [&str; 1] = ["verification_marked"];
 
-/// The site and the occurrence that are asked for.
-static ASKED: OnceLock<Option<(String, u64)>> = OnceLock::new();
+/// The sites of `clear`, in their order.
+pub const CLEARING_SITES: [&str; 3] = ["run_lane_held", "lanes_emptied", "cleared"];
+
+/// What is asked for.
+static ASKED: OnceLock<Option<Asked>> = OnceLock::new();
 /// How often each site was come to.
 static SEEN: OnceLock<Mutex<HashMap<&'static str, u64>>> = OnceLock::new();
+
+/// A site, an occurrence of it, and what happens there.
+struct Asked {
+    site: String,
+    occurrence: u64,
+    happens: fn(),
+}
 
 /// Comes to `site`.
 pub fn reach(site: &'static str) {
     debug_assert!(
-        SITES.contains(&site) || VERIFICATION_SITES.contains(&site),
+        [&SITES[..], &VERIFICATION_SITES, &CLEARING_SITES]
+            .iter()
+            .any(|sites| sites.contains(&site)),
         "`{site}` is not in the list"
     );
-    let Some((asked, occurrence)) = ASKED.get_or_init(asked) else {
+    let Some(asked) = ASKED.get_or_init(asked) else {
         return;
     };
-    if asked != site {
+    if asked.site != site {
         return;
     }
     let mut seen = SEEN
@@ -56,18 +69,29 @@ pub fn reach(site: &'static str) {
         .unwrap_or_else(PoisonError::into_inner);
     let count = seen.entry(site).or_default();
     *count += 1;
-    if *count == *occurrence {
-        end();
+    if *count == asked.occurrence {
+        (asked.happens)();
     }
 }
 
-fn asked() -> Option<(String, u64)> {
-    let text = std::env::var("WHIMBREL_CRASH_AT").ok()?;
+fn asked() -> Option<Asked> {
+    let given = |name: &str, happens: fn()| Some((std::env::var(name).ok()?, happens));
+    let (text, happens) = given("WHIMBREL_CRASH_AT", end).or_else(|| given("WHIMBREL_STOP_AT", stop))?;
     let (site, occurrence) = text.rsplit_once(':').unwrap_or((&text, "1"));
-    Some((site.to_owned(), occurrence.parse().unwrap_or(1)))
+    Some(Asked {
+        site: site.to_owned(),
+        occurrence: occurrence.parse().unwrap_or(1),
+        happens,
+    })
 }
 
-fn end() -> ! {
+fn stop() {
+    use rustix::process::{Signal, getpid, kill_process};
+    let stopped = kill_process(getpid(), Signal::STOP);
+    debug_assert!(stopped.is_ok(), "{stopped:?}");
+}
+
+fn end() {
     use rustix::io::Errno;
     use rustix::process::{Signal, getpid, getppid, kill_process};
     if std::env::var_os("WHIMBREL_CRASH_ALL").is_some()

@@ -4,6 +4,7 @@
 //! the rules between them.
 
 pub mod barrier;
+mod canonical_json;
 pub mod certificate;
 pub mod checkpoint;
 pub mod cli;

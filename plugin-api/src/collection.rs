@@ -32,6 +32,10 @@ pub struct Collection {
     /// What reading it costs, where the system bills it; `None` where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
+    /// Whether it may have records that are hidden from whoever reads it, as the row-level security of a database does: that a record
+    /// was not delivered does not mean that it is not there.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hides_records: bool,
 }
 
 impl Collection {
@@ -46,6 +50,7 @@ impl Collection {
             cursor_fields: Vec::new(),
             losses: Vec::new(),
             cost: None,
+            hides_records: false,
         }
     }
 
@@ -110,6 +115,9 @@ pub struct Cost {
     pub count_units: u64,
     /// US dollars for a million units.
     pub usd_per_million: f64,
+    /// Units that the plugin's config allows one run to take; without a limit if absent. A run that would take more is refused before
+    /// it begins.
+    pub units_max: Option<u64>,
 }
 
 /// A declared loss of one field.

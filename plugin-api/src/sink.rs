@@ -110,7 +110,8 @@ pub trait Sink: Send {
 
     /// Removes all records of the collections, in the given order, and nothing else; the collections themselves stay,
     /// unless a collection is nothing but its records, as a file is. All in one transaction where there are
-    /// transactions. Outside of `begin` and `commit`. If unsupported: the default error.
+    /// transactions. Outside of `begin` and `commit`. Needs no `prepare`; called without collections first, to learn whether it is
+    /// supported, then, in a sink with lanes, after a `take_over` that fences off whoever writes; `finalize` follows then. If unsupported: the default error.
     fn clear(&mut self, request: &ClearRequest) -> Result<ClearReport> {
         let _: &ClearRequest = request;
         Err(Error::unsupported("clear"))

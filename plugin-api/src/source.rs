@@ -107,6 +107,9 @@ pub trait Source: Send {
     }
 }
 
+/// Name of the field that [`ReadRequest::names_others`] asks for. No system has a field of this name.
+pub const OTHER_FIELDS: &str = "__other_fields__";
+
 /// What is read, and how.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -120,6 +123,11 @@ pub struct ReadRequest {
     /// The schema that the reader counts on. A source that stores less than the full type (a sink read back)
     /// delivers these types.
     pub expected: Option<Schema>,
+    /// With an `expected` schema and no `columns`: a system whose records have fields of their own, without a schema that all of them
+    /// share, adds the text field [`OTHER_FIELDS`] behind those that are expected. It holds the names of the fields that a record has and
+    /// the schema lacks, in order, as a JSON list; it is null, and absent, in a record that has none. Others leave it out: what their
+    /// collections hold besides is in the answer to `collections`.
+    pub names_others: bool,
     /// Which records.
     pub predicate: Option<Predicate>,
     /// The instant.

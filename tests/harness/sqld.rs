@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,6 +23,10 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// How often a server that is starting is asked whether it is ready; it has no other way to say so.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Ports below those that the system hands out by itself, and others than PostgreSQL servers and emulators have.
+const PORTS: std::ops::Range<u16> = 8_000..14_000;
+/// A server whose port another process was quicker to take is started again, so often in all.
+const STARTS_MAX: u32 = 5;
 
 /// The programs from outside.
 #[derive(Clone)]
@@ -130,6 +134,7 @@ pub struct Sqld {
     child: Child,
     folder: PathBuf,
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     /// Its tokens, if it asks for them.
     pub tokens: Option<Tokens>,
 }
@@ -140,6 +145,11 @@ impl Sqld {
         Self::start_with(tools, None, &[])
     }
 
+    /// A server that also tells what it has counted, at [`Sqld::admin`].
+    pub fn start_with_admin(tools: &Tools, tokens: Option<Tokens>) -> Self {
+        Self::start_somewhere(tools, tokens, &[], true)
+    }
+
     /// A server that asks for a token.
     pub fn start_with_tokens(tools: &Tools) -> Self {
         let tokens = tools.tokens();
@@ -148,6 +158,28 @@ impl Sqld {
 
     /// A server with further arguments.
     pub fn start_with(tools: &Tools, tokens: Option<Tokens>, arguments: &[&str]) -> Self {
+        Self::start_somewhere(tools, tokens, arguments, false)
+    }
+
+    fn start_somewhere(tools: &Tools, tokens: Option<Tokens>, arguments: &[&str], has_admin: bool) -> Self {
+        let mut said = String::new();
+        for _ in 0..STARTS_MAX {
+            let admin = has_admin.then(free_address);
+            match Self::try_start(tools, tokens.clone(), arguments, admin) {
+                Ok(server) => return server,
+                Err(log) => said = log,
+            }
+        }
+        panic!("sqld does not start: {said}");
+    }
+
+    /// A server at a port that was free a moment ago; if it ends, what it said.
+    fn try_start(
+        tools: &Tools,
+        tokens: Option<Tokens>,
+        arguments: &[&str],
+        admin: Option<SocketAddr>,
+    ) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("whimbrel-sqld-{}-{number}", std::process::id()));
@@ -159,6 +191,11 @@ impl Sqld {
             .args(["--no-welcome", "-d", "data", "--http-listen-addr"])
             .arg(address.to_string())
             .args(arguments)
+            .args(
+                admin
+                    .iter()
+                    .flat_map(|admin| ["--admin-listen-addr".to_owned(), admin.to_string()]),
+            )
             .stdin(Stdio::null())
             .stdout(log(&folder))
             .stderr(log(&folder));
@@ -171,24 +208,25 @@ impl Sqld {
             child: command.spawn().expect("sqld starts"),
             folder,
             address,
+            admin,
             tokens,
         };
-        server.wait();
-        server
+        server.wait()?;
+        Ok(server)
     }
 
-    fn wait(&mut self) {
+    fn wait(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + START_LIMIT;
         loop {
-            if let Ok((200, _)) = request(self.address, "GET", "/health", &[], "") {
-                return;
+            let is_ready = matches!(request(self.address, "GET", "/health", &[], ""), Ok((200, _)));
+            // Without it, the answer came from another process that was quicker to take the port.
+            let lives = self.child.try_wait().expect("a child can be asked").is_none();
+            if is_ready && lives {
+                return Ok(());
             }
-            let ended = self.child.try_wait().expect("a child can be asked");
-            assert!(
-                ended.is_none() && Instant::now() < deadline,
-                "sqld does not start: {}",
-                std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
-            );
+            if !lives || Instant::now() > deadline {
+                return Err(std::fs::read_to_string(self.folder.join("log")).unwrap_or_default());
+            }
             std::thread::park_timeout(LOOK_INTERVAL);
         }
     }
@@ -196,6 +234,11 @@ impl Sqld {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it tells what it has counted.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.expect("it was started with that")
     }
 
     /// Its URL.
@@ -255,10 +298,21 @@ impl Drop for Sqld {
     }
 }
 
-/// An address on this machine that nobody listens on.
+/// An address on this machine that nobody listens on and whose port the system gives nobody by itself.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-    listener.local_addr().expect("a bound socket has an address")
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    let addresses = (0..count).map(|_| {
+        // Far apart for processes with neighbouring ids, which nextest starts at the same time.
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let offset = std::process::id().wrapping_mul(7_919).wrapping_add(step) % count;
+        let offset = u16::try_from(offset).expect("it is within the ports");
+        SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + offset))
+    });
+    addresses
+        .into_iter()
+        .find(|address| TcpListener::bind(address).is_ok())
+        .expect("a port is free")
 }
 
 /// What a script prints that is given to node on its standard input.
@@ -305,15 +359,17 @@ pub fn request(
 ) -> std::io::Result<(u16, String)> {
     let mut connection = TcpStream::connect_timeout(&address, ANSWER_LIMIT)?;
     connection.set_read_timeout(Some(ANSWER_LIMIT))?;
+    connection.set_nodelay(true)?;
     let headers: String = headers
         .iter()
         .map(|(name, value)| format!("{name}: {value}\r\n"))
         .collect();
-    write!(
-        connection,
+    // As a whole: what is written in parts is sent in parts, each of which may wait for the one before.
+    let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}",
         body.len()
-    )?;
+    );
+    connection.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer).into_owned();

@@ -141,3 +141,24 @@ fn d2_records_that_the_source_rejects_count_as_well() {
     );
     assert!(durable(&stage) <= 100, "{}", durable(&stage));
 }
+
+#[test]
+fn d2_a_source_of_which_nothing_can_be_read_is_not_read_to_its_end() {
+    let records = 20_000;
+    let stage = job()
+        .source("records", json!(records))
+        .set("/import/max_errors", json!(records))
+        .set("/import/breaker", json!({ "window": 100 }))
+        .set("/limits/batch_records", json!(1))
+        .set("/verification", json!("none"))
+        .source("misbehave", misbehave("next", 2, records + 2, "reject"))
+        .stage();
+    let report = report_of(stage.run(&["run", "job.yaml", "--json"]), 1);
+    let said = told(&report);
+    assert!(said.starts_with("run.breaker_open: "), "{said}");
+    // Ten windows, and what was on its way by then; all of it is in the list.
+    let rejected = report["rejected_count"].as_u64().unwrap();
+    assert!((1_000..5_000).contains(&rejected), "{rejected}");
+    let listed = stage.run(&["rejected", "list", "--json"]).expect(0).json();
+    assert_eq!(listed["totalErrors"], rejected, "{listed}");
+}

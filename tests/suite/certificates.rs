@@ -21,12 +21,18 @@ const STORED_KEY: &str = "tests/fixtures/certificates/format-1.pub";
 
 /// Two folders of records, and a job that copies them into a database and compares every record.
 fn stage(certificate: Option<&str>) -> Stage {
+    stage_of(500, certificate)
+}
+
+/// As [`stage`], with so many records in the first folder.
+fn stage_of(records: usize, certificate: Option<&str>) -> Stage {
     let stage = Stage::new();
     std::fs::create_dir(stage.path(PLANTED)).unwrap();
-    let line = |id: usize| format!("{{\"id\":{id},\"text\":\"{PLANTED} {id}\"}}\n");
+    let line =
+        |id: usize| format!("{{\"id\":{id},\"text\":\"{PLANTED} {id}\",\"number\":{id},\"empty\":null}}\n");
     stage.write(
         &format!("{PLANTED}/a.ndjson"),
-        (0..500).map(line).collect::<String>(),
+        (0..records).map(line).collect::<String>(),
     );
     stage.write(
         &format!("{PLANTED}/b.ndjson"),
@@ -191,7 +197,8 @@ fn the_sink_is_held_against_the_certificate() {
     assert_eq!(equal["sink"][1]["record_count"], 20, "{equal}");
     assert_eq!(equal["integrity_only"], true);
     // The source may go on: only the sink is certified.
-    stage.write(&format!("{PLANTED}/b.ndjson"), "{\"id\":1,\"text\":\"x\"}\n");
+    let other = "{\"id\":1,\"text\":\"x\",\"number\":1,\"empty\":null}\n";
+    stage.write(&format!("{PLANTED}/b.ndjson"), other);
     against(0);
     sql(
         &stage.path("app.db"),
@@ -207,8 +214,206 @@ fn the_sink_is_held_against_the_certificate() {
         .unwrap_or_default();
     assert!(left.is_empty(), "{left:?}");
     std::fs::remove_file(stage.path("app.db")).unwrap();
-    let gone = verify(&stage, &path, &["--against", "job.yaml"]);
-    assert!([4, 5].contains(&gone.code), "{}{}", gone.out, gone.err);
+    let gone = against(4);
+    for (collection, name) in gone["sink"].as_array().unwrap().iter().zip(["a", "B"]) {
+        let message = format!("the sink has no collection `{name}`");
+        assert_eq!(
+            (&collection["state"], &collection["message"]),
+            (&json!("failed"), &json!(message))
+        );
+    }
+}
+
+#[test]
+fn whatever_becomes_of_the_records_of_the_sink_shows() {
+    let stage = stage(None);
+    stage.run(&["run", "job.yaml"]).expect(0);
+    let path = newest(&stage);
+    let removed = format!("INSERT INTO a (id, text, number) VALUES (250, '{PLANTED} 250', 250)");
+    for (statement, count, message, back) in [
+        (
+            "INSERT INTO a (id, text, number) VALUES (999, 'x', 'abc')",
+            json!(501),
+            "1 record cannot be read as what the certificate is of",
+            "DELETE FROM a WHERE id = 999",
+        ),
+        (
+            "INSERT INTO a (id, text, number) VALUES (999, 'x', 7)",
+            json!(501),
+            "its records are not those of the certificate",
+            "DELETE FROM a WHERE id = 999",
+        ),
+        (
+            "UPDATE a SET number = 'abc' WHERE id = 250",
+            json!(500),
+            "1 record cannot be read as what the certificate is of",
+            "UPDATE a SET number = 250 WHERE id = 250",
+        ),
+        (
+            "DELETE FROM a WHERE id = 250",
+            json!(499),
+            "its records are not those of the certificate",
+            removed.as_str(),
+        ),
+        // None of its values is one.
+        (
+            "ALTER TABLE a DROP COLUMN empty",
+            Value::Null,
+            "the sink lacks fields: `empty`",
+            "ALTER TABLE a ADD COLUMN empty TEXT",
+        ),
+    ] {
+        sql(&stage.path("app.db"), statement);
+        let against = |code| {
+            verify(&stage, &path, &["--against", "job.yaml"])
+                .expect(code)
+                .json()
+        };
+        let answer = against(4);
+        let found = &answer["sink"][0];
+        assert_eq!(
+            (&found["record_count"], &found["message"]),
+            (&count, &json!(message)),
+            "{statement}: {answer}"
+        );
+        sql(&stage.path("app.db"), back);
+        against(0);
+    }
+}
+
+/// Ends a comparison of the job that has noted how far it is.
+fn killed_in_the_middle(stage: &Stage, arguments: &[&str]) {
+    let variables = [
+        ("WHIMBREL_CRASH_AT", "verification_marked"),
+        ("WHIMBREL_CRASH_ALL", "1"),
+    ];
+    let killed = stage.run_with(arguments, &variables);
+    assert_eq!(killed.code, -1, "{}\n{}", killed.out, killed.err);
+}
+
+/// The first 19 characters of a moment: its date, and its time of day in whole seconds.
+fn seconds(moment: &Value) -> String {
+    moment.as_str().expect("a moment")[..19].to_owned()
+}
+
+#[test]
+fn a_certificate_says_when_what_it_is_of_was_read() {
+    let stage = stage_of(30_000, None);
+    for (killed, goes_on, begun) in [
+        (
+            ["run", "job.yaml", "--json"],
+            ["resume", "--job", "job.yaml"],
+            "run.json",
+        ),
+        (
+            ["verify", "job.yaml", "--json"],
+            ["verify", "job.yaml", "--json"],
+            "verify.json",
+        ),
+    ] {
+        killed_in_the_middle(&stage, &killed);
+        let begun = stage.path(&format!(".whimbrel/verification/certified/{begun}"));
+        let begun: Value = serde_json::from_slice(&std::fs::read(begun).unwrap()).unwrap();
+        stage.run(&goes_on).expect(0);
+        let path = match killed[0] {
+            "run" => newest(&stage),
+            _ => stage.verifications().pop().unwrap().join(FILE),
+        };
+        let file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let run = &file["certificate"]["run"];
+        assert_eq!(seconds(&run["begun_at"]), seconds(&begun["begun_at"]), "{run}");
+        let earlier = &run["gone_on_with"];
+        let moments = [
+            &run["begun_at"],
+            &earlier["read_until"],
+            &earlier["gone_on_at"],
+            &run["verified_at"],
+        ];
+        let moments = moments.map(|moment| moment.as_str().expect("a moment"));
+        assert!(moments.is_sorted() && moments[0] < moments[2], "{run}");
+        let shown = stage
+            .run(&["certificate", "show", &path.display().to_string()])
+            .expect(0);
+        assert!(
+            shown.out.contains("gone on with after an interruption"),
+            "{}",
+            shown.out
+        );
+        another_implementation_agrees(&path);
+        verify(&stage, &path, &[]).expect(0);
+    }
+    // One that reads everything itself has nothing to say.
+    killed_in_the_middle(&stage, &["verify", "job.yaml"]);
+    stage.run(&["verify", "job.yaml", "--anew"]).expect(0);
+    let path = stage.verifications().pop().unwrap().join(FILE);
+    let file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(file["certificate"]["run"]["gone_on_with"], Value::Null);
+}
+
+#[test]
+fn the_password_of_the_key_is_for_nobody_else() {
+    const PASSWORD: &str = "correct-horse-51c2";
+    let stage = stage(None);
+    stage.write("password", format!("{PASSWORD}\n"));
+    let owner = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(stage.path("password"), owner).unwrap();
+    stage
+        .run(&[
+            "certificate",
+            "key",
+            "--out",
+            "signing.key",
+            "--password-from",
+            "password",
+        ])
+        .expect(0);
+    let hook = "printenv WHIMBREL_CERTIFICATE_PASSWORD || echo unset; cat password";
+    let mut job: Value =
+        serde_json::from_str(&std::fs::read_to_string(stage.path("job.yaml")).unwrap()).unwrap();
+    job["hooks"] = json!({ "before": [{ "command": { "run": ["sh", "-ec", hook] } }] });
+    let arguments = [
+        "run",
+        "job.yaml",
+        "--events",
+        "json",
+        "--on-conflict",
+        "overwrite",
+    ];
+    for (certificate, variables) in [
+        (
+            json!({ "sign_with": "signing.key", "password_from": "password" }),
+            &[][..],
+        ),
+        (
+            json!({ "sign_with": "signing.key" }),
+            &[("WHIMBREL_CERTIFICATE_PASSWORD", PASSWORD)][..],
+        ),
+    ] {
+        job["certificate"] = certificate;
+        stage.write("job.yaml", job.to_string());
+        let answer = stage.run_with(&arguments, variables).expect(0);
+        assert!(!answer.out.contains(PASSWORD), "{}", answer.out);
+        let events: Vec<Value> = answer
+            .out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let hook = events
+            .iter()
+            .find(|event| event["event"] == "hook_ended")
+            .unwrap();
+        assert_eq!(hook["message"], "unset\n***", "{hook}");
+        verify(
+            &stage,
+            &newest(&stage),
+            &["--public-key", "signing.key.pub", "--require-signature"],
+        )
+        .expect(0);
+    }
+    job["certificate"] = json!({ "sign_with": "signing.key", "password_from": "no-such-file" });
+    stage.write("job.yaml", job.to_string());
+    let refused = stage.run(&["check", "job.yaml", "--json"]).expect(2);
+    assert_eq!(refused.error()["code"], "config.secret_file_missing");
 }
 
 #[test]
@@ -388,7 +593,7 @@ fn a_tampered_certificate_is_refused() {
         verify(&stage, &path, &[]).expect(0).json()["integrity_only"],
         true
     );
-    let newer = stage.write(FILE, text.replacen("\"format\": 1", "\"format\": 2", 1));
+    let newer = stage.write(FILE, text.replacen("\"format\": 1", "\"format\": 3", 1));
     let answer = verify(&stage, &newer, &[]).expect(5);
     assert_eq!(answer.error()["code"], "certificate.newer_format");
     let other = stage.write(FILE, "{\"certificate\": 1}");
@@ -424,4 +629,26 @@ fn it_is_shown_as_text_page_and_markdown() {
     assert!(text.starts_with("# Certificate of shop: both sides are equal\n"));
     let json = certificate(&stage, &["show", &file]).expect(0).json();
     assert_eq!(json["certificate"]["job"]["name"], "shop");
+}
+
+#[test]
+fn showing_one_ends_as_its_checks_do() {
+    let stage = Stage::new();
+    make_key(&stage, "other");
+    let show = |file: &Path, arguments: &[&str], code: i32| {
+        let file = file.display().to_string();
+        let answer = certificate(&stage, &[&["show", file.as_str()], arguments].concat()).expect(code);
+        // It is shown all the same.
+        assert_eq!(answer.json()["certificate"]["job"]["name"], "shop");
+    };
+    let (plain, signed) = (stored(STORED), stored(STORED_SIGNED));
+    show(&plain, &["--require-signature"], 4);
+    show(&plain, &["--public-key", "other.pub"], 4);
+    show(&signed, &["--public-key", "other.pub"], 4);
+    show(&signed, &["--require-signature"], 5);
+    let key = stored(STORED_KEY).display().to_string();
+    show(&signed, &["--require-signature", "--public-key", &key], 0);
+    let text = std::fs::read_to_string(&plain).unwrap();
+    let damaged = stage.write(FILE, text.replacen("12000", "12001", 1));
+    show(&damaged, &[], 4);
 }

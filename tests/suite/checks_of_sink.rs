@@ -318,6 +318,10 @@ fn a_column_that_a_database_file_lacks_is_a_difference_of_the_schema() {
             "its records cannot be read as they were planned []"
         ]
     );
+    // Where the records are only counted, the schema is looked at all the same.
+    let basic = ["verify", "job.yaml", "--json", "--verification-level", "basic"];
+    let found = schema_mismatches(&stage.run(&basic).expect(4).json(), "wares");
+    assert_eq!(found, ["the sink lacks fields [name]"]);
 }
 
 #[test]

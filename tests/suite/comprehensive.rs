@@ -327,3 +327,41 @@ fn a_comparison_that_was_killed_goes_on_and_finds_the_same() {
     verify(&stage, &[]).expect(4);
     assert_eq!(listed(&stage, "things.ndjson"), sorted(expected));
 }
+
+#[test]
+fn a_comparison_that_was_killed_is_not_gone_on_with_for_another_database() {
+    let stage = stage(60_000);
+    let job = json!({
+        "name": "proof",
+        "source": { "plugin": "turso", "config": { "url": "${env:FROM}" } },
+        "sink": { "plugin": "turso", "config": { "url": "file:into.db" } },
+    });
+    stage.write("job.yaml", job.to_string());
+    let level = ["--verification-level", "comprehensive"];
+    let run = [&["run", "job.yaml", "--json"][..], &level].concat();
+    stage.run_with(&run, &[("FROM", "file:from.db")]).expect(0);
+    std::fs::copy(stage.path("from.db"), stage.path("other.db")).unwrap();
+    let change = "import sqlite3; base = sqlite3.connect('other.db'); \
+                  base.execute(\"UPDATE things SET name = 'other' WHERE id = 7\"); base.commit()";
+    python(change, &[], &stage.path("."));
+    let killed = verify(
+        &stage,
+        &[
+            ("FROM", "file:from.db"),
+            ("WHIMBREL_CRASH_AT", "verification_marked:2"),
+            ("WHIMBREL_CRASH_ALL", "1"),
+        ],
+    );
+    assert!(!matches!(killed.code, 0 | 4), "it was killed: {}", killed.err);
+    let report = verify(&stage, &[("FROM", "file:other.db")]).expect(4).json();
+    let findings = report["findings"].as_array().unwrap();
+    let codes: Vec<&str> = findings
+        .iter()
+        .filter_map(|finding| finding["code"].as_str())
+        .collect();
+    assert!(codes.contains(&"verification.begins_anew"), "{codes:?}");
+    assert_eq!(
+        listed(&stage, "things.ndjson"),
+        [json!(["different", "id=7", ["name"]])]
+    );
+}

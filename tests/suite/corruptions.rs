@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-use crate::firestore::Emulator;
+use crate::firestore::{Emulator, document_name};
 use crate::postgres::{Database, Server, Version};
 use crate::program::{Stage, repository};
 
@@ -114,6 +114,8 @@ struct Corruption {
     found: BTreeSet<Found>,
     /// To be found unless it is a declared loss of the pair that absent becomes null.
     found_with_presence: BTreeSet<Found>,
+    /// Records of the sink that get a field of their own there, where a system can have such.
+    found_in_documents: BTreeSet<Found>,
     /// Records that are not touched yet.
     left: Vec<usize>,
 }
@@ -131,12 +133,18 @@ impl Corruption {
             clean,
             found: BTreeSet::new(),
             found_with_presence: BTreeSet::new(),
+            found_in_documents: BTreeSet::new(),
             left,
         };
         corruption.change_every_field(&fields[1..]);
         corruption.change_in_telling_ways();
         corruption.null_and_nothing();
         corruption.lose_and_add(&fields);
+        for _ in 0..OF_KIND {
+            let record = format!("id={}", corruption.next());
+            let found = ("different".to_owned(), record, vec!["admin".to_owned()]);
+            corruption.found_in_documents.insert(found);
+        }
         corruption
     }
 
@@ -308,6 +316,25 @@ impl Systems {
         sink
     }
 
+    /// Gives each of `found` the field that it names, in a place of Firestore.
+    fn add_to_documents(&self, place: &str, found: &BTreeSet<Found>) {
+        let project = place.split_once("project: ").unwrap().1;
+        let project = project.trim_end_matches([' ', '}']);
+        let write = |(_, record, fields): &Found| {
+            let path = format!("every_type/{}", record.trim_start_matches("id="));
+            json!({
+                "update": {
+                    "name": document_name(project, &path),
+                    "fields": { &fields[0]: { "booleanValue": true } },
+                },
+                "updateMask": { "fieldPaths": fields },
+                "currentDocument": { "exists": true },
+            })
+        };
+        let writes: Vec<Value> = found.iter().map(write).collect();
+        self.emulator.commit(project, &json!(writes).to_string());
+    }
+
     /// All differences between two places, from the list that the program writes; and whether it is a declared loss that an
     /// absent field becomes null.
     fn differences(&mut self, source: &str, sink: &str) -> (BTreeSet<Found>, bool) {
@@ -369,6 +396,10 @@ fn found_between(from: &str) {
     for to in CONNECTORS {
         let sink = systems.copied(&corrupt, to);
         let mut wanted = corruption.found.clone();
+        if to == "firestore" {
+            systems.add_to_documents(&sink, &corruption.found_in_documents);
+            wanted.extend(corruption.found_in_documents.iter().cloned());
+        }
         let (found, absent_is_null) = systems.differences(&clean, &sink);
         if !absent_is_null {
             wanted.extend(corruption.found_with_presence.iter().cloned());

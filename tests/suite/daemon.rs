@@ -3,6 +3,12 @@
 //!
 //! The clock of the daemon is moved by a file; its events are waited for, never time.
 
+mod finding;
+mod outside;
+
+use std::process::Command;
+use std::time::SystemTime;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -10,45 +16,69 @@ use crate::program::Stage;
 use crate::running::Running;
 use crate::scripted_job::{ScriptedJob, misbehave};
 
+/// Schedules of these tests are due each hour, so that none is due by itself while a test runs.
+const HOUR_MS: u64 = 3_600_000;
+
+/// Starts a daemon in the foreground.
+const START: [&str; 4] = ["--json", "daemon", "start", "--no-detach"];
+
 /// A daemon in the foreground, with the clock that it goes by.
 struct Standing {
     stage: Stage,
     daemon: Running,
-    minutes: i64,
+    /// What its clock is ahead of the time of day.
+    ahead_ms: u64,
 }
 
 impl Standing {
     /// Starts the daemon over `schedules`, lines of the settings file.
     fn start(stage: Stage, schedules: &str) -> Self {
-        stage.write("whimbrel.yaml", settings(schedules));
-        let clock = stage.write("clock", "0");
-        let mut command = stage.command(&["--json", "daemon", "start", "--no-detach"]);
-        command.env("WHIMBREL_CLOCK_FILE", clock);
+        let command = stage.command(&START);
+        Self::start_as(stage, &settings(schedules), command)
+    }
+
+    /// Starts the daemon by `command`, over a settings file with this content.
+    fn start_as(stage: Stage, content: &str, mut command: Command) -> Self {
+        stage.write("whimbrel.yaml", content);
+        // Its clock begins a second after a full hour: the next one comes when the test moves it there, or in an hour.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now_ms = u64::try_from(now.unwrap().as_millis()).unwrap();
+        let ahead_ms = HOUR_MS - now_ms % HOUR_MS + 1_000;
+        set_clock(&stage, ahead_ms);
+        command.env("WHIMBREL_CLOCK_FILE", stage.path("clock"));
         let mut daemon = Running::spawn(command, stage.path("stderr.txt"));
         daemon.until_named("started");
         Self {
             stage,
             daemon,
-            minutes: 0,
+            ahead_ms,
         }
     }
 
-    /// Moves the clock a minute and a little on.
-    fn a_minute_later(&mut self) {
-        self.minutes += 1;
-        let millis = self.minutes * 60_000;
-        self.stage.write("clock", millis.to_string());
+    /// Moves the clock an hour on.
+    fn an_hour_later(&mut self) {
+        self.ahead_ms += HOUR_MS;
+        set_clock(&self.stage, self.ahead_ms);
     }
 
     /// The next run that is started, and how it ended.
     #[track_caller]
     fn next_run(&mut self) -> (String, i64) {
-        self.a_minute_later();
-        let fired = self.daemon.until_named("fired");
+        self.an_hour_later();
+        let is_begun = |event: &Value| event["event"] == "fired" || event["event"] == "failed";
+        let fired = self.daemon.until(is_begun);
+        assert_eq!(fired["event"], "fired", "{fired}");
         let ended = self.daemon.until_named("ended");
         assert_eq!(fired["schedule"], ended["schedule"]);
         let name = fired["schedule"].as_str().unwrap().to_owned();
         (name, ended["exit_code"].as_i64().unwrap())
+    }
+
+    /// The only schedule, as `daemon status` has it.
+    #[track_caller]
+    fn schedule(&self) -> Value {
+        let mut status = self.answer("status").expect(0).json();
+        status["daemon"]["schedules"][0].take()
     }
 
     fn hang_up(&self) {
@@ -70,13 +100,19 @@ impl Drop for Left {
     }
 }
 
+/// Sets the clock of a daemon. The file is whole whenever it is looked at: an empty one would set the clock back.
+fn set_clock(stage: &Stage, ahead_ms: impl ToString) {
+    let beside = stage.write("clock.new", ahead_ms.to_string());
+    std::fs::rename(beside, stage.path("clock")).unwrap();
+}
+
 fn settings(schedules: &str) -> String {
     format!("schedules:\n{schedules}")
 }
 
-/// A schedule that is due each minute.
-fn each_minute(name: &str) -> String {
-    format!("- {{ name: {name}, job: job.yaml, cron: '* * * * *' }}\n")
+/// A schedule that is due each hour.
+fn each_hour(name: &str) -> String {
+    format!("- {{ name: {name}, job: job.yaml, cron: '0 * * * *' }}\n")
 }
 
 fn good_job() -> ScriptedJob {
@@ -93,11 +129,11 @@ fn codes(errors: &Value) -> Vec<&str> {
 
 #[test]
 fn k6_good_files_are_taken_over_whole_and_bad_ones_not_at_all() {
-    let mut standing = Standing::start(good_job().stage(), &each_minute("first"));
+    let mut standing = Standing::start(good_job().stage(), &each_hour("first"));
     assert_eq!(standing.next_run(), ("first".to_owned(), 0));
 
     // One schedule of the new file is good; neither is taken over.
-    let half_good = each_minute("second") + "- { name: third, job: nowhere.yaml, cron: 'soon' }\n";
+    let half_good = each_hour("second") + "- { name: third, job: nowhere.yaml, cron: 'soon' }\n";
     standing.stage.write("whimbrel.yaml", settings(&half_good));
     standing.hang_up();
     let kept = standing.daemon.until_named("kept");
@@ -125,7 +161,7 @@ fn k6_good_files_are_taken_over_whole_and_bad_ones_not_at_all() {
     standing.daemon.until_named("kept");
     standing
         .stage
-        .write("whimbrel.yaml", settings(&each_minute("second")));
+        .write("whimbrel.yaml", settings(&each_hour("second")));
     let job = std::fs::read(standing.stage.path("job.yaml")).unwrap();
     standing.stage.write("job.yaml", "name: x\nsauce: {}\n");
     standing.hang_up();
@@ -150,7 +186,7 @@ fn k6_good_files_are_taken_over_whole_and_bad_ones_not_at_all() {
 
 #[test]
 fn k6_the_command_that_reloads_says_what_is_wrong() {
-    let standing = Standing::start(good_job().stage(), &each_minute("first"));
+    let standing = Standing::start(good_job().stage(), &each_hour("first"));
     standing.stage.write(
         "whimbrel.yaml",
         settings("- { name: a b, job: job.yaml, cron: '* * * * *' }\n"),
@@ -166,7 +202,7 @@ fn k6_the_command_that_reloads_says_what_is_wrong() {
     );
     standing.stage.write(
         "whimbrel.yaml",
-        settings(&(each_minute("first") + &each_minute("second"))),
+        settings(&(each_hour("first") + &each_hour("second"))),
     );
     let reloaded = standing.answer("reload").expect(0).json();
     assert_eq!(reloaded["daemon"]["schedules"].as_array().unwrap().len(), 2);
@@ -177,15 +213,10 @@ fn k6_the_command_that_reloads_says_what_is_wrong() {
 
 #[test]
 fn h3_a_second_daemon_of_a_folder_is_refused_and_names_the_first() {
-    let standing = Standing::start(good_job().stage(), &each_minute("first"));
+    let standing = Standing::start(good_job().stage(), &each_hour("first"));
     let pid = standing.daemon.pid().as_raw_nonzero().to_string();
-    for arguments in [
-        &["--json", "daemon", "start", "--no-detach"][..],
-        &["--json", "daemon", "start"],
-    ] {
-        let refused = standing.stage.run(arguments);
-        assert_ne!(refused.code, 0);
-        let error = refused.error();
+    for arguments in [&START[..], &["--json", "daemon", "start"]] {
+        let error = standing.stage.run(arguments).expect(3).error();
         assert_eq!(error["code"], "schedule.daemon_running");
         assert!(error["message"].as_str().unwrap().contains(&pid), "{error}");
     }
@@ -196,7 +227,7 @@ fn h3_a_second_daemon_of_a_folder_is_refused_and_names_the_first() {
 #[test]
 fn p2_a_run_that_crashes_ends_alone() {
     let crashing = good_job().source("misbehave", misbehave("next", 1, 0, "abort"));
-    let mut standing = Standing::start(crashing.stage(), &each_minute("first"));
+    let mut standing = Standing::start(crashing.stage(), &each_hour("first"));
     let (_, code) = standing.next_run();
     assert_ne!(code, 0);
     let (_, code) = standing.next_run();
@@ -208,10 +239,10 @@ fn p2_a_run_that_crashes_ends_alone() {
 #[test]
 fn a_run_that_goes_on_is_not_started_again_and_ends_in_good_order_with_the_daemon() {
     let hanging = good_job().source("misbehave", misbehave("next", 1, 0, "hang"));
-    let mut standing = Standing::start(hanging.stage(), &each_minute("first"));
-    standing.a_minute_later();
+    let mut standing = Standing::start(hanging.stage(), &each_hour("first"));
+    standing.an_hour_later();
     standing.daemon.until_named("fired");
-    standing.a_minute_later();
+    standing.an_hour_later();
     standing.daemon.until_named("skipped");
     standing.answer("stop").expect(0);
     let end = standing.daemon.finish().expect(143);
@@ -224,7 +255,7 @@ fn a_run_that_goes_on_is_not_started_again_and_ends_in_good_order_with_the_daemo
 fn a_daemon_in_the_background_is_seen_and_ended_from_any_terminal() {
     let left = Left(good_job().stage());
     let stage = &left.0;
-    stage.write("whimbrel.yaml", settings(&each_minute("first")));
+    stage.write("whimbrel.yaml", settings(&each_hour("first")));
     let started = stage.run(&["--json", "daemon", "start"]).expect(0).json();
     let schedule = &started["daemon"]["schedules"][0];
     assert_eq!(
@@ -234,14 +265,14 @@ fn a_daemon_in_the_background_is_seen_and_ended_from_any_terminal() {
     assert!(schedule["next"].is_string());
     let text = stage.run(&["daemon", "status"]).expect(0);
     assert!(
-        text.out.contains("first") && text.out.contains("* * * * *"),
+        text.out.contains("first") && text.out.contains("0 * * * *"),
         "{}",
         text.out
     );
     stage.run(&["daemon", "stop"]).expect(0);
     let status = stage.run(&["--json", "daemon", "status"]).expect(0).json();
     assert_eq!(status["is_running"], false);
-    let again = stage.run(&["--json", "daemon", "stop"]);
+    let again = stage.run(&["--json", "daemon", "stop"]).expect(2);
     assert_eq!(again.error()["code"], "schedule.no_daemon");
 }
 

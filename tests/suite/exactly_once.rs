@@ -2,9 +2,12 @@
 //! FAULTS K1, K2.
 //!
 //! The sinks themselves note each write: by triggers where there is SQL, by the gRPC layer before Firestore. `targets` has the
-//! four of them, `sites` and `moments` the kills, `takeovers` two runs at once.
+//! four of them, `sites` and `moments` the kills, `poison` kills of copies of which something is refused, `takeovers` two runs at
+//! once, `clears` what a clearing leaves of a copy.
 
+mod clears;
 mod moments;
+mod poison;
 mod sites;
 mod sources;
 mod takeovers;

@@ -76,12 +76,13 @@ impl Scene {
         })
     }
 
-    /// The side of a job that is its project, over the layer, with little patience.
+    /// The side of a job that is its project, over the layer. A request is sent again for what the layer does to it, and not because
+    /// the emulator is slow for once; tests of a service that says nothing have less patience.
     pub fn side(&self) -> Value {
         let config = json!({
             "project": self.project,
             "host": self.layer.host(),
-            "request_timeout_ms": 2_000,
+            "request_timeout_ms": 20_000,
             "page_documents_max": PAGE,
         });
         json!({ "plugin": "firestore", "config": config })

@@ -34,6 +34,7 @@ const HOST_LAYERS: [&[&str]; 7] = [
         "state",
         "events",
         "workspace",
+        "canonical_json",
         "config",
         "error",
     ],

@@ -20,7 +20,7 @@ const SCRIPTED_TOLD: &str = "told.ndjson";
 /// What waits after a run has at most so long.
 const DRAIN: Duration = Duration::from_secs(10);
 /// A machine that is busy with other tests may take so much longer.
-const LEEWAY: Duration = Duration::from_secs(10);
+const LEEWAY: Duration = Duration::from_secs(60);
 
 fn file_notifier() -> Value {
     json!({ "plugin": "file", "config": { "path": TOLD } })
@@ -317,7 +317,9 @@ fn a_signal_ends_the_waiting_and_leaves_the_end_of_the_run_as_it_was() {
         running.signal(Signal::TERM);
         !is_alive(running.pid())
     });
-    assert!(begun.elapsed() < DRAIN / 2, "{:?}", begun.elapsed());
+    // It did not wait for them to the end.
+    let waited_max = DRAIN - Duration::from_secs(1);
+    assert!(begun.elapsed() < waited_max, "{:?}", begun.elapsed());
     let end = running.finish().expect(0);
     assert_eq!(warnings(end.report()), ["notify.undelivered"]);
     assert_eq!(told(&stage, TOLD).first().unwrap(), "started");

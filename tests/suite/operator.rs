@@ -306,8 +306,10 @@ fn a_hook_that_fails_before_a_run_keeps_it_from_writing_and_later_ones_are_repor
     let stage = ScriptedJob::new()
         .set("/hooks/before", json!([shell("echo no disk >&2; exit 3")]))
         .stage();
-    let report = stage.run(&["run", "job.yaml", "--json"]).expect(3).json();
-    assert!(codes(&report).contains(&"hook.failed"), "{}", report["errors"]);
+    let end = Running::start(&stage, &[]).finish().expect(3);
+    assert_eq!(codes(end.report()), ["hook.failed"]);
+    // A worker that nobody tells to end is killed after a while, and has no last word.
+    assert_eq!(end.named("finished").len(), 1, "{:?}", end.events);
     assert!(calls(&stage, SINK_CALLS, "begin").is_empty());
     assert!(
         calls(&stage, SINK_CALLS, "prepare")
@@ -366,6 +368,41 @@ fn h3_one_run_of_a_job_at_a_time() {
     stage.run(&["run", "job.yaml", "--dry-run"]).expect(0);
     stage.run(&["plan", "job.yaml"]).expect(0);
     running.kill();
+    stage.run(&["run", "job.yaml"]).expect(0);
+}
+
+#[test]
+fn a_run_that_is_refused_leaves_the_events_of_the_one_that_goes_on() {
+    let hanging = ScriptedJob::new().source("misbehave", misbehave("next", 2, 0, "hang"));
+    let stage = hanging.stage();
+    let arguments = ["--events-file", "events.ndjson"];
+    let mut running = Running::start(&stage, &arguments);
+    running.until(|event| event["event"] == "phase_started" && event["phase"] == "import");
+    let told = || std::fs::read_to_string(stage.path("events.ndjson")).unwrap();
+    let before = told();
+    assert!(before.contains("\"phase\":\"import\""), "{before}");
+    let refused = stage.run(&[&["run", "job.yaml", "--json"], arguments.as_slice()].concat());
+    assert_eq!(refused.expect(3).error()["code"], "run.already_running");
+    let after = told();
+    assert!(after.starts_with(&before), "{after}");
+    running.kill();
+
+    // A file that cannot be made ends a run that has been claimed by then.
+    ScriptedJob::new().write(&stage);
+    let arguments = [
+        "run",
+        "job.yaml",
+        "--json",
+        "--events-file",
+        "no/such/events.ndjson",
+    ];
+    assert_eq!(stage.run(&arguments).expect(2).error()["code"], "cli.events_file");
+    let told = stage.run(&["status", "--json"]).expect(0).json();
+    assert_eq!(
+        (&told["run"]["state"], &told["run"]["exit_code"]),
+        (&json!("refused"), &json!(2)),
+        "{told}"
+    );
     stage.run(&["run", "job.yaml"]).expect(0);
 }
 

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::program::Stage;
-use crate::running::{End, Running, json_file, latest_run, wait_until};
+use crate::running::{End, Running, json_file, latest_run, side_by_side, wait_until};
 use crate::scripted_job::{SINK_CALLS, SOURCE_CALLS, ScriptedJob, calls, committed, lines, misbehave};
 
 /// While it is there, the sink is full.
@@ -41,7 +41,7 @@ fn full(job: &ScriptedJob, since: Since) -> (Stage, Running) {
     // Time enough to make it full before anything is read.
     let stage = job
         .clone()
-        .source("slow_ms", json!(1_000))
+        .source("slow_ms", json!(2_000))
         .source("misbehave", misbehave("read", 1, 6, "slow"))
         .stage();
     if since == Since::Start {
@@ -72,9 +72,7 @@ fn all_of_each() -> std::collections::BTreeMap<String, usize> {
 
 #[test]
 fn s4_a_run_pauses_with_one_alert_and_goes_on_after_the_repair() {
-    for since in [Since::Start, Since::Records] {
-        pauses_and_goes_on(since);
-    }
+    side_by_side([Since::Start, Since::Records], pauses_and_goes_on);
 }
 
 fn pauses_and_goes_on(since: Since) {
@@ -126,10 +124,10 @@ fn s4_few_calls_are_made_and_little_is_read_while_a_run_is_paused() {
     let job = job()
         .source("records", json!(50_000))
         .set("/import/pause_max_ms", json!(3_500));
-    for since in [Since::Start, Since::Records] {
+    side_by_side([Since::Start, Since::Records], |since| {
         let (stage, running) = full(&job, since);
         assert_few_calls(&stage, &running.finish().expect(3), since);
-    }
+    });
 }
 
 fn assert_few_calls(stage: &Stage, end: &End, since: Since) {
@@ -180,7 +178,7 @@ fn s4_every_record_is_there_once_whenever_the_sink_is_full() {
         assert_eq!(count("retrying"), 0, "{what}");
     };
     // Both sides of the first probe. The first commit is that of the run's own lane, and so is the last one after six with records.
-    for (call, at) in [
+    let at_once = [
         ("take_over", 1),
         ("begin", 1),
         ("write", 1),
@@ -188,16 +186,16 @@ fn s4_every_record_is_there_once_whenever_the_sink_is_full() {
         ("commit", 2),
         ("commit", 8),
         ("add_constraints", 1),
-    ] {
-        let what = format!("{call} {at}");
-        whole(job().sink("misbehave", misbehave(call, at, 2, "full")), &what);
-    }
-    for call in ["write", "flush"] {
+    ];
+    let deferred = [("write", 2), ("flush", 2)];
+    let cases = at_once.map(|(call, at)| (call, at, false)).into_iter();
+    let cases = cases.chain(deferred.map(|(call, at)| (call, at, true)));
+    side_by_side(cases, |(call, at, defers)| {
         let job = job()
-            .sink("defers", json!(true))
-            .sink("misbehave", misbehave(call, 2, 2, "full"));
-        whole(job, call);
-    }
+            .sink("defers", json!(defers))
+            .sink("misbehave", misbehave(call, at, 2, "full"));
+        whole(job, &format!("{call} {at}, defers: {defers}"));
+    });
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::postgres_job::{
     Job, PARTS, count, database, ended, report_of, row_count, told, whole_parts, write_docs, write_parts,
 };
 use crate::program::Stage;
-use crate::running::{Running, wait_until};
+use crate::running::{Running, side_by_side, wait_until};
 use crate::tcp_proxy::{Direction, Effect, Line, Proxy, When};
 
 /// Records of a job whose connection is cut: more octets than lie between the program and the server unseen.
@@ -277,7 +277,6 @@ fn s3_a_sink_that_takes_a_kilobyte_a_second_stops_the_reading_and_not_the_source
         ..Line::default()
     });
     // What the program and the sockets hold is full first; then nothing more is read.
-    let opened = source_proxy.accepted_count();
     let until = std::time::Instant::now() + std::time::Duration::from_secs(slow_seconds());
     let mut read = 0;
     while let Some(left) = until.checked_duration_since(std::time::Instant::now()) {
@@ -290,10 +289,15 @@ fn s3_a_sink_that_takes_a_kilobyte_a_second_stops_the_reading_and_not_the_source
     );
     let connected = from.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE 'COPY%'");
     assert!(connected != "0", "the source has been let go");
+    let opened = source_proxy.accepted_count();
     sink_proxy.set(Line::default());
     let end = ended(running.finish(), 0);
     assert!(end.named("retrying").is_empty(), "{:?}", end.named("retrying"));
-    assert!(source_proxy.accepted_count() >= opened);
+    assert_eq!(
+        source_proxy.accepted_count(),
+        opened,
+        "it was read on where it stood"
+    );
     assert_eq!(count(&there, "docs"), (rows, rows));
     let sums = "SELECT sum(hashtext(pad)), sum(length(pad)) FROM docs";
     assert_eq!(there.sql(sums), from.sql(sums));
@@ -366,13 +370,19 @@ fn s5_a_deadlock_with_another_session_is_survived() {
     };
     let there = server.database();
     there.sql(NOTING);
-    // Record 77 waits for `gate` once, after the transaction has written to `docs`; the server lets the run lose.
+    // Record 77 wants `gate` once, after the transaction has written to `docs` and as soon as the other session, which has `gate`, waits
+    // for `docs`. A session looks for a deadlock once, when it has waited for so long; so it is the run that loses.
     there.sql(&format!(
         "CREATE TABLE gate (); CREATE SEQUENCE tries;
          CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-           IF NEW.id = 77 AND nextval('tries') = 1 THEN LOCK TABLE gate; END IF; RETURN NEW; END $$;
+           IF NEW.id = 77 AND nextval('tries') = 1 THEN
+             WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'docs'::regclass) LOOP
+               PERFORM pg_sleep(0.02); END LOOP;
+             LOCK TABLE gate;
+           END IF;
+           RETURN NEW; END $$;
          CREATE TRIGGER pass AFTER INSERT ON docs FOR EACH ROW EXECUTE FUNCTION pass();
-         ALTER DATABASE {} SET deadlock_timeout = '2s';",
+         ALTER DATABASE {} SET deadlock_timeout = '200ms';",
         there.name()
     ));
     let mut other = there
@@ -384,11 +394,6 @@ fn s5_a_deadlock_with_another_session_is_survived() {
         .spawn()
         .unwrap();
     let mut say = other.stdin.take().unwrap();
-    let waits = |table: &str| {
-        there.sql(&format!(
-            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{table}'::regclass"
-        )) == "1"
-    };
     writeln!(say, "SET deadlock_timeout = '100s'; BEGIN; LOCK TABLE gate;").unwrap();
     wait_until("the other session has the gate", || {
         there.sql("SELECT count(*) FROM pg_locks WHERE granted AND relation = 'gate'::regclass") == "1"
@@ -399,7 +404,9 @@ fn s5_a_deadlock_with_another_session_is_survived() {
         .set("/import/retry_delay_ms", json!(10))
         .write(&stage);
     let running = Running::start(&stage, &[]);
-    wait_until("the run waits for the gate", || waits("gate"));
+    wait_until("the run has come to record 77", || {
+        there.sql("SELECT is_called FROM tries") == "t"
+    });
     writeln!(say, "LOCK TABLE docs; COMMIT;").unwrap();
     let end = ended(running.finish(), 0);
     drop(say);
@@ -412,7 +419,7 @@ fn s5_a_deadlock_with_another_session_is_survived() {
 
 #[test]
 fn s7_a_server_that_restarts_in_mid_run_gets_everything_once() {
-    for version in Version::ALL {
+    side_by_side(Version::ALL, |version| {
         for is_kill in [false, true] {
             let Some(mut server) = Server::own(version, &[]) else {
                 return;
@@ -443,12 +450,12 @@ fn s7_a_server_that_restarts_in_mid_run_gets_everything_once() {
                 assert_eq!(result["comparison"], "equal", "{result}");
             }
         }
-    }
+    });
 }
 
 #[test]
 fn s7_a_server_that_stops_for_good_leaves_whole_transactions_and_a_clear_error() {
-    for version in Version::ALL {
+    side_by_side(Version::ALL, |version| {
         let Some(mut server) = Server::own(version, &[]) else {
             return;
         };
@@ -475,7 +482,7 @@ fn s7_a_server_that_stops_for_good_leaves_whole_transactions_and_a_clear_error()
         job.set("/import/on_conflict", json!("overwrite")).write(&stage);
         let report = report_of(stage.run(&["run", "job.yaml", "--json"]), 0);
         assert_eq!(whole_parts(&there, Some(&report)), PARTS);
-    }
+    });
 }
 
 #[test]

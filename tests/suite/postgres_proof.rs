@@ -165,6 +165,15 @@ fn a_comparison_that_was_killed_reads_only_what_it_had_not_read() {
         return;
     };
     let stage = &scene.stage;
+    for database in scene.both() {
+        // Parts are to be read by their keys, which is counted, however the records lie; looks at the whole table are not.
+        database.sql(
+            "DO $$ BEGIN
+                EXECUTE format('ALTER DATABASE %I SET random_page_cost = 1', current_database());
+                EXECUTE format('ALTER DATABASE %I SET enable_indexonlyscan = off', current_database());
+            END $$",
+        );
+    }
     report_of(stage.run(&["run", "job.yaml", "--json"]), 0);
     scene.into.sql("ANALYZE things");
     scene.read_counts();
@@ -188,6 +197,7 @@ fn a_comparison_that_was_killed_reads_only_what_it_had_not_read() {
     assert_eq!(report["verification"][0]["compared_count"], RECORDS, "{report}");
     let [of_source, of_sink] = scene.read_counts();
     assert_eq!(of_source + source_marked, RECORDS, "of the source");
-    let looked_up = (of_sink + sink_marked).checked_sub(RECORDS).unwrap();
+    let looked_up = (of_sink + sink_marked).checked_sub(RECORDS);
+    let looked_up = looked_up.unwrap_or_else(|| panic!("{of_sink} and {sink_marked} of the sink"));
     assert!(looked_up <= LOOKED_UP_MAX, "{looked_up} of the sink");
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::postgres::{Database, PORTER, Server, Version};
 use crate::postgres_job::{Job, PARTS, ended, whole_parts, write_parts};
 use crate::program::Stage;
-use crate::running::{End, Running, json_file, latest_run, wait_until};
+use crate::running::{End, Running, json_file, latest_run, side_by_side, wait_until};
 use crate::scripted_job::lines;
 use crate::tcp_proxy::{Line, Proxy};
 
@@ -116,7 +116,7 @@ fn said(server: &Server, words: &str) -> usize {
 
 #[test]
 fn s4_a_full_disk_pauses_the_run_until_there_is_room() {
-    for version in Version::ALL {
+    side_by_side(Version::ALL, |version| {
         let Some(server) = Server::own_with_small_disk(version, &[], 32) else {
             return;
         };
@@ -136,12 +136,12 @@ fn s4_a_full_disk_pauses_the_run_until_there_is_room() {
         scene.assert_whole(&end);
         let errors = said(&scene.server, "No space left on device");
         assert!((1..=PROBES_MAX).contains(&errors), "{errors} tries");
-    }
+    });
 }
 
 #[test]
 fn s4_a_database_that_takes_no_writes_pauses_the_run_until_it_does() {
-    for version in Version::ALL {
+    side_by_side(Version::ALL, |version| {
         let Some(server) = Server::own(version, &[]) else {
             return;
         };
@@ -160,12 +160,12 @@ fn s4_a_database_that_takes_no_writes_pauses_the_run_until_it_does() {
         scene.assert_whole(&end);
         let errors = said(&scene.server, "in a read-only transaction");
         assert!((1..=PROBES_MAX).contains(&errors), "{errors} tries");
-    }
+    });
 }
 
 #[test]
 fn s4_a_server_without_a_free_connection_pauses_the_run_until_there_is_one() {
-    for version in Version::ALL {
+    side_by_side(Version::ALL, |version| {
         let Some(server) = Server::own(version, &[("log_connections", "on")]) else {
             return;
         };
@@ -188,7 +188,7 @@ fn s4_a_server_without_a_free_connection_pauses_the_run_until_there_is_one() {
         let errors = said(&scene.server, "too many connections for role");
         // Each probe opens a session again, which may take two connections.
         assert!((1..=2 * PROBES_MAX).contains(&errors), "{errors} tries");
-    }
+    });
 }
 
 #[test]

@@ -315,3 +315,33 @@ fn plan_and_reports_say_what_it_costs_in_words() {
     let free = job(&["a"]).stage().run(&["plan", "job.yaml"]).expect(0).out;
     assert!(!free.contains("USD"), "{free}");
 }
+
+#[test]
+fn a_run_that_would_take_more_than_is_allowed_is_refused_before_anything_is_written() {
+    let job = |units_max: u64| {
+        let billed = json!({ "unit": "page views", "usd_per_million": 40.0, "units_max": units_max });
+        billed_job(&["a"]).source("billed", billed)
+    };
+    // Described once, copied once, verified once.
+    let takes = 3 * RECORDS;
+    for command in ["plan", "run"] {
+        let stage = job(takes - 1).stage();
+        let report = stage.run(&[command, "job.yaml", "--json"]).expect(2).json();
+        let error = &report["errors"][0];
+        assert_eq!(error["code"], "plan.over_quota", "{report}");
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            message.contains("4500 page views") && message.contains("4499"),
+            "{message}"
+        );
+        let cost = match command {
+            "plan" => &report["estimate"]["cost"],
+            _ => &report["cost"],
+        };
+        assert_eq!(cost["units_max"], takes - 1, "{report}");
+        assert!(calls(&stage, crate::scripted_job::SINK_CALLS, "write").is_empty());
+    }
+    let stage = job(takes).stage();
+    let report = stage.run(&["run", "job.yaml", "--json"]).expect(0).json();
+    assert_eq!(report["cost"]["run_units"], takes, "{report}");
+}

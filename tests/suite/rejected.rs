@@ -260,6 +260,12 @@ fn a_record_that_is_refused_again_keeps_its_place_and_discarded_ones_are_sent_no
 
 #[test]
 fn what_the_source_and_a_transform_refused_takes_their_way_again() {
+    for staging in ["memory", "disk"] {
+        what_was_refused_takes_its_way_again(staging);
+    }
+}
+
+fn what_was_refused_takes_its_way_again(staging: &str) {
     let stage = Stage::new();
     stage.write(
         "orders.ndjson",
@@ -272,13 +278,15 @@ fn what_the_source_and_a_transform_refused_takes_their_way_again() {
         "sink": { "plugin": "turso", "config": { "url": "file:app.db" } },
         "collections": [{ "source": "orders", "key": ["id"] }],
         "import": { "max_errors": 10 },
+        "staging": staging,
         "verification": "none",
     });
     stage.write("job.yaml", job.to_string());
-    stage.run(&["run", "job.yaml"]).expect(0);
+    let report = stage.run(&["run", "job.yaml", "--json"]).expect(0).json();
+    assert_eq!(report["rejected_count"], 2, "{staging}: {report}");
     let number_of = |phase: &str| {
         let records = listed(&stage, &["--stage", phase]);
-        assert_eq!(records.len(), 1, "{records:?}");
+        assert_eq!(records.len(), 1, "{staging}, {phase}: {records:?}");
         records[0]["number"].to_string()
     };
     let (read, changed) = (number_of("extraction"), number_of("transformation"));

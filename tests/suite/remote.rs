@@ -277,9 +277,8 @@ fn counters(admin: SocketAddr) -> [u64; 2] {
 #[test]
 fn what_only_looks_changes_nothing_on_a_server_and_clear_empties_it() {
     let Some(tools) = tools() else { return };
-    let admin = free_address();
-    let arguments = ["--admin-listen-addr", &admin.to_string()];
-    let server = Sqld::start_with(&tools, Some(tools.tokens()), &arguments);
+    let server = Sqld::start_with_admin(&tools, Some(tools.tokens()));
+    let admin = server.admin();
     let stage = stage_with_export();
     let run = |arguments: &[&str]| stage.run_with(&[arguments, &["--json"]].concat(), &full(&server));
     let look = |codes: &[i32]| {

@@ -47,7 +47,7 @@ impl Scene {
             "source": { "plugin": "files", "config": { "path": "people.ndjson" } },
             "sink": sink,
             "collections": [{ "source": "people", "key": ["id"] }],
-            "import": { "on_conflict": "skip" },
+            "import": { "on_conflict": "overwrite" },
         });
         stage.write("job.yaml", job.to_string());
         let scene = Self { stage, eye };

@@ -4,6 +4,8 @@
 
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use crate::migration::sql;
 use crate::program::{Stage, program};
 
@@ -56,10 +58,15 @@ fn damaged() -> Stage {
 
 /// Repairs at a terminal; the exit code and what was shown.
 fn repaired(stage: &Stage, answer: &str) -> (Option<i32>, String) {
+    repaired_with(stage, answer, &[])
+}
+
+fn repaired_with(stage: &Stage, answer: &str, flags: &[&str]) -> (Option<i32>, String) {
     let output = Command::new("python3")
         .args(["-c", TERMINAL, answer])
         .arg(program())
         .args(["verify", "job.yaml", "--repair"])
+        .args(flags)
         .current_dir(stage.path(""))
         .output()
         .unwrap();
@@ -83,6 +90,21 @@ fn a_no_at_the_terminal_changes_nothing() {
 }
 
 #[test]
+fn a_no_tells_whoever_reads_json_what_was_found() {
+    let stage = damaged();
+    let (code, shown) = repaired_with(&stage, "n", &["--json"]);
+    assert_eq!(code, Some(4), "{shown}");
+    let begin = shown.find("\n{").expect(&shown);
+    let report: Value = serde_json::from_str(&shown[begin..]).expect(&shown);
+    assert_eq!(
+        (&report["command"], &report["outcome"], &report["exit_code"]),
+        (&json!("verify"), &json!("differences"), &json!(4)),
+        "{report}"
+    );
+    assert_eq!(report["repaired"], Value::Null, "{report}");
+}
+
+#[test]
 fn a_yes_at_the_terminal_heals() {
     let stage = damaged();
     let (code, shown) = repaired(&stage, "y");
@@ -92,5 +114,10 @@ fn a_yes_at_the_terminal_heals() {
         "{shown}"
     );
     let runs = stage.run(&["runs", "--json"]).expect(0).json();
-    assert_eq!(runs["runs"][0]["command"], "repair", "{runs}");
+    // Two were copied again and one was removed.
+    assert_eq!(
+        (&runs["runs"][0]["command"], &runs["runs"][0]["written_count"]),
+        (&json!("repair"), &json!(3)),
+        "{runs}"
+    );
 }

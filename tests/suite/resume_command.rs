@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use crate::migration::sql;
 use crate::program::{Answer, Stage};
 use crate::running::{Running, is_alive, json_file, latest_run, wait_until};
 use crate::scripted_job::{COMMITTED, SINK_CALLS, ScriptedJob, calls, committed, lines, misbehave};
@@ -516,4 +517,49 @@ fn flags_that_belong_to_resuming_need_it() {
     }
     assert!(!stage.path(COMMITTED).exists());
     assert!(calls(&stage, SINK_CALLS, "open").is_empty());
+}
+
+/// A job of databases in files, of which the source is what a variable says; a copy of it that was killed.
+fn killed_copy() -> Stage {
+    let stage = Stage::new();
+    let fill = "INSERT INTO things WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 500) \
+                SELECT id, 'thing ' || id FROM n";
+    for database in ["from.db", "other.db"] {
+        for statement in ["CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT)", fill] {
+            sql(&stage.path(database), statement);
+        }
+    }
+    let job = json!({
+        "name": "killed",
+        "source": { "plugin": "turso", "config": { "url": "${env:FROM}" } },
+        "sink": { "plugin": "turso", "config": { "url": "file:into.db" } },
+        "import": { "batch_size": 50, "checkpoint_interval": 50, "checkpoint_interval_ms": 0 },
+        "limits": { "batch_records": 50, "partitions_parallel": 1 },
+        "verification": "none",
+    });
+    stage.write("job.yaml", job.to_string());
+    let killed = stage.run_with(
+        &["run", "job.yaml", "--json"],
+        &[
+            ("FROM", "file:from.db"),
+            ("WHIMBREL_CRASH_AT", "committed:4"),
+            ("WHIMBREL_CRASH_ALL", "1"),
+        ],
+    );
+    assert_ne!(killed.code, 0, "it was killed: {}", killed.err);
+    stage
+}
+
+#[test]
+fn a_copy_is_not_gone_on_with_from_another_database_behind_the_same_reference() {
+    let stage = killed_copy();
+    let error = refused(
+        stage.run_with(&["resume", "--json"], &[("FROM", "file:other.db")]),
+        "resume.changed",
+        2,
+    );
+    assert!(text(&error, "message").contains("source system was"), "{error}");
+    stage
+        .run_with(&["resume", "--json"], &[("FROM", "file:from.db")])
+        .expect(0);
 }

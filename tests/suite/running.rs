@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use crate::program::Stage;
 
-/// A condition that does not come true within this time never will.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+/// A condition that does not come true within this time never will, also beside other tests. The runner would end a test a little later,
+/// and not say what it waited for.
+const WAIT_MAX: Duration = Duration::from_secs(110);
 /// How often a condition is looked at that nobody announces.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -107,6 +108,18 @@ impl Running {
         found.expect("it was found")
     }
 
+    /// Its worker, once that stands still at the site that `WHIMBREL_STOP_AT` names.
+    pub fn stopped_worker(&self) -> Pid {
+        let mut found = None;
+        wait_until("the worker has stopped", || {
+            found = children(self.pid())
+                .into_iter()
+                .find(|pid| state(*pid) == Some('T'));
+            found.is_some()
+        });
+        found.expect("it was found")
+    }
+
     /// Reads on to the next event for which `wanted` holds.
     #[track_caller]
     pub fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
@@ -194,13 +207,16 @@ pub fn children(of: Pid) -> Vec<Pid> {
 
 /// Whether a process is there and has not ended.
 pub fn is_alive(pid: Pid) -> bool {
+    // One that has ended and waits to be collected is `Z`.
+    !matches!(state(pid), None | Some('Z' | 'X'))
+}
+
+/// The letter for the state of a process that is there.
+fn state(pid: Pid) -> Option<char> {
+    // `pid (name) S ...`
     let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    // `pid (name) S ...`; one that has ended and waits to be collected is `Z`.
-    let state = status
-        .rsplit(')')
-        .next()
-        .and_then(|rest| rest.trim_start().chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    let (_, rest) = status.rsplit_once(')')?;
+    rest.trim_start().chars().next()
 }
 
 /// Waits until `is_so`, of which nobody tells.
@@ -218,6 +234,16 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         );
         std::thread::park_timeout(LOOK_INTERVAL);
     }
+}
+
+/// Runs a test with each of `cases` at the same time: one that mostly waits need not wait for the others.
+pub fn side_by_side<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        let test = &test;
+        for case in cases {
+            scope.spawn(move || test(case));
+        }
+    });
 }
 
 /// The folder of the newest run in the working folder `name`.

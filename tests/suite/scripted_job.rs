@@ -116,10 +116,11 @@ pub fn committed(stage: &Stage) -> BTreeMap<String, usize> {
     counts
 }
 
-/// The JSON lines of a file; none if it is not there.
+/// The JSON lines of a file; none if it is not there. A last one without its end is still being written.
 pub fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let parsed = text.lines().map(|line| {
+    let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+    let parsed = whole.lines().map(|line| {
         serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: {error}: {line}", path.display()))
     });
     parsed.collect()

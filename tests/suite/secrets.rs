@@ -228,6 +228,33 @@ fn a_run_that_fails_tells_none() {
 }
 
 #[test]
+fn a_secret_that_is_a_word_of_an_outcome_lets_no_other_secret_out() {
+    let password = "plant.PASSWORD";
+    let variables = [
+        ("LEVEL", "standard"),
+        ("SINK_USER", "import"),
+        ("SOURCE_WORD", "port"),
+        ("PASSWORD", password),
+    ];
+    let stage = ScriptedJob::new()
+        .set("/verification", json!("${env:LEVEL}"))
+        .set("/import/max_retries", json!(0))
+        .source("store", json!("${env:SOURCE_WORD}"))
+        .sink("store", json!("${env:SINK_USER}"))
+        .sink("says", json!("${env:PASSWORD}"))
+        .set("/sink/config/misbehave", each(&[("write", 1, "error")]))
+        .stage();
+    let answer = stage.run_with(&[RUN, &["--json"]].concat(), &variables).expect(1);
+    // The words stay where they are needed.
+    assert_eq!(answer.json()["errors"][0]["phase"], "import", "{}", answer.out);
+    let mut outputs: Vec<Output> = printed("run", &answer).into();
+    outputs.extend(files(&stage.path(".whimbrel")));
+    outputs.extend(files(&stage.path("events.ndjson")));
+    assert_eq!(search([("PASSWORD", password)].into_iter(), &outputs), None);
+    assert!(count(&outputs, "the script says so: ***") >= 3);
+}
+
+#[test]
 fn a_plugin_that_panics_or_takes_the_process_down_tells_none() {
     let commands = [RUN, &["run", "job.yaml", "--json"], &["status", "--json"]];
     let panics = [("/sink", each(&[("write", 3, "panic")]))];

@@ -1,5 +1,5 @@
-//! Staged runs: an import that fails and is repeated does not read the source again, and nothing half read is taken for
-//! whole. What was read is counted by the source itself.
+//! Staged runs: an import that fails and is repeated does not read the source again, nothing half read is taken for whole, and a
+//! copy is gone on with from the records that it began with or not at all. What was read is counted by the source itself.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -312,4 +312,218 @@ fn phases_can_be_left_out_one_by_one() {
         .run(&["run", "job.yaml", "--skip-phases", "loading"])
         .expect(2);
     assert!(unknown.err.contains("post_migration"), "{}", unknown.err);
+}
+
+/// Records of the source of [`cut_off`].
+const RECORDS: u64 = 100;
+
+/// A staged copy whose sink makes thirty of the records durable, ten at a time, and fails at the next.
+fn cut_off() -> ScriptedJob {
+    went_on().sink("misbehave", misbehave("write", 4, 0, "error"))
+}
+
+/// The same with nothing wrong.
+fn went_on() -> ScriptedJob {
+    let import =
+        json!({ "batch_size": 10, "checkpoint_interval": 10, "checkpoint_interval_ms": 0, "max_retries": 0 });
+    ScriptedJob::new()
+        .set("/staging", json!("disk"))
+        .set("/verification", json!("none"))
+        .set("/import", import)
+        .set(
+            "/limits",
+            json!({ "batch_records": 10, "partitions_parallel": 1 }),
+        )
+        .source("records", json!(RECORDS))
+        .sink("lanes_path", json!("lanes.ndjson"))
+}
+
+/// `job` from a file of records, of which the source knows no more than what is in it.
+fn from_file(job: ScriptedJob) -> ScriptedJob {
+    let source = json!({ "plugin": "files", "config": { "path": "people.ndjson" } });
+    let collections = json!([{ "source": "people", "key": ["id"] }]);
+    job.set("/source", source).set("/collections", collections)
+}
+
+fn write_people(stage: &Stage, from: u64) {
+    let line = |id: u64| format!("{{\"id\":{id},\"name\":\"n {id}\"}}\n");
+    stage.write("people.ndjson", (from..RECORDS).map(line).collect::<String>());
+}
+
+fn resume(stage: &Stage, arguments: &[&str]) -> Answer {
+    stage.run(&[&["resume", "--json"], arguments].concat())
+}
+
+#[track_caller]
+fn refused(answer: Answer, code: &str) -> Value {
+    let answer = answer.expect(2);
+    let error = answer.error();
+    assert_eq!(error["code"], code, "{error}");
+    assert!(
+        error["help"].as_str().unwrap().contains("whimbrel run"),
+        "{error}"
+    );
+    error
+}
+
+/// The ids of the records that are durable in the sink, however often each was written.
+fn ids(stage: &Stage) -> Vec<u64> {
+    let lines = lines(&stage.path("committed.ndjson"));
+    let ids = lines.iter().map(|line| line["record"]["id"].as_u64().unwrap());
+    let ids: std::collections::BTreeSet<u64> = ids.collect();
+    ids.into_iter().collect()
+}
+
+#[test]
+fn a_copy_that_was_cut_off_goes_on_where_its_stage_says() {
+    let stage = cut_off().stage();
+    run(&stage, &[]).expect(1);
+    assert_eq!(ids(&stage).len(), 30);
+    let asked = lines(&stage.path(SOURCE_CALLS));
+    went_on().write(&stage);
+    let report = resume(&stage, &[]).expect(0).json();
+    assert_eq!(report["staged"]["reused"], true);
+    assert_eq!(committed(&stage).into_values().sum::<usize>(), 100);
+    assert_eq!(report["collections"][0]["written_count"], RECORDS);
+    assert_eq!(
+        lines(&stage.path(SOURCE_CALLS)),
+        asked,
+        "the source was not asked again"
+    );
+}
+
+#[test]
+fn a_copy_is_not_gone_on_with_from_records_that_were_staged_anew() {
+    // The first of them are gone from the source by then, so that each batch ends with another record.
+    type Loss = fn(&Stage);
+    let lost: Loss = |stage| std::fs::remove_dir_all(stage.path(".whimbrel/staging")).unwrap();
+    let cut: Loss = |stage| {
+        let folder = stage.path(".whimbrel/staging/scripted/extracted");
+        std::fs::write(folder.join("00000-00000.arrow"), b"cut").unwrap();
+    };
+    for loss in [lost, cut] {
+        let stage = Stage::new();
+        from_file(cut_off()).write(&stage);
+        write_people(&stage, 0);
+        run(&stage, &[]).expect(1);
+        assert_eq!(ids(&stage).len(), 30);
+        loss(&stage);
+        write_people(&stage, 20);
+        from_file(went_on()).write(&stage);
+        for arguments in [&[][..], &["--accept-changes"]] {
+            refused(resume(&stage, arguments), "resume.other_stage");
+            assert_eq!(ids(&stage).len(), 30);
+        }
+        // What was read for the refused run serves the next one.
+        let report = run(&stage, &[]).expect(0).json();
+        assert_eq!(report["staged"]["reused"], true);
+        assert_eq!(ids(&stage), (0..RECORDS).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_host_without_the_stage_refuses_to_go_on_with_the_copy() {
+    let stage = cut_off().stage();
+    run(&stage, &[]).expect(1);
+    went_on().write(&stage);
+    // As on another host: only the sink knows of the run.
+    std::fs::remove_dir_all(stage.path(".whimbrel")).unwrap();
+    refused(run(&stage, &["--resume"]), "resume.other_stage");
+    assert_eq!(ids(&stage).len(), 30);
+    run(&stage, &[]).expect(0);
+    assert_eq!(ids(&stage), (0..RECORDS).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_change_that_would_have_the_source_read_anew_leaves_the_stage_for_when_it_is_undone() {
+    let stage = cut_off().stage();
+    run(&stage, &[]).expect(1);
+    let asked = calls(&stage, SOURCE_CALLS, "read");
+    went_on().source("records", json!(RECORDS + 10)).write(&stage);
+    for arguments in [&[][..], &["--accept-changes"]] {
+        refused(resume(&stage, arguments), "resume.other_stage");
+    }
+    went_on().write(&stage);
+    resume(&stage, &[]).expect(0);
+    assert_eq!(committed(&stage).into_values().sum::<usize>(), 100);
+    assert_eq!(calls(&stage, SOURCE_CALLS, "read"), asked);
+}
+
+#[test]
+fn cursors_of_the_source_and_of_a_stage_are_not_taken_for_each_other() {
+    for (first, then) in [("memory", "disk"), ("disk", "memory")] {
+        let stage = cut_off().set("/staging", json!(first)).stage();
+        run(&stage, &[]).expect(1);
+        assert_eq!(ids(&stage).len(), 30);
+        went_on().set("/staging", json!(then)).write(&stage);
+        for arguments in [&[][..], &["--accept-changes"]] {
+            let error = refused(resume(&stage, arguments), "resume.other_stage");
+            assert!(error["help"].as_str().unwrap().contains("`staging`"), "{error}");
+        }
+        went_on().set("/staging", json!(first)).write(&stage);
+        resume(&stage, &[]).expect(0);
+        assert_eq!(committed(&stage).into_values().sum::<usize>(), 100, "{first}");
+    }
+}
+
+#[test]
+fn a_copy_goes_on_with_what_transforms_had_made_and_counts_it_once() {
+    let reshape = |below: u64| {
+        let steps = json!([
+            { "filter": { "where": { "field": "id", "op": "less", "value": below } } },
+            { "cast": { "field": "name", "to": "int64" } },
+        ]);
+        json!([{ "plugin": "reshape", "config": { "steps": steps } }])
+    };
+    let changed = |job: ScriptedJob, below: u64| {
+        from_file(job)
+            .set("/transforms", reshape(below))
+            .set("/verification", json!("standard"))
+            .set("/import/max_errors", json!(10))
+    };
+    let stage = Stage::new();
+    // The second line cannot be read, and the name of the third is no number.
+    let line = |id: u64| match id {
+        1 => "{\"id\":1,\"na\n".to_owned(),
+        2 => "{\"id\":2,\"name\":\"two\"}\n".to_owned(),
+        id => format!("{{\"id\":{id},\"name\":\"{id}\"}}\n"),
+    };
+    stage.write("people.ndjson", (0..RECORDS).map(line).collect::<String>());
+    changed(cut_off(), 90).write(&stage);
+    run(&stage, &[]).expect(1);
+    assert!(!ids(&stage).is_empty());
+
+    // Other transforms make other batches, so there is no going on, whatever is accepted.
+    changed(went_on(), 80).write(&stage);
+    refused(resume(&stage, &["--accept-changes"]), "resume.other_stage");
+    assert!(is_staged(&stage));
+    std::fs::remove_dir_all(stage.path(".whimbrel")).unwrap();
+    std::fs::remove_file(stage.path("committed.ndjson")).unwrap();
+    std::fs::remove_file(stage.path("lanes.ndjson")).unwrap();
+
+    changed(cut_off(), 90).write(&stage);
+    run(&stage, &[]).expect(1);
+    changed(went_on(), 90).write(&stage);
+    let report = resume(&stage, &[]).expect(0).json();
+    assert_eq!(
+        outcomes(&report),
+        ["done", "skipped", "skipped", "done", "done", "done"]
+    );
+    assert_eq!(report["rejected_count"], 2, "{report}");
+    let collection = &report["collections"][0];
+    let counts = [
+        "read_count",
+        "transformed_count",
+        "filtered_count",
+        "written_count",
+        "rejected_count",
+    ];
+    assert_eq!(
+        counts.map(|of| collection[of].as_u64().unwrap()),
+        [99, 88, 10, 88, 2],
+        "{report}"
+    );
+    assert_eq!(committed(&stage).into_values().sum::<usize>(), 88);
+    let listed = stage.run(&["rejected", "list", "--json"]).expect(0).json();
+    assert_eq!(listed["records"].as_array().unwrap().len(), 2, "{listed}");
 }

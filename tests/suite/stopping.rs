@@ -105,6 +105,43 @@ fn k5_a_run_is_stopped_from_another_terminal_and_keeps_what_was_committed() {
 }
 
 #[test]
+fn a_stopped_export_is_not_said_to_be_resumable() {
+    let stage = hanging_source().stage();
+    let start = || {
+        let arguments = ["export", "job.yaml", "--to", "out", "--events", "json"];
+        let mut running = Running::spawn(stage.command(&arguments), stage.path("stderr.txt"));
+        running.until_named("started");
+        running
+    };
+    let running = start();
+    let told = stage.run(&["stop", "--json"]).expect(0).json();
+    assert_eq!(told["run"]["command"], "export", "{told}");
+    assert_eq!(told["resume"], Value::Null, "{told}");
+    running.finish().expect(143);
+    let running = start();
+    let text = stage.run(&["stop"]).expect(0).out;
+    assert!(!text.contains("resume"), "{text}");
+    running.finish().expect(143);
+}
+
+#[test]
+fn the_command_that_goes_on_with_a_stopped_run_can_be_pasted() {
+    let stage = hanging_source().stage();
+    let mut running = Running::start(&stage, &["--working-dir", "my work"]);
+    running.until_named("committed");
+    let told = stage
+        .run(&["stop", "--working-dir", "my work", "--json"])
+        .expect(0)
+        .json();
+    let run_id = told["run"]["id"].as_str().unwrap();
+    assert_eq!(
+        told["resume"],
+        format!("whimbrel resume {run_id} --working-dir 'my work'")
+    );
+    running.finish().expect(143);
+}
+
+#[test]
 fn several_runs_that_go_on_are_named_and_the_one_that_is_meant_ends() {
     let stage = hanging_source().stage();
     let other = hanging_source()
@@ -400,11 +437,11 @@ fn ids(stage: &Stage) -> Value {
 #[test]
 fn k3_a_worker_that_is_killed_is_replaced_and_the_run_goes_on_to_its_end() {
     let stage = into_database().stage();
-    let mut running = Running::start(&stage, &[]);
+    // Each worker stands still after its first commit, so that none has ended before it is killed.
+    let stops = [("WHIMBREL_STOP_AT", "committed")];
+    let mut running = Running::start_with(&stage, &[], &stops);
     for attempt in 1..=2 {
-        running.until_named("committed");
-        let worker = running.worker();
-        kill_process(worker, Signal::KILL).unwrap();
+        kill_process(running.stopped_worker(), Signal::KILL).unwrap();
         let restarted = running.until_named("worker_restarted");
         assert_eq!(restarted["attempt"], attempt);
         assert_eq!(restarted["code"], "plugin.crashed");
@@ -413,6 +450,7 @@ fn k3_a_worker_that_is_killed_is_replaced_and_the_run_goes_on_to_its_end() {
             "{restarted}"
         );
     }
+    kill_process(running.stopped_worker(), Signal::CONT).unwrap();
     let end = running.finish().expect(0);
     let report = end.report();
     assert_eq!(

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::migration::sql;
 use crate::program::Stage;
 use crate::scripted_job::{COMMITTED, SINK_CALLS, ScriptedJob, calls};
-use crate::sqld::{Sqld, free_address, request, tools};
+use crate::sqld::{Sqld, request, tools};
 
 /// The commands that only look.
 const LOOKS: [&[&str]; 6] = [
@@ -126,8 +126,8 @@ fn a_server_counts_no_written_row() {
     let Some(tools) = tools() else {
         return;
     };
-    let admin = free_address();
-    let server = Sqld::start_with(&tools, None, &["--admin-listen-addr", &admin.to_string()]);
+    let server = Sqld::start_with_admin(&tools, None);
+    let admin = server.admin();
     let counters = || {
         let (status, text) = request(admin, "GET", "/v1/namespaces/default/stats", &[], "").unwrap();
         assert_eq!(status, 200, "{text}");

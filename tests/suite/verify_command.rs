@@ -49,16 +49,6 @@ fn change(stage: &Stage, statement: &str) {
     sql(&stage.path("app.db"), statement);
 }
 
-/// The folders of the verifications so far, the oldest first.
-fn folders(stage: &Stage) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(stage.path(".whimbrel/verifications")) else {
-        return Vec::new();
-    };
-    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    folders.sort_by_key(|path| std::fs::metadata(path).unwrap().modified().unwrap());
-    folders
-}
-
 /// Level and comparison of each collection.
 fn seen(report: &Value) -> Vec<(String, String, String)> {
     let text = |result: &Value, key: &str| result[key].as_str().unwrap().to_owned();
@@ -83,7 +73,7 @@ fn codes(report: &Value) -> Vec<&str> {
 fn a_verification_has_a_folder_of_its_own_with_its_report() {
     let stage = stage();
     let report = verify(&stage, &[]).expect(0).json();
-    let all = folders(&stage);
+    let all = stage.verifications();
     assert_eq!(all.len(), 1);
     let kept = json_file(&all[0].join("verification-report.json"));
     assert_eq!(kept, report);
@@ -93,7 +83,7 @@ fn a_verification_has_a_folder_of_its_own_with_its_report() {
     assert_eq!(mode(&all[0]), 0o700);
     assert_eq!(mode(&all[0].join("verification-report.json")), 0o600);
     verify(&stage, &[]).expect(0);
-    assert_eq!(folders(&stage).len(), 2);
+    assert_eq!(stage.verifications().len(), 2);
     assert!(
         !stage.path(".whimbrel/verification/verified/verify").exists(),
         "nothing is left to go on with"
@@ -150,7 +140,7 @@ fn values_are_listed_if_they_are_asked_for_and_only_then() {
             report["verification"][0]["mismatches"][0]["fields"],
             json!(["name"])
         );
-        let newest = folders(&stage).pop().unwrap();
+        let newest = stage.verifications().pop().unwrap();
         let listed = newest.join("verification-results/people.ndjson");
         let mode = std::fs::metadata(&listed).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -234,7 +224,11 @@ fn a_second_verification_of_a_job_is_refused_while_one_goes_on() {
     let first = first.finish().expect(0);
     assert_eq!(first.report()["outcome"], "done");
     verify(&stage, &[]).expect(0);
-    assert_eq!(folders(&stage).len(), 2, "the refused one has left no folder");
+    assert_eq!(
+        stage.verifications().len(),
+        2,
+        "the refused one has left no folder"
+    );
 }
 
 /// Kills a comprehensive verification that has noted how far it is.
@@ -302,13 +296,15 @@ fn flags_that_do_not_go_together_are_refused() {
         &["--interval", "5"],
         &["--until-equal"],
         &["--watch", "--repair"],
+        &["--watch", "--events", "json"],
+        &["--watch", "--events-file", "events.ndjson"],
         &["--watch", "--interval", "0"],
         &["--watch", "--interval", "soon"],
         &["--collection"],
     ] {
         verify(&stage, flags).expect(2);
     }
-    assert!(folders(&stage).is_empty());
+    assert!(stage.verifications().is_empty());
 }
 
 #[test]
@@ -345,7 +341,26 @@ fn a_watch_sees_a_difference_vanish() {
     let pass = watch.until(|pass| pass["outcome"] == "done");
     assert_eq!(pass["equal_count"], 2);
     assert_eq!(watch.finish().code, 0);
-    assert_eq!(folders(&stage).len(), 1, "one folder for all of its comparisons");
+    assert_eq!(
+        stage.verifications().len(),
+        1,
+        "one folder for all of its comparisons"
+    );
+}
+
+#[test]
+fn a_pass_of_a_watch_that_is_refused_is_one_line_as_well() {
+    let stage = stage();
+    let arguments = ["verify", "job.yaml", "--json", "--watch", "--interval", "1"];
+    let mut watch = Running::spawn(stage.command(&arguments), stage.path("stderr.txt"));
+    watch.until(|pass| pass["outcome"] == "done");
+    stage.write("job.yaml", "name: [");
+    let refused = watch.until(|line| line["outcome"] == "refused");
+    assert_eq!(
+        (&refused["command"], &refused["exit_code"]),
+        (&json!("verify"), &json!(2))
+    );
+    assert_eq!(watch.finish().code, 2);
 }
 
 #[test]
@@ -358,5 +373,54 @@ fn a_watch_goes_on_until_a_signal_ends_it() {
         assert_eq!(pass["outcome"], "done");
         watch.signal(signal);
         assert_eq!(watch.finish().code, code);
+    }
+}
+
+#[test]
+fn what_the_source_cannot_deliver_is_no_equality_unless_the_copy_has_left_it_out() {
+    let stage = Stage::new();
+    std::fs::create_dir(stage.path("in")).unwrap();
+    let lines = "{\"id\":1,\"name\":\"a\"}\n{\"id\":2,\"name\n{\"id\":3,\"name\":\"c\"}\n";
+    stage.write("in/people.ndjson", lines);
+    let job = json!({
+        "name": "unreadable",
+        "source": { "plugin": "files", "config": { "path": "in" } },
+        "sink": { "plugin": "turso", "config": { "url": "file:app.db" } },
+        "collections": [{ "source": "people", "key": ["id"] }],
+        "import": { "max_errors": 1 },
+    });
+    stage.write("job.yaml", job.to_string());
+    for level in ["standard", "comprehensive"] {
+        let flags = ["--verification-level", level];
+        // The run knows of the record, and so does whoever remembers the run.
+        stage
+            .run(&[&["run", "job.yaml", "--json"][..], &flags].concat())
+            .expect(0);
+        let report = verify(&stage, &flags).expect(0).json();
+        assert_eq!(report["verification"][0]["source_unreadable_count"], 1, "{level}");
+        assert!(
+            report["verification"][0]["source_unchecked_count"].is_null(),
+            "{level}"
+        );
+        let elsewhere = [&flags[..], &["--working-dir", level]].concat();
+        let report = verify(&stage, &elsewhere).expect(5).json();
+        assert_eq!(
+            report["errors"][0]["code"], "verification.source_unreadable",
+            "{report}"
+        );
+        let result = &report["verification"][0];
+        assert_eq!(
+            (&result["comparison"], &result["source_unchecked_count"]),
+            (&json!("equal"), &json!(1))
+        );
+        let shown = stage
+            .run(&[&["verify", "job.yaml"][..], &elsewhere].concat())
+            .expect(5)
+            .out;
+        assert!(
+            shown.contains("1 record that the source could not deliver"),
+            "{shown}"
+        );
+        assert!(shown.contains("1 unreadable in the source"), "{shown}");
     }
 }

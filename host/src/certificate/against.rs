@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::body::{Body, CollectionSection};
 use super::check::{Check, CheckState};
-use crate::events::{RunSummary, VerificationResult};
-use crate::report::figures::counted;
+use crate::events::{Mismatch, MismatchKind, RunSummary, VerificationResult};
+use crate::report::figures::{counted, printable};
 
 /// What a sink came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -79,14 +79,24 @@ fn collection(section: &CollectionSection, now: Option<&VerificationResult>) -> 
         record_count,
     };
     let unchecked = |message: &str| answer(CheckState::Unchecked, message, None);
+    let failed = |message: &str, record_count| answer(CheckState::Failed, message, record_count);
     let Some(certified) = certified else {
         return unchecked("the certificate has no digest of the sink");
     };
     let Some(now) = now else {
         return unchecked("the job does not move it any more");
     };
+    // Of a schema that differs nothing shows in digests: a lost field whose values were all null is as good as there. Those of a
+    // schema are the first in the list, so that none is cut off.
+    let lost = now
+        .mismatches
+        .iter()
+        .find(|mismatch| mismatch.kind == MismatchKind::Schema);
     let Some(digests) = &now.digests else {
-        return unchecked("it was not read record by record");
+        return match lost {
+            Some(lost) => failed(&of_schema(lost), None),
+            None => unchecked("it was not read record by record"),
+        };
     };
     let Some(place) = &digests.read_back else {
         return unchecked("it was not read back");
@@ -98,6 +108,15 @@ fn collection(section: &CollectionSection, now: Option<&VerificationResult>) -> 
             Some(place.record_count),
         );
     }
+    let record_count = Some(place.record_count.saturating_add(now.sink_unreadable_count));
+    if now.sink_unreadable_count > 0 {
+        let records = counted(now.sink_unreadable_count, "record");
+        let message = format!("{records} cannot be read as what the certificate is of");
+        return failed(&message, record_count);
+    }
+    if let Some(lost) = lost {
+        return failed(&of_schema(lost), record_count);
+    }
     let is_same = (&place.root, &place.sum, &place.xor, place.record_count)
         == (
             &certified.root,
@@ -106,14 +125,21 @@ fn collection(section: &CollectionSection, now: Option<&VerificationResult>) -> 
             certified.record_count,
         );
     if is_same {
-        answer(CheckState::Held, "as certified", Some(place.record_count))
+        answer(CheckState::Held, "as certified", record_count)
     } else {
-        answer(
-            CheckState::Failed,
-            "its records are not those of the certificate",
-            Some(place.record_count),
-        )
+        failed("its records are not those of the certificate", record_count)
     }
+}
+
+/// What differs of a schema, with the fields that it is about.
+fn of_schema(mismatch: &Mismatch) -> String {
+    let fields = mismatch.fields.iter().map(|field| format!("`{field}`"));
+    let unnamed: Vec<String> = fields.filter(|field| !mismatch.record.contains(field)).collect();
+    let words = match unnamed.is_empty() {
+        true => mismatch.record.clone(),
+        false => format!("{}: {}", mismatch.record, unnamed.join(", ")),
+    };
+    printable(&words)
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The number of this form.
-pub const FORMAT: u64 = 1;
+/// The number of this form. The second one has numbers in the place of the names of parts, says whether a comparison was gone
+/// on with, and counts the records that the source could not deliver.
+pub const FORMAT: u64 = 2;
 
 /// All that is certified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,10 +64,34 @@ pub struct RunSection {
     pub id: String,
     /// `run`, `resume` or `verify`.
     pub command: String,
-    /// When it began, RFC 3339 in UTC with milliseconds.
+    /// When it began, RFC 3339 in UTC with milliseconds; if it has gone on with an earlier comparison, when that one began.
     pub begun_at: String,
     /// When the comparison had ended.
     pub verified_at: String,
+    /// What it has gone on with, if it has not read all records itself. From format 2 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_on_with: Option<GoneOnSection>,
+}
+
+impl RunSection {
+    /// When the records were read, in words, if they were not all read by one program in one go.
+    pub fn gone_on_in_words(&self) -> Option<String> {
+        let earlier = self.gone_on_with.as_ref()?;
+        Some(format!(
+            "gone on with after an interruption: some parts were read from {} to {} and not again, the others from {} to {}; \
+             what was changed in a part after it was read is not in its digest",
+            self.begun_at, earlier.read_until, earlier.gone_on_at, self.verified_at
+        ))
+    }
+}
+
+/// An earlier comparison that was interrupted, and of which this one has taken the parts that were read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoneOnSection {
+    /// When it noted for the last time what it had read. It began when the run section says so.
+    pub read_until: String,
+    /// When it was gone on with.
+    pub gone_on_at: String,
 }
 
 /// The job.
@@ -108,6 +133,9 @@ pub struct CollectionSection {
     pub key: Vec<String>,
     /// Records counted in the source.
     pub source_count: u64,
+    /// Records that the source could not deliver or that a transform refused, so that they are in no digest.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub source_unreadable_count: u64,
     /// Records counted in the sink.
     pub sink_count: u64,
     /// Records whose every field was compared.
@@ -183,7 +211,7 @@ pub struct PlaceSection {
 /// The digest of one part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionSection {
-    /// What the reader calls it.
+    /// Its number, as `1 of 4`: what the reader calls it may hold values of keys. In format 1, that name.
     pub partition: String,
     /// Records.
     pub record_count: u64,
@@ -222,6 +250,18 @@ pub struct ReferenceSection {
 }
 
 impl Body {
+    /// The first form that has all its members.
+    pub fn format_min(&self) -> u64 {
+        let has_unreadable = self
+            .collections
+            .iter()
+            .any(|collection| collection.source_unreadable_count > 0);
+        match self.run.gone_on_with.is_some() || has_unreadable {
+            true => 2,
+            false => 1,
+        }
+    }
+
     /// What the sections come to by themselves, collection by collection, and the rules.
     pub fn verdict_of_sections(&self) -> Verdict {
         let collections = self.collections.iter().map(|collection| collection.verdict);
@@ -232,6 +272,11 @@ impl Body {
         });
         collections.chain(rules).max().unwrap_or(Verdict::Undecided)
     }
+}
+
+/// What is not there is not written, as before there was such a count.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl CollectionSection {

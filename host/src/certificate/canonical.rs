@@ -2,11 +2,8 @@
 //!
 //! `docs/certificate.md` is the specification; a change here is a new format number.
 
-use std::collections::BTreeMap;
-
-use serde_json::Value;
-
 use super::body::{Body, CollectionSection, PlaceSection};
+use crate::canonical_json::canonical_json;
 
 /// What goes into the root first, so that no other list of octets makes the same one.
 const ROOT_CONTEXT: &[u8] = b"whimbrel migration certificate, root, format 1\n";
@@ -15,41 +12,7 @@ const ROOT_CONTEXT: &[u8] = b"whimbrel migration certificate, root, format 1\n";
 pub fn octets(body: &Body) -> Vec<u8> {
     // Without fractions and with texts as keys there is nothing that JSON cannot write.
     let value = serde_json::to_value(body).unwrap_or_default();
-    let mut text = String::new();
-    write(&value, &mut text);
-    text.into_bytes()
-}
-
-fn write(value: &Value, text: &mut String) {
-    match value {
-        Value::Object(members) => {
-            let sorted: BTreeMap<&str, &Value> = members
-                .iter()
-                .map(|(name, member)| (name.as_str(), member))
-                .collect();
-            text.push('{');
-            for (index, (name, member)) in sorted.into_iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                text.push_str(&Value::from(name).to_string());
-                text.push(':');
-                write(member, text);
-            }
-            text.push('}');
-        }
-        Value::Array(items) => {
-            text.push('[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                write(item, text);
-            }
-            text.push(']');
-        }
-        leaf => text.push_str(&leaf.to_string()),
-    }
+    canonical_json(&value).into_bytes()
 }
 
 /// BLAKE3 of `octets`, 64 hexadecimal digits.

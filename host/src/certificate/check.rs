@@ -10,6 +10,9 @@ use super::canonical;
 use super::file::CertificateFile;
 use super::key::{self, SignatureState, TrustedKey};
 
+/// The check of what the certificate itself says.
+pub const VERDICT: &str = "verdict";
+
 /// What whoever checks asks for.
 #[derive(Debug, Clone, Default)]
 pub struct Demands {
@@ -212,7 +215,7 @@ fn adds_up(place: &PlaceSection) -> bool {
 }
 
 fn verdict(body: &Body) -> Check {
-    let new = |state, message: String| Check::new("verdict", state, message);
+    let new = |state, message: String| Check::new(VERDICT, state, message);
     let is_consistent =
         body.verdict >= body.verdict_of_sections() && body.collections.iter().all(agrees_with_itself);
     if !is_consistent || body.collections.is_empty() {

@@ -89,7 +89,7 @@ fn of_octets(octets: &[u8], path: &Path) -> Result<CertificateFile, Error> {
     let value: Value = serde_json::from_str(text).map_err(|_| not_one())?;
     match value.pointer("/certificate/format").and_then(Value::as_u64) {
         None => return Err(not_one()),
-        Some(FORMAT) => {}
+        Some(1..=FORMAT) => {}
         Some(format) if format > FORMAT => {
             let message = format!("`{name}` has format {format}, this program reads formats up to {FORMAT}");
             return Err(Error::new(Kind::Unsupported, "certificate.newer_format", message)
@@ -98,7 +98,8 @@ fn of_octets(octets: &[u8], path: &Path) -> Result<CertificateFile, Error> {
         Some(_) => return Err(altered()),
     }
     let file: CertificateFile = serde_json::from_str(text).map_err(|_| altered())?;
-    if file.to_text() != text {
+    let is_of_its_format = file.certificate.format >= file.certificate.format_min();
+    if !is_of_its_format || file.to_text() != text {
         return Err(altered());
     }
     Ok(file)

@@ -9,7 +9,7 @@ use super::body::Body;
 use super::check::{Checked, Demands, check};
 use super::file::CertificateFile;
 use super::key::{KeyPair, SigningKey, TrustedKey};
-use super::make::{Facts, Library, body};
+use super::make::{Facts, GoesOn, Library, body};
 use crate::config::VerificationLevel;
 use crate::events::{
     CollectionDigests, LossCount, PartitionDigest, PlaceDigest, ReferenceResult, ReferenceState, RuleMoment,
@@ -38,6 +38,7 @@ pub fn facts<'a>(libraries: &'a [Library], key: Option<&'a SigningKey>) -> Facts
         run_id: "20261121T080000Z-k3",
         is_sample: false,
         begun_at: moment("2026-11-21T08:00:00Z"),
+        goes_on: None,
         verified_at: moment("2026-11-21T08:00:05.250Z"),
         job_sha256: JOB_SHA256,
         libraries,
@@ -60,7 +61,8 @@ pub fn place(records: u64, salt: u128) -> PlaceDigest {
         partitions: (0..)
             .zip(parts)
             .map(|(number, (sum, xor, record_count)): (usize, _)| PartitionDigest {
-                partition: format!("part {number}"),
+                // As readers name them that divide by key.
+                partition: format!("email from anna{number}@x"),
                 record_count,
                 sum: format!("{sum:032x}"),
                 xor: format!("{xor:032x}"),
@@ -134,6 +136,21 @@ pub fn report() -> TaskReport {
 /// What is certified of it.
 pub fn certified() -> Body {
     body(&report(), &facts(&libraries(), None)).unwrap()
+}
+
+/// What is certified of it if it has gone on with a comparison of the day before.
+pub fn gone_on() -> Body {
+    let earlier = GoesOn {
+        begun_at: moment("2026-11-20T09:00:00Z"),
+        read_until: moment("2026-11-20T09:10:00.500Z"),
+        gone_on_at: moment("2026-11-21T08:00:00.100Z"),
+    };
+    let libraries = libraries();
+    let facts = Facts {
+        goes_on: Some(&earlier),
+        ..facts(&libraries, None)
+    };
+    body(&report(), &facts).unwrap()
 }
 
 /// A key, and the public one that belongs to it.

@@ -120,7 +120,9 @@ impl SigningKey {
                         "certificate.key_locked",
                         format!("`{name}` is protected by a password, and none is given"),
                     )
-                    .with_help(format!("set the variable `{PASSWORD_VARIABLE}`")));
+                    .with_help(format!(
+                        "name a file with it by `certificate.password_from`, or set the variable `{PASSWORD_VARIABLE}`"
+                    )));
                 };
                 boxed.into_secret_key(Some(password)).map_err(|_| {
                     Error::config(

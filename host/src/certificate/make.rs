@@ -14,8 +14,8 @@ use whimbrel_plugin_api::capability::Loss;
 use whimbrel_plugin_api::manifest::Role;
 
 use super::body::{
-    Body, CollectionSection, FORMAT, JobSection, LossSection, PartitionSection, PlaceSection, PlacesSection,
-    PluginSection, ReferenceSection, RuleSection, RunSection, Verdict,
+    Body, CollectionSection, FORMAT, GoneOnSection, JobSection, LossSection, PartitionSection, PlaceSection,
+    PlacesSection, PluginSection, ReferenceSection, RuleSection, RunSection, Verdict,
 };
 use super::canonical;
 use super::file::{CertificateFile, FILE_NAME};
@@ -23,6 +23,7 @@ use super::key::SigningKey;
 use crate::config::VerificationLevel;
 use crate::events::{CollectionResult, Comparison, PlaceDigest, ReferenceResult, VerificationResult};
 use crate::report::TaskReport;
+use crate::report::figures::counted;
 use crate::workspace::{fault, write_whole};
 
 /// What a report does not say.
@@ -34,6 +35,8 @@ pub struct Facts<'a> {
     pub is_sample: bool,
     /// When it began.
     pub begun_at: DateTime<Utc>,
+    /// What it has gone on with.
+    pub goes_on: Option<&'a GoesOn>,
     /// When the comparison had ended.
     pub verified_at: DateTime<Utc>,
     /// SHA-256 of the job file, 64 hexadecimal digits.
@@ -42,6 +45,17 @@ pub struct Facts<'a> {
     pub libraries: &'a [Library],
     /// What signs, if anything does.
     pub key: Option<&'a SigningKey>,
+}
+
+/// An earlier comparison that was interrupted: what it has read is not read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoesOn {
+    /// When its first record was read, or a little earlier.
+    pub begun_at: DateTime<Utc>,
+    /// When it noted for the last time what it had read.
+    pub read_until: DateTime<Utc>,
+    /// When it was gone on with.
+    pub gone_on_at: DateTime<Utc>,
 }
 
 /// The file of a plugin.
@@ -112,8 +126,12 @@ pub fn body(report: &TaskReport, facts: &Facts<'_>) -> Result<Body, String> {
         run: RunSection {
             id: facts.run_id.to_owned(),
             command: report.command.clone(),
-            begun_at: moment(facts.begun_at),
+            begun_at: moment(begun_at(facts)),
             verified_at: moment(facts.verified_at),
+            gone_on_with: facts.goes_on.map(|earlier| GoneOnSection {
+                read_until: moment(earlier.read_until),
+                gone_on_at: moment(earlier.gone_on_at),
+            }),
         },
         job: JobSection {
             name: report.job.clone(),
@@ -131,6 +149,12 @@ pub fn body(report: &TaskReport, facts: &Facts<'_>) -> Result<Body, String> {
     };
     body.verdict = body.verdict_of_sections().max(of_task);
     Ok(body)
+}
+
+/// When the first record may have been read.
+fn begun_at(facts: &Facts<'_>) -> DateTime<Utc> {
+    let earlier = facts.goes_on.map(|earlier| earlier.begun_at);
+    earlier.map_or(facts.begun_at, |earlier| earlier.min(facts.begun_at))
 }
 
 fn collections(report: &TaskReport, facts: &Facts<'_>) -> Result<Vec<CollectionSection>, String> {
@@ -178,6 +202,12 @@ fn collection(
             "not every record of `{name}` was compared: that takes the level `comprehensive`"
         ));
     }
+    if result.settled_count > 0 {
+        return Err(format!(
+            "{} of `{name}` differed at first and no more a moment later: the sink was written to while it was compared, so compare again",
+            counted(result.settled_count, "record")
+        ));
+    }
     let digests = result
         .digests
         .as_ref()
@@ -198,6 +228,7 @@ fn collection(
         fields: digests.fields.clone(),
         key: digests.key.clone(),
         source_count: result.source_count,
+        source_unreadable_count: result.source_unreadable_count,
         sink_count: result.sink_count,
         compared_count: result.compared_count,
         duplicate_key_count: result.duplicate_key_count,
@@ -251,12 +282,16 @@ fn loss_name(loss: Loss) -> String {
 }
 
 fn place(digest: &PlaceDigest) -> PlaceSection {
-    let partitions = digest.partitions.iter().map(|part| PartitionSection {
-        partition: part.partition.clone(),
-        record_count: part.record_count,
-        sum: part.sum.clone(),
-        xor: part.xor.clone(),
-    });
+    let part_count = digest.partitions.len();
+    // By numbers: what a reader calls its parts may hold the values of keys between which they lie.
+    let partitions = (1_u64..)
+        .zip(&digest.partitions)
+        .map(|(number, part)| PartitionSection {
+            partition: format!("{number} of {part_count}"),
+            record_count: part.record_count,
+            sum: part.sum.clone(),
+            xor: part.xor.clone(),
+        });
     PlaceSection {
         record_count: digest.record_count,
         sum: digest.sum.clone(),

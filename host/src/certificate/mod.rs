@@ -19,10 +19,10 @@ mod text;
 
 pub use against::{AgainstSink, SinkCollection, against_sink};
 pub use body::{Body, Verdict};
-pub use check::{Check, CheckState, Checked, Demands, check};
+pub use check::{Check, CheckState, Checked, Demands, VERDICT, check};
 pub use file::{CertificateFile, FILE_NAME, read};
 pub use key::{KeyPair, PASSWORD_VARIABLE, SigningKey, TrustedKey, public_name};
-pub use make::{Facts, Issued, Library, write};
+pub use make::{Facts, GoesOn, Issued, Library, write};
 pub use markdown::markdown;
 pub use page::html;
 pub use text::{checks, text};

@@ -68,9 +68,12 @@ pub(super) fn facts(body: &Body) -> Vec<(&'static str, String)> {
         ("run", format!("{} ({})", body.run.id, body.run.command)),
         ("begun", body.run.begun_at.clone()),
         ("verified", body.run.verified_at.clone()),
+    ];
+    facts.extend(body.run.gone_on_in_words().map(|words| ("read", words)));
+    facts.extend([
         ("whimbrel", body.whimbrel_version.clone()),
         ("job file", format!("sha256 {}", body.job.sha256)),
-    ];
+    ]);
     for plugin in &body.plugins {
         let name = match plugin.role.as_str() {
             "source" => "source",
@@ -158,6 +161,10 @@ pub(super) fn exceptions(body: &Body) -> Vec<String> {
         add(
             collection.left_out_count,
             "left out, since one side has refused them",
+        );
+        add(
+            collection.source_unreadable_count,
+            "that the source could not deliver or a transform refused",
         );
         let codes = collection.rejected_codes.join(", ");
         let why = if codes.is_empty() {

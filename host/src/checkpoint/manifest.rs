@@ -39,6 +39,9 @@ pub struct Manifest {
     pub begun_at: String,
     /// What the copy depends on, by name, each as a digest or a version: the job's parts, the source, the plugins.
     pub made_from: BTreeMap<String, String>,
+    /// The id of the stage that its records come from; empty if they come from the source at once. The cursors of its lanes mean
+    /// something there alone.
+    pub stage: String,
     /// The collections, in the order of the plan.
     pub collections: Vec<ManifestCollection>,
 }
@@ -224,6 +227,7 @@ mod tests {
                 ("job".to_owned(), "aa".to_owned()),
                 ("plugin `x`".to_owned(), "1.2.0".to_owned()),
             ]),
+            stage: "20260102T030405Z-0011aabb-00".to_owned(),
             collections: vec![collection("people"), collection("tree")],
         }
     }

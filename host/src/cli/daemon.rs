@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -19,8 +19,11 @@ use super::{Exit, Global};
 use crate::config::{SETTINGS_FILE, Schedules, Variables, load_schedules, render};
 use crate::report::PlainTable;
 use crate::report::figures::printable;
-use crate::scheduler::{Daemon, DaemonEvent, Seen, seen};
-use crate::workspace::{fault, open_private};
+use crate::scheduler::{
+    Daemon, DaemonEvent, LastOutcome, Living, NextTime, Seen, daemon_running, find, seen,
+};
+use crate::supervisor::this_program;
+use crate::workspace::{Workspace, fault, open_private};
 
 /// What a daemon in the background is given to come up, and one that is asked to end to do so beyond the drain of its runs.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -65,6 +68,8 @@ struct StatusJson<'a> {
     command: &'a str,
     is_running: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    working_dir: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     daemon: Option<&'a Seen>,
 }
 
@@ -79,18 +84,20 @@ pub fn daemon(global: &Global, command: &DaemonCommand) -> Exit {
     let variables = Variables::of_process();
     let done = match command {
         DaemonCommand::Start(start) => load_schedules(&args.settings, &variables).and_then(|schedules| {
-            let begun = if start.no_detach {
-                stay(global, schedules, &variables)
+            if start.no_detach {
+                stay(global, schedules, &variables).map_err(|error| vec![error])
             } else {
                 detach(global, &args.settings, &schedules)
-            };
-            begun.map_err(|error| vec![error])
+            }
         }),
         DaemonCommand::Stop(_) => {
-            found(args).and_then(|(folder, seen)| stop(global, &folder, &seen).map_err(|error| vec![error]))
+            found(args).and_then(|living| stop(global, &living).map_err(|error| vec![error]))
         }
-        DaemonCommand::Status(_) => Ok(status(global, title, args)),
-        DaemonCommand::Reload(_) => found(args).and_then(|(folder, seen)| reload(global, &folder, &seen)),
+        DaemonCommand::Status(_) => find(&args.settings).map(|living| {
+            say_status(global, title, living.as_ref());
+            Exit::Done
+        }),
+        DaemonCommand::Reload(_) => found(args).and_then(|living| reload(global, &living)),
     };
     done.unwrap_or_else(|faults| refuse(global, title, None, &faults))
 }
@@ -149,69 +156,66 @@ fn words(event: &DaemonEvent) -> String {
 }
 
 /// Starts the daemon as a process that outlives this one, and waits until it has its place.
-fn detach(global: &Global, settings: &Path, schedules: &Schedules) -> Result<Exit, Error> {
-    let folder = &schedules.working_dir;
-    if let Some(seen) = seen(folder) {
-        let text = format!(
-            "a daemon runs already, process {} on `{}`",
-            seen.process.pid, seen.process.host
-        );
-        return Err(Error::new(ErrorKind::Exists, "schedule.daemon_running", text)
-            .with_help("`whimbrel daemon reload` has it read its files again"));
+fn detach(global: &Global, settings: &Path, schedules: &Schedules) -> Result<Exit, Vec<Error>> {
+    if let Some(living) = find(settings)? {
+        return Err(vec![daemon_running(&living.folder)]);
     }
-    std::fs::create_dir_all(folder).map_err(|error| fault(folder, &error))?;
+    bring_up(global, settings, &schedules.working_dir).map_err(|error| vec![error])
+}
+
+fn bring_up(global: &Global, settings: &Path, folder: &Path) -> Result<Exit, Error> {
+    Workspace::of_job(settings, Some(folder)).create()?;
     let path = folder.join(LOG_FILE);
     let log = open_private(&path, true).map_err(|error| fault(&path, &error))?;
-    let pid = start_detached(global, settings, log).map_err(|error| {
-        Error::new(
-            ErrorKind::Unavailable,
-            "schedule.not_started",
-            "the daemon could not be started",
-        )
-        .with_cause(&error)
+    let not_started = |kind, text: &str| Error::new(kind, "schedule.not_started", text);
+    let mut process = start_detached(global, settings, log).map_err(|error| {
+        not_started(ErrorKind::Unavailable, "the daemon could not be started").with_cause(&error)
     })?;
+    let pid = process.id();
+    let help = format!("`{}` has what it said", path.display());
     let begun = Instant::now();
     while begun.elapsed() < WAIT_MAX {
         if let Some(seen) = seen(folder).filter(|seen| seen.process.pid == pid) {
-            say_status(global, "daemon start", Some(&seen));
+            let folder = folder.to_owned();
+            say_status(global, "daemon start", Some(&Living { folder, seen }));
             return Ok(Exit::Done);
+        }
+        // Of a process that cannot be asked about, its place still tells.
+        if let Ok(Some(status)) = process.try_wait() {
+            let text = format!("the daemon, process {pid}, has ended at once: {status}");
+            return Err(not_started(ErrorKind::Unavailable, &text).with_help(help));
         }
         std::thread::sleep(LOOK_INTERVAL);
     }
     let text = format!("the daemon, process {pid}, has not come up");
-    Err(Error::new(ErrorKind::Timeout, "schedule.not_started", text)
-        .with_help(format!("`{}` has what it said", path.display())))
+    Err(not_started(ErrorKind::Timeout, &text).with_help(help))
 }
 
-fn start_detached(global: &Global, settings: &Path, log: File) -> std::io::Result<u32> {
-    let mut command = Command::new(std::env::current_exe()?);
+fn start_detached(global: &Global, settings: &Path, log: File) -> std::io::Result<Child> {
+    let mut command = Command::new(this_program()?);
     for folder in &global.plugin_dir {
         command.arg("--plugin-dir").arg(folder);
     }
-    let child = command
+    command
         .args(["--json", "daemon", "start", "--no-detach", "--settings"])
         .arg(settings)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .process_group(0)
-        .spawn()?;
-    Ok(child.id())
+        .spawn()
 }
 
-/// The daemon of the settings file, with its folder. It may run although its files are wrong by now.
-fn found(args: &DaemonArgs) -> Result<(PathBuf, Seen), Vec<Error>> {
-    let folder = crate::config::daemon_folder(&args.settings).map_err(|error| vec![error])?;
-    match seen(&folder) {
-        Some(seen) => Ok((folder, seen)),
-        None => {
-            let text = format!("no daemon runs in `{}`", folder.display());
-            Err(vec![
-                Error::new(ErrorKind::NotFound, "schedule.no_daemon", text)
-                    .with_help("`whimbrel daemon start` starts one"),
-            ])
-        }
-    }
+/// The daemon of the settings file. It may run although its files are wrong by now.
+fn found(args: &DaemonArgs) -> Result<Living, Vec<Error>> {
+    find(&args.settings)?.ok_or_else(|| {
+        let text = format!("no daemon of `{}` runs", args.settings.display());
+        vec![no_daemon(text).with_help("`whimbrel daemon start` starts one")]
+    })
+}
+
+fn no_daemon(text: String) -> Error {
+    Error::new(ErrorKind::NotFound, "schedule.no_daemon", text)
 }
 
 fn signal(seen: &Seen, signal: Signal) -> Result<(), Error> {
@@ -229,7 +233,8 @@ fn signal(seen: &Seen, signal: Signal) -> Result<(), Error> {
     }
 }
 
-fn stop(global: &Global, folder: &Path, before: &Seen) -> Result<Exit, Error> {
+fn stop(global: &Global, living: &Living) -> Result<Exit, Error> {
+    let Living { folder, seen: before } = living;
     signal(before, Signal::TERM)?;
     let begun = Instant::now();
     while begun.elapsed() < WAIT_MAX {
@@ -247,71 +252,91 @@ fn stop(global: &Global, folder: &Path, before: &Seen) -> Result<Exit, Error> {
         .with_help("it ends when they have; `whimbrel daemon status` shows them"))
 }
 
-/// Asks for a reload and waits for its outcome.
-fn reload(global: &Global, folder: &Path, before: &Seen) -> Result<Exit, Vec<Error>> {
-    // What is wrong is found here as well, and said where it is read.
-    let loaded = load_schedules(&before.settings, &Variables::of_process());
+/// Asks for a reload and waits for its outcome. The daemon alone judges its files: what they refer to is seen from where it runs.
+fn reload(global: &Global, living: &Living) -> Result<Exit, Vec<Error>> {
+    let Living { folder, seen: before } = living;
+    let pid = before.process.pid;
+    if before.is_ending {
+        let text = format!("the daemon, process {pid}, ends and reads its files no more");
+        return Err(vec![Error::new(ErrorKind::Unavailable, "schedule.ending", text)]);
+    }
     signal(before, Signal::HUP).map_err(|error| vec![error])?;
-    loaded?;
     let begun = Instant::now();
     while begun.elapsed() < WAIT_MAX {
-        match seen(folder) {
-            Some(now) if now.loaded > before.loaded => {
-                say_status(global, "daemon reload", Some(&now));
+        match seen(folder).filter(|now| now.process == before.process) {
+            None => {
+                let text = format!("the daemon, process {pid}, has ended meanwhile");
+                return Err(vec![no_daemon(text)]);
+            }
+            Some(now) if now.look_count == before.look_count => std::thread::sleep(LOOK_INTERVAL),
+            Some(now) if !now.faults.is_empty() => return Err(now.faults),
+            Some(seen) => {
+                let folder = folder.clone();
+                say_status(global, "daemon reload", Some(&Living { folder, seen }));
                 return Ok(Exit::Done);
             }
-            Some(now) if now.faults != before.faults && !now.faults.is_empty() => return Err(now.faults),
-            _ => std::thread::sleep(LOOK_INTERVAL),
         }
     }
-    let text = format!("the daemon, process {}, has not answered", before.process.pid);
+    let text = format!("the daemon, process {pid}, has not answered");
     Err(vec![Error::new(ErrorKind::Timeout, "schedule.no_answer", text)])
 }
 
-fn status(global: &Global, title: &str, args: &DaemonArgs) -> Exit {
-    match crate::config::daemon_folder(&args.settings) {
-        Ok(folder) => {
-            let found = seen(&folder);
-            say_status(global, title, found.as_ref());
-            Exit::Done
-        }
-        Err(error) => refuse(global, title, None, &[error]),
-    }
-}
-
-fn say_status(global: &Global, title: &str, seen: Option<&Seen>) {
+fn say_status(global: &Global, title: &str, living: Option<&Living>) {
     if global.json {
         print_json(&StatusJson {
             command: title,
-            is_running: seen.is_some(),
-            daemon: seen,
+            is_running: living.is_some(),
+            working_dir: living.map(|living| living.folder.as_path()),
+            daemon: living.map(|living| &living.seen),
         });
         return;
     }
-    let Some(seen) = seen else {
+    let Some(Living { folder, seen }) = living else {
         print("no daemon runs\n");
         return;
     };
+    let shown = |path: &Path| printable(&path.display().to_string());
     print(&format!(
-        "daemon: process {} on {}, since {}, files read {}\n",
-        seen.process.pid, seen.process.host, seen.started, seen.loaded
+        "daemon: process {} on {}, since {}, files read {}\nsettings: {}\nworking folder: {}\n",
+        seen.process.pid,
+        seen.process.host,
+        seen.started,
+        seen.loaded,
+        shown(&seen.settings),
+        shown(folder),
     ));
-    let mut table = PlainTable::new(&["schedule", "job", "cron", "time zone", "next", "now"]);
+    if seen.is_ending {
+        print("it ends as soon as its runs have\n");
+    }
+    let mut table = PlainTable::new(&["schedule", "job", "cron", "time zone", "next", "now", "last"]);
     for one in &seen.schedules {
         let running = seen.running.iter().find(|(name, _)| *name == one.schedule);
         table.row([
             one.schedule.clone(),
-            printable(&one.job.display().to_string()),
+            shown(&one.job),
             one.cron.clone(),
             one.time_zone.clone(),
             one.next
                 .map_or_else(|| "never".to_owned(), |next| next.to_string()),
             running.map_or_else(String::new, |(_, pid)| format!("runs as process {pid}")),
+            last_words(one),
         ]);
     }
     print(&table.text(&[]));
     if !seen.faults.is_empty() {
         print("the files are wrong by now, the daemon goes on with what they said before:\n");
         print(&render(&seen.faults));
+    }
+}
+
+/// What came of a schedule the last time, in a few words.
+fn last_words(one: &NextTime) -> String {
+    match &one.last {
+        None => String::new(),
+        Some(LastOutcome::Ended { at, exit_code, .. }) => format!("exit code {exit_code}, {at}"),
+        Some(LastOutcome::Failed { at, error, .. }) => {
+            let (message, code) = (printable(&error.message), printable(&error.code));
+            format!("failed, {at}: {message} [{code}]")
+        }
     }
 }

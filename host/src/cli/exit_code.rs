@@ -68,12 +68,25 @@ impl Exit {
 
     /// The code for a task that was not begun because of `faults`.
     pub fn of_refusal(faults: &[Error]) -> Self {
+        let is_of_daemon = |fault: &Error| fault.code.starts_with("schedule.");
+        // A daemon that takes its time was asked; nothing is wrong with what it was asked for.
+        if let [fault] = faults
+            && is_of_daemon(fault)
+            && fault.kind == ErrorKind::Timeout
+        {
+            return Self::Failed;
+        }
         let is_of_environment = |fault: &Error| {
             fault.code == "host.worker_start"
                 || fault.code == "run.already_running"
                 || fault.code == "verification.already_running"
                 || fault.code.starts_with("state.")
                 || fault.code.starts_with("workspace.")
+                || is_of_daemon(fault)
+                    && matches!(
+                        fault.kind,
+                        ErrorKind::Unavailable | ErrorKind::Permission | ErrorKind::Exists
+                    )
         };
         if !faults.is_empty() && faults.iter().all(is_of_environment) {
             Self::Environment
@@ -166,6 +179,24 @@ mod tests {
             trouble: None,
         })
         .number()
+    }
+
+    #[test]
+    fn a_daemon_that_takes_its_time_has_failed_and_one_that_is_out_of_reach_is_the_environment() {
+        let refused = |kind, code: &str| Exit::of_refusal(&[Error::new(kind, code, "x")]).number();
+        for code in [
+            "schedule.still_ending",
+            "schedule.no_answer",
+            "schedule.not_started",
+        ] {
+            assert_eq!(refused(ErrorKind::Timeout, code), 1, "{code}");
+        }
+        assert_eq!(refused(ErrorKind::Unavailable, "schedule.not_started"), 3);
+        assert_eq!(refused(ErrorKind::Permission, "schedule.not_signalled"), 3);
+        assert_eq!(refused(ErrorKind::Exists, "schedule.daemon_running"), 3);
+        assert_eq!(refused(ErrorKind::NotFound, "schedule.no_daemon"), 2);
+        assert_eq!(refused(ErrorKind::Config, "schedule.moved"), 2);
+        assert_eq!(refused(ErrorKind::Exists, "config.duplicate"), 2);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use whimbrel_plugin_api::{Error, ErrorKind};
 
 use super::env_file;
+use crate::certificate::PASSWORD_VARIABLE;
 use crate::config::{CommandHook, Hook};
 
 /// Octets of a program's output that are kept.
@@ -59,6 +60,8 @@ fn run_command(hook: &CommandHook, folder: &Path, facts: &HookFacts) -> HookResu
     let started = Command::new(&program)
         .args(hook.run.iter().skip(1))
         .current_dir(folder)
+        // What opens the key that signs is for this program alone.
+        .env_remove(PASSWORD_VARIABLE)
         .envs(facts.variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -1,7 +1,8 @@
 //! What a copy depends on besides the records of its source: by name, as short texts that tell whether anything is another one.
 //!
 //! A run keeps them in the sink, and one that goes on with its copy compares them. No secret is in them: where one stands, the text that
-//! refers to it counts, so that a changed password does not make another copy of it.
+//! refers to it counts, so that a changed password does not make another copy of it. Which system that text stands for is added by the
+//! worker, once the plugins have filled in what they know.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -12,6 +12,7 @@ mod daemon;
 mod env_file;
 mod event_output;
 mod exchange;
+mod exclusive_run;
 mod exit_code;
 mod hooks;
 mod init;
@@ -65,6 +66,9 @@ pub struct Global {
     /// Print one JSON object in place of text.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Set by commands that print many objects: each of them is one line then, also what is said of a task that was refused.
+    #[arg(skip)]
+    pub json_lines: bool,
 }
 
 #[derive(Subcommand)]
@@ -91,7 +95,7 @@ enum Command {
     Runs(runs::RunsArgs),
     /// Say how far a run is, or how it ended.
     Status(status::StatusArgs),
-    /// End a run from any terminal; it can be resumed.
+    /// End a run from any terminal; a copy can be resumed.
     Stop(stop::StopArgs),
     /// See the records that a run refused, correct them and send them again.
     #[command(subcommand)]

@@ -42,6 +42,7 @@ pub fn choose(remembered: &Remembered, wanted: &Wanted<'_>) -> Result<Option<Vec
         let chain = chain(remembered, &run)?;
         let last = chain.last().unwrap_or(&run);
         judge(last, wanted.takes_over)?;
+        not_cleared_since(remembered, last)?;
         return Ok(Some(chain));
     }
     let mut newest = newest_of_each_job(remembered)?;
@@ -86,18 +87,23 @@ fn newest_that_goes_on(
 /// What is wrong with the state.
 pub fn newest_copy(remembered: &Remembered, job: &str) -> Result<Vec<RunRecord>, Error> {
     let runs = remembered.runs(Some(job), None, LOOKED_AT_MAX)?;
-    match runs.iter().find(|run| has_begun(run)) {
-        Some(newest) => chain(remembered, newest),
-        None => Ok(Vec::new()),
+    match runs.iter().find(|run| counts(run)) {
+        Some(newest) if !newest.has_cleared() => chain(remembered, newest),
+        _ => Ok(Vec::new()),
     }
 }
 
-/// Of each job the newest run that copied or might have; the newest first.
+/// Of each job the newest run that copied or might have, or that has removed what was copied; the newest first.
 fn newest_of_each_job(remembered: &Remembered) -> Result<Vec<RunRecord>, Error> {
     let mut seen = HashSet::new();
     let mut runs = remembered.runs(None, None, LOOKED_AT_MAX)?;
-    runs.retain(|run| has_begun(run) && seen.insert(run.job.name.clone()));
+    runs.retain(|run| counts(run) && seen.insert(run.job.name.clone()));
     Ok(runs)
+}
+
+/// What decides whether something of a job can be gone on with.
+fn counts(run: &RunRecord) -> bool {
+    has_begun(run) || run.has_cleared()
 }
 
 /// One that was refused has changed nothing: what was before it still holds.
@@ -145,8 +151,13 @@ fn chain(remembered: &Remembered, run: &RunRecord) -> Result<Vec<RunRecord>, Err
 fn judge(run: &RunRecord, takes_over: bool) -> Result<(), Error> {
     let job = run.job.path.display();
     let (why, help) = match run.state {
-        RunState::Running if takes_over && run.hold(now()) == Hold::Stale => return Ok(()),
-        RunState::Running => return Err(Refusal::AlreadyRunning(Box::new(run.clone())).into()),
+        RunState::Running if !takes_over || run.hold(now()) != Hold::Stale => {
+            return Err(Refusal::AlreadyRunning(Box::new(run.clone())).into());
+        }
+        _ if run.has_cleared() => (
+            "has removed from the sink what was copied before: there is nothing to resume",
+            format!("`whimbrel run {job}` copies the job anew"),
+        ),
         RunState::Done => (
             "is done: there is nothing to resume",
             format!(
@@ -164,6 +175,23 @@ fn judge(run: &RunRecord, takes_over: bool) -> Result<(), Error> {
     };
     let message = format!("run `{}` of job `{}` {why}", run.id, run.job.name);
     Err(Error::config("resume.nothing_to_do", message).with_help(help))
+}
+
+/// Whether what a run has copied was left in the sink. Of a clearing that came to no good end only the sink knows what it has done.
+fn not_cleared_since(remembered: &Remembered, run: &RunRecord) -> Result<(), Error> {
+    let runs = remembered.runs(Some(&run.job.name), None, LOOKED_AT_MAX)?;
+    let mut later = runs.iter().take_while(|other| other.id != run.id);
+    match later.find(|other| other.has_cleared() && other.state == RunState::Done) {
+        None => Ok(()),
+        Some(clearing) => {
+            let message = format!(
+                "run `{}` of job `{}` cannot be gone on with: run `{}` has cleared the sink since",
+                run.id, run.job.name, clearing.id
+            );
+            let help = format!("`whimbrel run {}` copies the job anew", run.job.path.display());
+            Err(Error::config("resume.nothing_to_do", message).with_help(help))
+        }
+    }
 }
 
 fn no_copy(run: &RunRecord) -> Error {
@@ -201,7 +229,7 @@ pub fn unfinished(
         limit: LOOKED_AT_MAX,
         ..RunFilter::default()
     })?;
-    let newest = runs.into_iter().find(has_begun);
+    let newest = runs.into_iter().find(counts);
     Ok(newest.filter(RunRecord::can_be_resumed).map(|run| {
         let state = run.state_now().name();
         let message = format!(
@@ -264,7 +292,7 @@ mod tests {
     use super::*;
     use crate::cli::remembered::fixtures;
     use crate::events::Event;
-    use crate::state::{Counts, EventRecord, JobSeen, NewRun, News, RunEnd, RunOrigin};
+    use crate::state::{CLEAR, Counts, EventRecord, JobSeen, NewRun, News, Process, RunEnd, RunOrigin};
     use chrono::TimeDelta;
     use tempfile::TempDir;
     use whimbrel_plugin_api::Cursor;
@@ -386,6 +414,87 @@ mod tests {
             assert_eq!(chosen(&remembered, &wanted), code, "{}", state.name());
             assert_eq!(all(&remembered).unwrap().len(), usize::from(is_resumed));
         }
+    }
+
+    /// Begins a clearing of the job of `run`, `hours` after it, held by `holder`.
+    fn clears(remembered: &Remembered, run: &RunRecord, hours: i64, holder: Process) -> RunId {
+        let started_at = run.started_at + TimeDelta::hours(hours);
+        let id = RunId::at(started_at, 0xc1e);
+        let new = NewRun {
+            started_at,
+            holder,
+            ..NewRun::of_this_process(id.clone(), run.job.clone(), CLEAR, "full", "/f".into(), true)
+        };
+        remembered.store().unwrap().begin_run(&new).unwrap();
+        id
+    }
+
+    #[test]
+    fn nothing_from_before_a_clearing_is_gone_on_with_unless_that_was_refused() {
+        for (state, goes_on) in [
+            (Some(RunState::Done), false),
+            (Some(RunState::Failed), false),
+            (Some(RunState::Cancelled), false),
+            (None, false),
+            (Some(RunState::Refused), true),
+        ] {
+            let (folder, ids) = fixtures::folder(&["a"]);
+            let remembered = fixtures::open(&folder);
+            let run = remembered.run(Some(ids[0].as_str())).unwrap();
+            let clearing = clears(&remembered, &run, 1, run.holder.clone());
+            if let Some(state) = state {
+                end(&remembered, &clearing, state);
+            }
+            let of_a = |run: &RunRecord| run.job.name == "a";
+            let wanted = Wanted {
+                of_job: Some(&of_a),
+                ..Wanted::default()
+            };
+            let meant = match goes_on {
+                true => Ok(ids[0].to_string()),
+                false => Err("resume.nothing_to_do".to_owned()),
+            };
+            assert_eq!(newest(&remembered), meant, "{state:?}");
+            assert_eq!(chosen(&remembered, &wanted), meant, "{state:?}");
+            assert_eq!(all(&remembered).unwrap().contains(&ids[0]), goes_on, "{state:?}");
+            let unfinished = unfinished(remembered.store().unwrap(), &remembered.workspace, "a").unwrap();
+            assert_eq!(unfinished.is_some(), goes_on, "{state:?}");
+            let copy = newest_copy(&remembered, "a").unwrap();
+            assert_eq!(copy.len(), usize::from(goes_on), "{state:?}");
+            let named = Wanted {
+                run: Some(ids[0].as_str()),
+                ..Wanted::default()
+            };
+            // Where it ended badly, the sink knows.
+            let meant = match state {
+                Some(RunState::Done) => Err("resume.nothing_to_do".to_owned()),
+                _ => Ok(ids[0].to_string()),
+            };
+            assert_eq!(chosen(&remembered, &named), meant, "{state:?}");
+            // What was begun since is gone on with as ever.
+            let next = RunId::at(run.started_at + TimeDelta::hours(2), 0xabc);
+            let new = NewRun {
+                started_at: run.started_at + TimeDelta::hours(2),
+                holder: run.holder.clone(),
+                ..NewRun::of_this_process(next.clone(), run.job.clone(), "run", "full", "/f".into(), true)
+            };
+            remembered.store().unwrap().begin_run(&new).unwrap();
+            assert_eq!(newest(&remembered), Ok(next.to_string()), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_clearing_that_goes_on_holds_the_job_and_is_no_copy() {
+        let (folder, ids) = fixtures::folder(&["a"]);
+        let remembered = fixtures::open(&folder);
+        let run = remembered.run(Some(ids[0].as_str())).unwrap();
+        let clearing = clears(&remembered, &run, 1, Process::this());
+        assert_eq!(newest(&remembered), Err("run.already_running".to_owned()));
+        let named = Wanted {
+            run: Some(clearing.as_str()),
+            ..Wanted::default()
+        };
+        assert_eq!(chosen(&remembered, &named), Err("resume.no_copy".to_owned()));
     }
 
     /// A crashed run with two that go on with it, of which the last one was refused.

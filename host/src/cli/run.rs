@@ -177,19 +177,21 @@ pub fn run_prepared(
         Ok(described) => described,
         Err(exit) => return exit,
     };
-    let begun = EventOutput::create(args).and_then(|events| {
-        let certifying = Certifying::begin(&prepared)?;
+    let begun = Certifying::begin(&prepared).and_then(|certifying| {
         let mut record = RunRecord::begin(&prepared.loaded, title, &beginning)?;
         record.certify(certifying);
-        match place_of_comparison(&prepared, &beginning, &mut record) {
-            Ok(place) => Ok((events, record, place)),
+        // The file of events is emptied only once the run is claimed: it may be that of the run that goes on.
+        let claimed = place_of_comparison(&prepared, &beginning, record.run_id())
+            .and_then(|place| EventOutput::create(args).map(|events| (events, place)));
+        match claimed {
+            Ok((events, place)) => Ok((events, record, place)),
             Err(error) => {
                 record.abandon(None, Exit::of_refusal(std::slice::from_ref(&error)));
                 Err(error)
             }
         }
     });
-    let (mut events, mut record, place) = match begun {
+    let (mut events, mut record, mut place) = match begun {
         Ok(begun) => begun,
         Err(error) => return refuse(global, title, Some(&prepared.loaded), &[error]),
     };
@@ -220,6 +222,7 @@ pub fn run_prepared(
     };
     let mut followers: Vec<&mut dyn Follower> = vec![&mut record];
     followers.extend(notifying.as_mut().map(|notifying| notifying as &mut dyn Follower));
+    followers.extend(place.as_mut().map(|place| place as &mut dyn Follower));
     let mut executed = match execute(global, title, prepared, kind, holds, events, followers) {
         Ok(executed) => executed,
         Err(exit) => {
@@ -240,8 +243,12 @@ pub fn run_prepared(
             return exit;
         }
     };
-    if let Some(place) = place.filter(|_| place::is_over(&report)) {
-        place.finish();
+    if let Some(mut place) = place {
+        record.find(place.finding.take());
+        record.goes_on(place.goes_on.take());
+        if place::is_over(&report) {
+            place.finish();
+        }
     }
     record.complete(&executed, &mut report);
     if let Some(notifying) = notifying {
@@ -265,16 +272,15 @@ pub fn run_prepared(
 fn place_of_comparison(
     prepared: &Prepared,
     beginning: &Beginning,
-    record: &mut RunRecord,
+    run_id: &str,
 ) -> Result<Option<Place>, Error> {
     if beginning.options.dry_run {
         return Ok(None);
     }
     let workspace = Workspace::of_job(&prepared.loaded.path, Some(&prepared.loaded.working_dir));
     let is_new = beginning.options.resume.is_none();
-    let mut place = Place::claim(&workspace, prepared, Whose::Run, is_new)?;
-    record.find(place.finding.take());
-    Ok(Some(place))
+    let copy = beginning.origin.begun_by.as_deref().unwrap_or(run_id);
+    Place::claim(&workspace, prepared, Whose::Run, is_new, Some(copy)).map(Some)
 }
 
 /// Says that the run begins, to all who keep or tell it. Notifiers were `described` before.

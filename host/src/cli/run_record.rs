@@ -17,6 +17,7 @@ use super::kept_flags::KeptFlags;
 use super::resumable;
 use super::run::Beginning;
 use super::tasks::{Executed, Follower};
+use crate::certificate::GoesOn;
 use crate::config::{Hook, Hooks, LoadedJob, Mode, Secrets};
 use crate::events::{Event, FoundBy, Phase};
 use crate::report::{Ending, TaskReport};
@@ -122,6 +123,13 @@ impl RunRecord {
     /// Has what the run comes to certified.
     pub fn certify(&mut self, certifying: Option<Certifying>) {
         self.certifying = certifying;
+    }
+
+    /// Takes note of an earlier comparison that the run goes on with.
+    pub fn goes_on(&mut self, earlier: Option<GoesOn>) {
+        if let Some(certifying) = &mut self.certifying {
+            certifying.goes_on(earlier);
+        }
     }
 
     /// The run.

@@ -350,6 +350,7 @@ mod tests {
         Global {
             plugin_dir: Vec::new(),
             json: true,
+            json_lines: false,
         }
     }
 

@@ -13,6 +13,7 @@ use whimbrel_plugin_api::{Error, ErrorKind};
 
 use super::output::{print, print_aside, print_json};
 use super::remembered::{PlaceArgs, Remembered};
+use super::resumable;
 use super::tasks::refuse;
 use super::{Exit, Global};
 use crate::config::render;
@@ -85,7 +86,7 @@ struct Stopped {
     command: &'static str,
     how: How,
     seconds: f64,
-    /// The command that goes on with it, if there is something left to do.
+    /// The command that goes on with it, if it can be gone on with.
     #[serde(skip_serializing_if = "Option::is_none")]
     resume: Option<String>,
     run: RunRecord,
@@ -196,20 +197,19 @@ fn end(remembered: &Remembered, run: RunRecord, args: &StopArgs) -> Result<Stopp
         ending.in_good_order(Duration::from_secs(args.timeout))?
     };
     ending.write_down(how)?;
-    let resume = (ending.run.state != RunState::Done && ending.run.is_exclusive).then(|| {
-        let place = args.place.working_dir.as_ref();
-        let place = place.map_or_else(String::new, |folder| {
-            format!(" --working-dir {}", folder.display())
-        });
-        format!("whimbrel resume {}{place}", ending.run.id)
-    });
     Ok(Stopped {
         command: "stop",
         how,
         seconds: ending.begun.elapsed().as_secs_f64(),
-        resume,
+        resume: resume(remembered, &ending.run)?,
         run: ending.run,
     })
+}
+
+/// The command that goes on with a run that has ended, if that can be gone on with. `whimbrel status` says the same.
+fn resume(remembered: &Remembered, run: &RunRecord) -> Result<Option<String>, Error> {
+    let can_be_resumed = run.can_be_resumed() && resumable::all(remembered)?.contains(&run.id);
+    Ok(can_be_resumed.then(|| resumable::command(&remembered.workspace, &run.id)))
 }
 
 impl Ending<'_> {
@@ -310,8 +310,10 @@ impl Ending<'_> {
             "the run was stopped by `{}` and could not write down its end",
             started_by()
         );
-        let error = Error::new(ErrorKind::Cancelled, STOPPED, message)
-            .with_help(format!("go on with `whimbrel resume {}`", self.run.id));
+        let mut error = Error::new(ErrorKind::Cancelled, STOPPED, message);
+        if let Some(command) = resume(self.remembered, &self.run)? {
+            error = error.with_help(format!("go on with `{command}`"));
+        }
         let end = RunEnd::new(RunState::Cancelled, exit.number(), Some(&error));
         self.remembered.store()?.end_run(&self.run.id, &end)?;
         let folder = self.remembered.workspace.run(self.run.id.as_str())?;

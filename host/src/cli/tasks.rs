@@ -11,7 +11,7 @@ use whimbrel_plugin_api::{Error, Finding};
 use super::certificate;
 use super::event_output::EventOutput;
 use super::notifying;
-use super::output::{print, print_aside, print_json};
+use super::output::{print, print_aside, print_json, print_line};
 use super::{Exit, Global, JobArgs};
 use crate::config::{Job, LoadedJob, Secrets, Variables, load_job, plugin_config, render};
 use crate::events::{Event, Failure};
@@ -500,13 +500,21 @@ pub fn refuse(global: &Global, title: &str, loaded: Option<&LoadedJob>, faults: 
         None => faults.to_vec(),
     };
     if global.json {
-        print_json(&RefusedJson {
+        let refused = RefusedJson {
             command: title,
-            outcome: "refused",
+            outcome: match exit {
+                Exit::Failed => "failed",
+                _ => "refused",
+            },
             exit_code: exit.number(),
             job: loaded.map(|loaded| loaded.job.name.as_str()),
             errors: &faults,
-        });
+        };
+        if global.json_lines {
+            print_line(&serde_json::json!(refused));
+        } else {
+            print_json(&refused);
+        }
     } else {
         print_aside(&render(&faults));
     }

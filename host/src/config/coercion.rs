@@ -153,7 +153,7 @@ pub(crate) fn hide_suspects(value: &Value, span: &mut SpanNode) {
     }
 }
 
-fn is_suspect(key: &str) -> bool {
+pub(crate) fn is_suspect(key: &str) -> bool {
     let key: String = key
         .chars()
         .filter(|c| c.is_alphanumeric())

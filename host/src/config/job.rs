@@ -332,6 +332,11 @@ pub struct CertificateJob {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 4_096))]
     pub sign_with: Option<String>,
+    /// The file with the password of the key of `sign_with`, which nobody else may read. Left out: the password is in the variable
+    /// `WHIMBREL_CERTIFICATE_PASSWORD`, if the key has one. A relative path starts at the folder of the job file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 4_096))]
+    pub password_from: Option<String>,
 }
 
 impl CertificateJob {
@@ -427,7 +432,7 @@ pub enum Staging {
 pub enum VerificationLevel {
     /// Not at all.
     None,
-    /// The number of records of each collection.
+    /// The number of records of each collection, and what the sink says of its fields and keys.
     Basic,
     /// Counts, and the records themselves: all of small collections, samples of large ones.
     #[default]

@@ -345,6 +345,23 @@ pub(crate) fn settings_alone(path: &Path, octets: &[u8]) -> Result<(Value, Spans
     }
 }
 
+/// The values of a settings file as far as they can be read, whatever is wrong with them; `None` if it says nothing.
+///
+/// # Errors
+/// What keeps the file as a whole from being read.
+pub(crate) fn settings_readable(path: &Path, octets: &[u8]) -> Result<Option<Value>, Vec<Error>> {
+    let mut faults = Vec::new();
+    let tree = read(octets, "the settings file", SETTINGS_LAYER, &mut faults);
+    if tree.is_none() && !faults.is_empty() {
+        let spans = Spans {
+            layers: [path, path].map(|path| Layer::File(path.to_owned())).to_vec(),
+            ..Spans::default()
+        };
+        return Err(into_errors(faults, &spans));
+    }
+    Ok(tree.map(|tree| tree.value))
+}
+
 /// The absolute folder of a file.
 pub(crate) fn folder_of_file(path: &Path) -> PathBuf {
     folder_of(path)

@@ -15,7 +15,7 @@ use whimbrel_plugin_api::Error;
 use super::load::{load_job, read_file};
 use super::nearest::nearest;
 use super::overrides::Overrides;
-use super::resolution::{folder_of_file, settings_alone};
+use super::resolution::{folder_of_file, settings_alone, settings_readable};
 use super::spans::Spans;
 use super::variables::Variables;
 
@@ -37,7 +37,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The first time after `time` at which the job is due; `None` if there is none, as on 30 February.
+    /// The first time after `time` at which the job is due; `None` if there is none, as in a year that is over.
     pub fn after(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let next = self
             .cron
@@ -123,15 +123,13 @@ pub fn load_schedules(path: &Path, variables: &Variables) -> Result<Schedules, V
     })
 }
 
-/// The folder of the daemon of the settings file at `path`, whatever else is wrong with that file.
+/// The folder of the daemon of the settings file at `path` by what that file says now, whatever else is wrong with it.
 ///
 /// # Errors
-/// `config.file_missing`, `config.file_unreadable`.
-pub fn daemon_folder(path: &Path) -> Result<PathBuf, Error> {
-    let octets = read_file(path, "settings file")?;
-    let value = settings_alone(path, &octets)
-        .map(|(value, _)| value)
-        .unwrap_or_default();
+/// `config.file_missing`, `config.file_unreadable`, and what keeps the file from being read as YAML.
+pub fn daemon_folder(path: &Path) -> Result<PathBuf, Vec<Error>> {
+    let octets = read_file(path, "settings file").map_err(|error| vec![error])?;
+    let value = settings_readable(path, &octets)?.unwrap_or_default();
     let named = value.get("working_dir").and_then(serde_json::Value::as_str);
     Ok(folder_of_file(path).join(named.unwrap_or(WORKING_DIR)))
 }
@@ -148,6 +146,13 @@ fn read(written: &Written, spans: &Spans, index: usize) -> Result<(Cron, Tz), Er
         )
         .with_place(at("cron"))
     })?;
+    // From a time that no clock can be set to, so that a year that has gone by is a time that came: only the calendar decides.
+    if cron.find_next_occurrence(&DateTime::UNIX_EPOCH, true).is_err() {
+        let text = format!("`{}` never comes: no year has such a day", written.cron);
+        return Err(Error::config("schedule.never", text)
+            .with_help("compare its day of the month with its month: `0 2 28 2 *` is 28 February, 02:00")
+            .with_place(at("cron")));
+    }
     let Some(name) = &written.time_zone else {
         return Ok((cron, Tz::UTC));
     };
@@ -165,66 +170,4 @@ fn read(written: &Written, spans: &Spans, index: usize) -> Result<(Cron, Tz), Er
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const JOB: &str = "name: demo\nsource: { plugin: p }\nsink: { plugin: p }\n";
-
-    fn loaded(settings: &str) -> Result<Schedules, Vec<Error>> {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("job.yaml"), JOB).unwrap();
-        let file = folder.path().join("whimbrel.yaml");
-        std::fs::write(&file, settings).unwrap();
-        load_schedules(&file, &Variables::none())
-    }
-
-    fn codes(settings: &str) -> Vec<String> {
-        let faults = loaded(settings).unwrap_err();
-        assert!(faults.iter().all(|fault| fault.place.is_some()), "{faults:?}");
-        faults.into_iter().map(|fault| fault.code).collect()
-    }
-
-    #[test]
-    fn a_schedule_has_its_job_beside_the_settings_and_its_times_in_its_zone() {
-        let schedules = loaded(
-            "schedules:\n- { name: nightly, job: job.yaml, cron: '30 2 * * *', time_zone: Europe/Berlin }\n\
-             - { name: hourly, job: job.yaml, cron: '0 * * * *' }\n",
-        )
-        .unwrap();
-        let [nightly, hourly] = &schedules.list[..] else {
-            panic!("{schedules:?}")
-        };
-        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
-        let noon = at("2026-11-21T12:00:00Z");
-        assert_eq!(nightly.after(noon), Some(at("2026-11-22T01:30:00Z")));
-        assert_eq!(hourly.after(noon), Some(at("2026-11-21T13:00:00Z")));
-        assert_eq!(nightly.job, schedules.settings.with_file_name("job.yaml"));
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_with_its_place() {
-        assert_eq!(
-            codes("schedules: [{ name: a, job: no.yaml, cron: '* * * * *' }]"),
-            ["config.file_missing"]
-        );
-        assert_eq!(
-            codes("schedules: [{ name: a, job: job.yaml, cron: 'soon' }]"),
-            ["schedule.bad_cron"]
-        );
-        let zone = "schedules: [{ name: a, job: job.yaml, cron: '* * * * *', time_zone: Europe/Berln }]";
-        assert_eq!(codes(zone), ["schedule.bad_time_zone"]);
-        assert_eq!(
-            codes("schedules: [{ name: a, cron: '* * * * *' }]"),
-            ["config.missing_key"]
-        );
-        let twice = "schedules: [{ name: a, job: job.yaml, cron: '* * * * *' }, { name: a, job: job.yaml, cron: '* * * * *' }]";
-        assert_eq!(codes(twice), ["config.duplicate"]);
-        assert_eq!(codes("schedule: []"), ["config.unknown_key"]);
-    }
-
-    #[test]
-    fn a_file_without_schedules_has_none() {
-        assert!(loaded("defaults: {}\n").unwrap().list.is_empty());
-        assert!(loaded("").unwrap().list.is_empty());
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! The secrets of a job, and taking them out of every text that leaves the host.
 //!
 //! A secret is looked for as it is and as programs write it: base64 (also in the middle of a longer text), encoded
-//! for URLs, escaped for JSON. Not here: where secrets come from (`references.rs`, `plugin_config.rs`).
+//! for URLs, escaped for JSON. Not here: where secrets come from (`references.rs`, `plugin_config.rs`), and which
+//! texts of a typed value cannot be changed (`secret_leaves.rs`).
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use whimbrel_plugin_api::Error;
 
-use super::secret_forms;
+use super::{secret_forms, secret_leaves};
 
 /// Shorter values are not looked for: they would be found in every other word.
 pub const SECRET_CHARS_MIN: usize = 4;
@@ -83,18 +84,11 @@ impl Secrets {
         error
     }
 
-    /// `value` without secrets in any of its texts. Numbers, keys and texts of a closed list that the type needs stay
-    /// as they are.
+    /// `value` without secrets in any of its texts. Numbers, keys, words of closed lists, names of collections, data of refused
+    /// records and digests, and other texts that the type needs as they are stay, however much they look like a secret.
     #[must_use]
     pub fn scrub_all<T: Serialize + DeserializeOwned>(&self, value: T) -> T {
-        let Ok(mut tree) = serde_json::to_value(&value) else {
-            return value;
-        };
-        if !self.scrub_value(&mut tree) {
-            return value;
-        }
-        // A secret that is a word of the type itself, such as the name of an event, is no longer readable.
-        serde_json::from_value(tree).unwrap_or(value)
+        secret_leaves::cleaned(value, &|text| self.scrub(text))
     }
 
     /// Takes the secrets out of every text in `value`; whether there was one.

@@ -11,6 +11,9 @@ pub struct CostEstimate {
     pub unit: String,
     /// US dollars for a million units.
     pub usd_per_million: f64,
+    /// Units that a run may take; absent without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub units_max: Option<u64>,
     /// Units that the plan itself has taken; none in the report of a run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planned_units: Option<u64>,

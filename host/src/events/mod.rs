@@ -9,6 +9,8 @@ mod emitter;
 mod failure;
 mod outcome;
 mod refused;
+#[cfg(test)]
+mod scrubbing;
 mod verification;
 
 pub use cost::{CollectionCost, CostEstimate};

@@ -11,7 +11,7 @@ pub struct RefusedBefore {
     pub collection: String,
     /// The label of its partition.
     pub partition: String,
-    /// The commit that leaves it out.
+    /// The commit that leaves it out; 0 if it was refused on the way into a stage.
     pub seq: u64,
     /// Its key as text, or its place in the input.
     pub record: String,

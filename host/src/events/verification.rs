@@ -192,8 +192,14 @@ pub struct VerificationResult {
     /// that only the sink has.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub source_unreadable_count: u64,
+    /// Of these, the ones that no copy has left out, so that nobody knows whether the sink is right to lack them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub source_unchecked_count: u64,
     /// Records counted in the sink.
     pub sink_count: u64,
+    /// Records of the sink that could not be read as what they are to be, so that they are in no digest of it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sink_unreadable_count: u64,
     /// Records whose every field was compared.
     pub compared_count: u64,
     /// Records that were passed over, since the sink has refused them.
@@ -203,6 +209,9 @@ pub struct VerificationResult {
     pub every_record: bool,
     /// Records of the source that share their key with another one.
     pub duplicate_key_count: u64,
+    /// Whether their numbers say nothing, since only some of the records of the source that share a key were counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_count_open: bool,
     /// Differences found.
     pub mismatch_count: u64,
     /// The first of them (50 at most).
@@ -215,6 +224,10 @@ pub struct VerificationResult {
     /// Records that were changed meanwhile, so that it cannot be said whether they arrived.
     #[serde(default)]
     pub changed_since_count: u64,
+    /// Records that differed at first and were alike a moment later: somebody has written to the sink while it was compared. There are
+    /// no digests of the sink then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub settled_count: u64,
     /// How many records the declared losses have touched; only of losses that touched some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<LossCount>,
@@ -233,6 +246,13 @@ pub struct VerificationResult {
 }
 
 impl VerificationResult {
+    /// Notes that the source could not deliver `unreadable` records, or a transform refused them, of which a copy has left out
+    /// `explained`.
+    pub fn note_source_unreadable(&mut self, unreadable: u64, explained: u64) {
+        self.source_unreadable_count = unreadable;
+        self.source_unchecked_count = unreadable.saturating_sub(explained);
+    }
+
     /// Of a collection that is about to be compared.
     pub fn begun(source: &str, sink: &str, level: VerificationLevel) -> Self {
         Self {
@@ -241,16 +261,20 @@ impl VerificationResult {
             comparison: Comparison::Equal,
             source_count: 0,
             source_unreadable_count: 0,
+            source_unchecked_count: 0,
             sink_count: 0,
+            sink_unreadable_count: 0,
             compared_count: 0,
             left_out_count: 0,
             every_record: false,
             duplicate_key_count: 0,
+            is_count_open: false,
             mismatch_count: 0,
             mismatches: Vec::new(),
             seconds: 0.0,
             level,
             changed_since_count: 0,
+            settled_count: 0,
             losses: Vec::new(),
             equal_after_loss_count: 0,
             mismatches_file: None,

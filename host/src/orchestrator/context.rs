@@ -17,6 +17,7 @@ use crate::config::Job;
 use crate::control::Stop;
 use crate::events::{Emitter, Event, Phase, PhaseOutcome, PhaseReport, RefusedBefore, RunSummary};
 use crate::loader::observe::{CallLog, Opener};
+use crate::phases::repairing::Agreed;
 use crate::phases::replaying::ReplayOptions;
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::budget::Budget;
@@ -69,6 +70,8 @@ pub struct VerifyOptions {
     pub before_repair_folder: Option<PathBuf>,
     /// Whether a repair may empty a collection, or remove most of it.
     pub removes_most: bool,
+    /// How much of each collection, by its name in the sink, a repair may change at most; none if there is no bound.
+    pub agreed: Option<BTreeMap<String, Agreed>>,
 }
 
 /// The loaded plugins with what they say of themselves.

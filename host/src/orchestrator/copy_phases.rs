@@ -2,13 +2,13 @@
 //! Each of the three is announced with its outcome, its time and its records, whatever becomes of it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use whimbrel_plugin_api::capability::Loss;
 use whimbrel_plugin_api::collection::FieldLoss;
 
 use super::context::TaskContext;
 use super::ending::{Ended, failed, list_copied, list_planned};
+use super::validation::{has_committed, refused};
 use crate::config::Staging;
 use crate::events::{Failure, Outcome, Phase, PhaseOutcome, StagedFacts};
 use crate::loader::observe::{OpenedSink, OpenedSource};
@@ -88,6 +88,7 @@ fn scene<'a>(context: &'a TaskContext, outcomes: &'a Arc<Outcomes>) -> Scene<'a>
             made_from: &context.options.made_from,
             resume: context.options.resume.as_ref(),
             sizes_writes: context.options.sizes_writes,
+            stage: "",
         },
     }
 }
@@ -196,23 +197,8 @@ fn staged_copy(
     let read = counters(context, collections, true);
     let manifest = match staged {
         Some(manifest) => {
-            for (index, staged) in manifest.collections.iter().enumerate() {
-                let count = staged
-                    .partitions
-                    .iter()
-                    .map(|partition| partition.record_count)
-                    .sum();
-                if index < collections.len() {
-                    read.of(index).read.store(count, Ordering::Relaxed);
-                }
-            }
-            outcomes.restore(manifest.rejected_count, &manifest.rejected);
-            context.end(
-                Phase::Extraction,
-                PhaseOutcome::Skipped,
-                0.0,
-                manifest.record_count(),
-            );
+            staged::restore(&manifest, None, &read, outcomes);
+            skipped(context, Phase::Extraction, manifest.record_count());
             manifest
         }
         None => Arc::new(extract(context, source, collections, &stages, &read, outcomes)?),
@@ -224,7 +210,7 @@ fn staged_copy(
         reused,
     });
     let open = |context: &TaskContext| staged::open(&stages.extracted, &manifest, &context.calls);
-    let changed = transform(context, collections, open(context), &stages, outcomes)?;
+    let changed = transform(context, collections, &manifest, &stages, outcomes)?;
     let transformed = changed.as_ref().map(|(_, counters)| Arc::clone(counters));
     let mut stage = match &changed {
         Some((manifest, _)) => staged::open(&stages.transformed, manifest, &context.calls),
@@ -252,7 +238,9 @@ fn staged_copy(
         capabilities: &staged::capabilities(),
         reopen: None,
     };
-    let copied = copying::into_sink(&scene(context, outcomes), &planned, from, into, &written)
+    let mut scene = scene(context, outcomes);
+    scene.facts.stage = changed.as_ref().map_or(&manifest.id, |(changed, _)| &changed.id);
+    let copied = copying::into_sink(&scene, &planned, from, into, &written)
         .and_then(|()| outcomes.failure().map_or(Ok(()), Err));
     written.follow(&read, transformed.as_deref());
     list_copied(&mut context.summary, collections, &written, outcomes);
@@ -278,6 +266,11 @@ fn unlimited(collections: &[PlannedCollection]) -> Vec<PlannedCollection> {
         .collect()
 }
 
+/// An earlier run has done `phase`, with so many records.
+fn skipped(context: &mut TaskContext, phase: Phase, record_count: u64) {
+    context.end(phase, PhaseOutcome::Skipped, 0.0, record_count);
+}
+
 fn outcome_of<T>(attempt: &Result<T, Failure>) -> PhaseOutcome {
     if attempt.is_ok() {
         PhaseOutcome::Done
@@ -297,7 +290,6 @@ fn extract(
     let clock = context.begin(Phase::Extraction);
     let manifest = StageManifest {
         made_from: made_from(&context.job, &context.plugins.source_version),
-        run_id: context.options.run_id.clone(),
         ..StageManifest::default()
     };
     let from = From {
@@ -323,7 +315,7 @@ type Changed = (Arc<StageManifest>, Arc<Counters>);
 fn transform(
     context: &mut TaskContext,
     collections: &[PlannedCollection],
-    stage: OpenedSource,
+    extracted: &Arc<StageManifest>,
     stages: &Stages,
     outcomes: &Arc<Outcomes>,
 ) -> Result<Option<Changed>, Ended> {
@@ -331,10 +323,35 @@ fn transform(
         context.end(Phase::Transformation, PhaseOutcome::Skipped, 0.0, 0);
         return Ok(None);
     }
-    let clock = context.begin(Phase::Transformation);
     let changed = counters(context, collections, true);
+    let made_from = staged::transformed_from(extracted, collections);
+    // A run that goes on with a copy writes on the batches that were written in part, which transforms need not make once more.
+    // One that begins has them made by the plugins of now.
+    let resumes = context.options.resume.is_some();
+    match StageManifest::read(&stages.transformed).filter(|_| resumes) {
+        Some(kept) if kept.made_from == made_from => {
+            staged::restore(&kept, Some(extracted), &changed, outcomes);
+            skipped(context, Phase::Transformation, kept.record_count());
+            return Ok(Some((Arc::new(kept), changed)));
+        }
+        Some(_) if has_committed(context) => return Err(refused(context, staged::other_stage())),
+        Some(_) | None => {}
+    }
+    let clock = context.begin(Phase::Transformation);
+    let manifest = StageManifest {
+        made_from,
+        ..StageManifest::default()
+    };
+    let stage = staged::open(&stages.extracted, extracted, &context.calls);
     let scene = scene(context, outcomes);
-    let attempt = staged::transform(&scene, collections, stage, &stages.transformed, &changed);
+    let attempt = staged::transform(
+        &scene,
+        collections,
+        stage,
+        &stages.transformed,
+        manifest,
+        &changed,
+    );
     let outcome = outcome_of(&attempt);
     context.end(
         Phase::Transformation,

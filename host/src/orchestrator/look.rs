@@ -3,18 +3,18 @@
 
 use std::time::Instant;
 
-use whimbrel_plugin_api::sink::ClearRequest;
 use whimbrel_plugin_api::source::{CountRequest, Item, ReadRequest};
 use whimbrel_plugin_api::{Error, ErrorKind};
 
 use super::comparison;
 use super::context::TaskContext;
-use super::ending::{failed, list_planned, with_memory};
+use super::ending::{Ended, failed, list_planned, with_memory};
 use super::run::verify_phase;
 use super::validation::{Depth, Ready, validate, validate_for_verification};
 use crate::config::VerificationLevel;
 use crate::events::{ClearedCollection, CollectionStats, Failure, MeasuredRate, Outcome};
-use crate::loader::observe::OpenedSource;
+use crate::loader::observe::{OpenedSink, OpenedSource};
+use crate::phases::clearing::{self, Clearing};
 use crate::plan::cost::{self, Units};
 use crate::plan::{PlannedCollection, clearing_order};
 use crate::transform::Chain;
@@ -108,7 +108,11 @@ pub fn stats(mut context: TaskContext) -> Outcome {
 /// Removes the records of the planned collections from the sink, those that refer to others first.
 pub fn clear(mut context: TaskContext) -> Outcome {
     let attempt = validate_for_verification(&mut context).and_then(|(_, collections)| {
-        match clear_all(&context, &collections) {
+        let opened = context.plugins.sink.open_sink(&context.job.sink.config);
+        let mut sink = opened
+            .and_then(|mut sink| clearing::look(&mut sink).map(|()| sink))
+            .map_err(|failure| not_begun(&mut context, failure))?;
+        match clear_all(&context, &collections, &mut sink) {
             Ok(cleared) => {
                 context.summary.cleared = cleared;
                 Ok(())
@@ -119,6 +123,13 @@ pub fn clear(mut context: TaskContext) -> Outcome {
     with_memory(match attempt {
         Ok(()) => done(context),
         Err(outcome) => *outcome,
+    })
+}
+
+fn not_begun(context: &mut TaskContext, failure: Failure) -> Ended {
+    Box::new(Outcome::Refused {
+        summary: std::mem::take(&mut context.summary),
+        failures: vec![failure],
     })
 }
 
@@ -224,12 +235,15 @@ fn count(context: &TaskContext, side: &mut OpenedSource, collection: &str) -> Re
 fn clear_all(
     context: &TaskContext,
     collections: &[PlannedCollection],
+    sink: &mut OpenedSink,
 ) -> Result<Vec<ClearedCollection>, Failure> {
-    let mut sink = context.plugins.sink.open_sink(&context.job.sink.config)?;
     let names = clearing_order(collections);
-    let report = sink.clear(&ClearRequest {
-        collections: names.clone(),
-    })?;
+    let clearing = Clearing {
+        job: &context.job,
+        run_id: &context.options.run_id,
+        keeps_lanes: context.plugins.sink_capabilities.lanes,
+    };
+    let report = clearing::run(&clearing, collections, names.clone(), sink)?;
     let mut removed = report.removed.into_iter();
     Ok(names
         .into_iter()

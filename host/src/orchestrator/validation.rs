@@ -62,8 +62,14 @@ pub(super) fn reusable_stage(context: &mut TaskContext) -> Result<Option<Arc<Sta
     let found = if context.job.staging == Staging::Disk {
         let folder = Stages::of(&context.options.staging_folder).extracted;
         let wanted = made_from(&context.job, &context.plugins.source_version);
-        StageManifest::read(&folder)
-            .filter(|manifest| manifest.made_from == wanted && !context.options.reads_anew)
+        let there = StageManifest::read(&folder);
+        let is_one = there.is_some();
+        let found = there.filter(|manifest| manifest.made_from == wanted && !context.options.reads_anew);
+        if is_one && found.is_none() && has_committed(context) {
+            // Reading anew would take the place of the only records with which the run can be gone on with.
+            return Err(refused(context, staged::other_stage()));
+        }
+        found
     } else {
         None
     };
@@ -73,12 +79,23 @@ pub(super) fn reusable_stage(context: &mut TaskContext) -> Result<Option<Arc<Sta
             "extraction is skipped, and no earlier run has left what it would have read",
         )
         .with_help("run once with `--staging disk` and without `--skip-phases extraction`");
-        return Err(Box::new(Outcome::Refused {
-            summary: std::mem::take(&mut context.summary),
-            failures: vec![error.into()],
-        }));
+        return Err(refused(context, error));
     }
     Ok(found.map(Arc::new))
+}
+
+/// Whether the run goes on with one of which this host has seen commits.
+pub(super) fn has_committed(context: &TaskContext) -> bool {
+    let resume = context.options.resume.as_ref();
+    resume.is_some_and(|resume| resume.known_seqs.values().any(|of| !of.is_empty()))
+}
+
+/// The run ends here because of `error`.
+pub(super) fn refused(context: &mut TaskContext, error: Error) -> Ended {
+    Box::new(Outcome::Refused {
+        summary: std::mem::take(&mut context.summary),
+        failures: vec![error.into()],
+    })
 }
 
 /// How much is looked at.
@@ -215,13 +232,20 @@ pub(super) fn validate(
             if depth != Depth::Systems {
                 context.summary.cost = taken.estimate(context, &validated.collections, tried);
             }
+            let mut blockers = validated.blockers;
+            // Of a run that is gone on with, nobody knows how much is left.
+            if context.options.resume.is_none()
+                && let Some(cost) = &context.summary.cost
+            {
+                blockers.extend(cost::beyond(cost).map(Failure::from));
+            }
             if validated.orphans_listed
                 && let Some(file) = &context.options.orphans_file
             {
                 context.summary.orphans_file =
                     file.file_name().map(|name| name.to_string_lossy().into_owned());
             }
-            if validated.blockers.is_empty() {
+            if blockers.is_empty() {
                 context.end(Phase::PreValidation, PhaseOutcome::Done, seconds, 0);
                 return Ok(Ready {
                     source,
@@ -234,7 +258,7 @@ pub(super) fn validate(
             context.end(Phase::PreValidation, PhaseOutcome::Failed, seconds, 0);
             Err(Box::new(Outcome::Refused {
                 summary: std::mem::take(&mut context.summary),
-                failures: validated.blockers,
+                failures: blockers,
             }))
         }
     }

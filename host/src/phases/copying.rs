@@ -79,6 +79,8 @@ pub struct RunFacts<'a> {
     pub resume: Option<&'a ResumeOptions>,
     /// Whether somebody has said how many records a write has.
     pub sizes_writes: bool,
+    /// The id of the stage that the records come from; empty if they come from the source at once.
+    pub stage: &'a str,
 }
 
 /// A source with what it can do.

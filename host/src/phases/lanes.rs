@@ -11,18 +11,18 @@ use std::collections::{BTreeSet, HashMap};
 use whimbrel_plugin_api::sink::{LaneClaim, LaneId, LaneState};
 use whimbrel_plugin_api::{Cursor, Error, Finding, Partition};
 
-use self::holder::one;
-use self::refusals::{changed, no_lanes, nothing_in_sink, sink_behind, superseded};
+use self::refusals::{changed, emptied, no_lanes, nothing_in_sink, other_stage, sink_behind, superseded};
 use super::copying::Scene;
 use crate::checkpoint::{
     LANE_FORMAT, Lane, LaneCounts, Manifest, ManifestCollection, ResumeOptions, run_lane,
 };
+use crate::config::Job;
 use crate::crash_site;
 use crate::events::{Event, Failure};
-use crate::pipeline::{CopyTask, Counters, ReachedLane};
+use crate::pipeline::{CopyTask, Counters, NO_COMMIT, ReachedLane};
 use crate::plan::PlannedCollection;
 
-pub(super) use self::holder::Holder;
+pub(super) use self::holder::{Holder, one};
 
 /// Ends the descriptor of a partition in the name of its lane in a second pass.
 const SECOND_PASS_MARK: &[u8] = b"/second-pass";
@@ -60,7 +60,7 @@ pub(super) struct RunLane(Option<Lane>);
 
 /// The lane of a part that goes to no sink that keeps lanes, such as a stage: held from the beginning, at its start.
 pub(super) fn unkept(scene: &Scene<'_>, collection: &str, partition: &Partition) -> Result<Lane, Error> {
-    let id = lane_id(scene, collection, partition, false);
+    let id = lane_id(scene.job, collection, partition, false);
     let mut lane = Lane::new(id.clone(), scene.facts.run_id);
     lane.claimed(LaneState::unknown(id))?;
     Ok(lane)
@@ -69,7 +69,7 @@ pub(super) fn unkept(scene: &Scene<'_>, collection: &str, partition: &Partition)
 /// Looks what the sink keeps, and decides.
 ///
 /// # Errors
-/// `resume.no_lanes`, `resume.nothing_in_sink`, `resume.superseded`, `resume.changed`, and what the sink brings.
+/// `resume.no_lanes`, `resume.nothing_in_sink`, `resume.superseded`, `resume.other_stage`, `resume.changed`, and what the sink brings.
 pub(super) fn look(
     scene: &Scene<'_>,
     collections: &[PlannedCollection],
@@ -96,7 +96,9 @@ pub(super) fn look(
     };
     let lane = Box::new(lane);
     let Some(resume) = resume else {
-        let old = earlier.as_ref().map_or_else(Vec::new, |of| lanes_of(scene, of));
+        let old = earlier
+            .as_ref()
+            .map_or_else(Vec::new, |of| lanes_of(scene.job, of));
         let run_id = scene.facts.run_id.to_owned();
         return Ok(Course::Anew { lane, old, run_id });
     };
@@ -110,6 +112,10 @@ pub(super) fn look(
                 &HashMap::new(),
                 (&manifest.run_id, &manifest.begun_by),
             );
+            // Where the lanes are done, nothing is read any more, from wherever it would be.
+            if manifest.stage != now.stage && !lane.state().done {
+                return Err(other_stage(&manifest.stage, &now.stage).into());
+            }
             let differences = manifest.differences(&now);
             if !differences.is_empty() && !resume.accepts_changes {
                 return Err(changed(&differences).into());
@@ -117,10 +123,13 @@ pub(super) fn look(
             Ok(Course::GoOn { lane, manifest })
         }
         None if resume.resumes.is_empty() => Err(nothing_in_sink().into()),
+        None if has_committed => Err(emptied(&resume.resumes).into()),
         _ if has_committed => Err(superseded(&resume.resumes).into()),
         earlier => {
             // It ended before it claimed anything.
-            let old = earlier.as_ref().map_or_else(Vec::new, |of| lanes_of(scene, of));
+            let old = earlier
+                .as_ref()
+                .map_or_else(Vec::new, |of| lanes_of(scene.job, of));
             let run_id = resume.resumes.clone();
             Ok(Course::Anew { lane, old, run_id })
         }
@@ -153,7 +162,13 @@ pub(super) fn claim(
         Course::Anew { lane, old, run_id } => (lane, old, run_id, scene.facts.run_id.to_owned(), None),
         Course::GoOn { lane, manifest } => {
             let (run_id, begun_by) = (manifest.run_id.clone(), manifest.begun_by.clone());
-            (lane, lanes_of(scene, &manifest), run_id, begun_by, Some(manifest))
+            (
+                lane,
+                lanes_of(scene.job, &manifest),
+                run_id,
+                begun_by,
+                Some(manifest),
+            )
         }
     };
     let claims_run = match &earlier {
@@ -187,7 +202,7 @@ pub(super) fn claim(
         crash_site::reach("manifest_committed");
     }
     crash_site::reach("lanes_claimed");
-    tell_and_check(scene, tasks, counters, earlier.is_some())?;
+    tell_and_check(scene, (tasks, again), counters, earlier.is_some())?;
     tasks.retain(|task| !task.machine.state().done);
     again.retain(|task| !task.machine.state().done);
     Ok(RunLane(Some(*lane)))
@@ -213,13 +228,25 @@ impl RunLane {
 /// Says where each lane stands, and holds that against what this host has seen.
 fn tell_and_check(
     scene: &Scene<'_>,
-    tasks: &[CopyTask],
+    (tasks, again): (&[CopyTask], &[CopyTask]),
     counters: &Counters,
     goes_on: bool,
 ) -> Result<(), Failure> {
     let nothing = ResumeOptions::default();
     let resume = scene.facts.resume.filter(|_| goes_on).unwrap_or(&nothing);
-    for task in tasks {
+    // Of those that were refused on the way into a stage, the stage itself has told.
+    let refused = resume.refused.iter().filter(|one| one.seq != NO_COMMIT);
+    let refused: Vec<_> = refused.cloned().collect();
+    let (first, second) = match again.is_empty() {
+        true => (None, None),
+        // What both passes have refused is one record.
+        false => (
+            Some(scene.outcomes.first_of_two()),
+            Some(scene.outcomes.second_of_two()),
+        ),
+    };
+    for task in tasks.iter().chain(again) {
+        let is_again = task.held_back.is_second_pass();
         let state = task.machine.state();
         let known = resume.known_seqs.get(&task.source_name);
         let known = known.and_then(|of| of.get(&task.partition.label)).copied();
@@ -231,24 +258,27 @@ fn tell_and_check(
             partition: task.partition.label.clone(),
             seq: state.seq,
             cursor: state.cursor.clone(),
-            record_count: state.record_count,
+            // Records of a second pass are those of the first.
+            record_count: if is_again { 0 } else { state.record_count },
             done: state.done,
         });
-        let own = counters.of(task.collection);
-        own.restore(LaneCounts::of(&state.extensions), state.record_count, state.done);
+        if !is_again {
+            let own = counters.of(task.collection);
+            own.restore(LaneCounts::of(&state.extensions), state.record_count, state.done);
+        }
         let reached = ReachedLane {
             collection: &task.source_name,
             partition: &task.partition.label,
             seq: state.seq,
         };
-        scene
-            .outcomes
-            .restore_refused(task.collection, &reached, &resume.refused);
+        let of_pass = if is_again { &second } else { &first };
+        let outcomes = of_pass.as_ref().unwrap_or(scene.outcomes);
+        outcomes.restore_refused(task.collection, &reached, &refused);
     }
     // What earlier runs have refused for commits that were never made is void from here on.
     scene.barrier.pass(scene.emitter, scene.stop)?;
     let is_under_way = |task: &CopyTask| !task.machine.state().done && task.machine.state().seq > 0;
-    if tasks.iter().any(is_under_way) {
+    if tasks.iter().chain(again).any(is_under_way) {
         scene.emitter.emit(&Event::Found {
             role: None,
             finding: Finding::info(
@@ -263,21 +293,21 @@ fn tell_and_check(
 /// The lane of a task: each pass over a partition has one of its own.
 fn lane_of(scene: &Scene<'_>, task: &CopyTask) -> LaneId {
     lane_id(
-        scene,
+        scene.job,
         &task.source_name,
         &task.partition,
         task.held_back.is_second_pass(),
     )
 }
 
-fn lane_id(scene: &Scene<'_>, collection: &str, partition: &Partition, is_second_pass: bool) -> LaneId {
+fn lane_id(job: &Job, collection: &str, partition: &Partition, is_second_pass: bool) -> LaneId {
     let mut descriptor = partition.descriptor.clone();
     if is_second_pass {
         descriptor.0.extend_from_slice(SECOND_PASS_MARK);
     }
     LaneId {
-        job: scene.job.name.clone(),
-        source: scene.job.source.plugin.clone(),
+        job: job.name.clone(),
+        source: job.source.plugin.clone(),
         collection: collection.to_owned(),
         partition: descriptor,
     }
@@ -288,13 +318,13 @@ fn key_of(id: &LaneId) -> (String, Cursor) {
 }
 
 /// All lanes of a copy but the run's own.
-fn lanes_of(scene: &Scene<'_>, manifest: &Manifest) -> Vec<LaneId> {
+pub(super) fn lanes_of(job: &Job, manifest: &Manifest) -> Vec<LaneId> {
     let mut lanes = Vec::new();
     for of in &manifest.collections {
         for partition in &of.partitions {
-            lanes.push(lane_id(scene, &of.source, partition, false));
+            lanes.push(lane_id(job, &of.source, partition, false));
             if of.has_second_pass {
-                lanes.push(lane_id(scene, &of.source, partition, true));
+                lanes.push(lane_id(job, &of.source, partition, true));
             }
         }
     }
@@ -335,6 +365,7 @@ fn manifest_of(
         begun_by: begun_by.to_owned(),
         begun_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
         made_from: scene.facts.made_from.clone(),
+        stage: scene.facts.stage.to_owned(),
         collections: described.collect(),
     }
 }

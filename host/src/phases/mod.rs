@@ -3,6 +3,7 @@
 //! A phase does its part and answers; [`crate::orchestrator`] decides what comes next.
 
 pub mod asking;
+pub mod clearing;
 pub mod copying;
 mod lanes;
 pub mod post_migration;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use whimbrel_plugin_api::Partition;
 use whimbrel_plugin_api::capability::SinkCapabilities;
 
 use super::copying::{From, Pass, Scene, move_records};
@@ -37,7 +38,13 @@ pub(super) fn divide(
             continue;
         }
         let fields: Arc<[String]> = planned.held_back.clone().into();
+        // Its lane has commits of its own, so what it refuses must not be held against those of the first pass.
+        let partition = Partition {
+            label: format!("{}, second pass", task.partition.label),
+            ..task.partition.clone()
+        };
         again.push(CopyTask {
+            partition,
             held_back: HeldBack::Set(Arc::clone(&fields)),
             policy: second_pass_policy(sink).unwrap_or(task.policy),
             waits_for: Arc::default(),

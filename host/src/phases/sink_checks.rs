@@ -1,5 +1,5 @@
 //! What is looked at in the sink besides its records, while both sides are compared: its schema, how fast it is read by key, and
-//! the references within it. Only for collections that are verified at `standard` or above.
+//! the references within it. Of collections that are verified at `basic` the schema alone.
 //!
 //! Neighbours: [`super::verification`] compares the records and asks this in between; [`crate::verification`] has the parts.
 
@@ -30,10 +30,7 @@ pub struct SinkChecks<'a> {
 }
 
 fn looks_at(planned: &PlannedCollection) -> bool {
-    !matches!(
-        planned.verification,
-        VerificationLevel::None | VerificationLevel::Basic
-    )
+    planned.verification != VerificationLevel::None
 }
 
 impl<'a> SinkChecks<'a> {

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use whimbrel_plugin_api::capability::SourceCapabilities;
 use whimbrel_plugin_api::{Collection, Error};
@@ -13,7 +14,7 @@ use super::copying::{From, Pass, Scene, move_records, tasks, with_snapshot};
 use crate::events::{Failure, Phase};
 use crate::loader::observe::{CallLog, OpenedSink, OpenedSource};
 use crate::pipeline::staging::{Stage, StageManifest, StageSource};
-use crate::pipeline::{CopyTask, Counters};
+use crate::pipeline::{CopyTask, Counters, Outcomes};
 use crate::plan::PlannedCollection;
 
 /// Sessions that fill a stage: each core has one to encode for.
@@ -54,6 +55,15 @@ impl Stages {
         }
         Ok(())
     }
+}
+
+/// What is staged is not what the run would make that goes on with it, and making that would be the end of it.
+pub fn other_stage() -> Error {
+    Error::config(
+        "resume.other_stage",
+        "what the earlier run has staged and written in part was made from something else than this run's job says",
+    )
+    .with_help("undo the change and resume again, or begin anew with `whimbrel run`")
 }
 
 /// A complete stage, opened as a source.
@@ -115,6 +125,7 @@ pub fn transform(
     collections: &[PlannedCollection],
     mut stage: OpenedSource,
     folder: &Path,
+    manifest: StageManifest,
     counters: &Arc<Counters>,
 ) -> Result<Option<StageManifest>, Failure> {
     let unlimited: Vec<PlannedCollection> = collections
@@ -129,7 +140,6 @@ pub fn transform(
         capabilities: &capabilities(),
         reopen: None,
     };
-    let manifest = StageManifest::default();
     fill(
         scene,
         &unlimited,
@@ -140,6 +150,54 @@ pub fn transform(
         Phase::Transformation,
         &as_transformed,
     )
+}
+
+/// The digest of everything that decides what is in a transformed stage: what was extracted, and what becomes of it.
+pub fn transformed_from(extracted: &StageManifest, collections: &[PlannedCollection]) -> String {
+    let planned: Vec<_> = collections
+        .iter()
+        .map(|planned| {
+            let schema = &planned.sink.schema;
+            // Not what is only estimated of a collection: a stage knows better than the source did.
+            let made = (
+                &planned.sink.name,
+                &schema.fields,
+                schema.presence,
+                &planned.sink.key,
+            );
+            (&planned.source.name, made, &planned.transforms[..])
+        })
+        .collect();
+    let facts = serde_json::json!([extracted.id, planned]);
+    blake3::hash(facts.to_string().as_bytes()).to_hex().to_string()
+}
+
+/// Takes over what was counted when the stage `kept` was filled from the stage `before`, as if it were filled now.
+pub fn restore(
+    kept: &StageManifest,
+    before: Option<&StageManifest>,
+    counters: &Counters,
+    outcomes: &Outcomes,
+) {
+    let add = |to: &AtomicU64, count: u64| to.fetch_add(count, Ordering::Relaxed);
+    for (index, staged) in kept.collections.iter().enumerate().take(counters.len()) {
+        let own = counters.of(index);
+        let count = staged.record_count();
+        if before.is_some() {
+            add(&own.transformed, count);
+            add(&own.filtered, staged.filtered_count);
+        } else {
+            add(&own.read, count);
+        }
+        add(&own.rejected, staged.rejected_count);
+        outcomes.restore_unseen(index, staged.rejected_count);
+    }
+    // A manifest tells of all records that did not come as far as its stage.
+    let (counted, shown) = before.map_or((0, 0), |before| (before.rejected_count, before.rejected.len()));
+    outcomes.restore(
+        kept.rejected_count.saturating_sub(counted),
+        kept.rejected.get(shown..).unwrap_or_default(),
+    );
 }
 
 /// The collections of a plan as a transformed stage has them: read under their old names, in their new form.
@@ -199,8 +257,15 @@ fn fill(
             // A stage that lacks a collection would be taken for whole by the next run.
             return Err(in_phase(failure));
         }
+        for index in 0..collections.len() {
+            let counted = counters.of(index);
+            let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+            stage.leave_out(index, of(&counted.filtered), of(&counted.rejected));
+        }
         let (rejected_count, rejected) = scene.outcomes.rejected();
         let manifest = StageManifest {
+            id: StageManifest::new_id(scene.facts.run_id),
+            run_id: scene.facts.run_id.to_owned(),
             rejected_count,
             rejected,
             at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use whimbrel_plugin_api::capability::{Loss, SourceCapabilities};
 use whimbrel_plugin_api::collection::FieldLoss;
 use whimbrel_plugin_api::sink::PrepareRequest;
-use whimbrel_plugin_api::{Collection, Field, Finding};
+use whimbrel_plugin_api::{Collection, ConflictPolicy, Field, Finding};
 
 use super::sink_checks::SinkChecks;
 use crate::config::VerificationLevel;
@@ -94,6 +94,8 @@ pub fn run(scene: &Scene<'_>, source: &mut OpenedSource, sink: &mut OpenedSink) 
                 sample: planned.limit,
                 counted: scene.counted.get(&index).copied(),
                 left_out: scene.left_out.get(&index).unwrap_or(&none),
+                // What is merged into records of the sink leaves their own fields to them.
+                names_others: planned.policy != ConflictPolicy::Merge,
             };
             let mut follow = |fields| with_new_fields(sink, &planned.sink, fields);
             let seen = AtomicU64::new(0);

@@ -16,6 +16,9 @@ pub const BREAKER_OPEN: &str = "run.breaker_open";
 /// Parts of the window that are told apart, so that neither small receipts nor a large window take up much.
 const PARTS_MAX: u64 = 100;
 
+/// Windows of rejected records after which no batch is waited for.
+const PATIENCE_WINDOWS: u64 = 10;
+
 /// Shared by all writers of a run; asked once for each receipt, not for each record.
 #[derive(Debug)]
 pub struct Breaker {
@@ -74,6 +77,12 @@ impl Breaker {
     pub fn hold(&self, rejected: u64) {
         let mut state = self.state();
         state.held = state.held.saturating_add(rejected);
+    }
+
+    /// So many records that were rejected one behind the other, with no batch between them, say enough by themselves: those of one
+    /// batch come before it, so a few windows of them must have gone by.
+    pub fn patience(&self) -> u64 {
+        self.policy.window.saturating_mul(PATIENCE_WINDOWS)
     }
 
     /// A partition is read to its end, so that nothing is judged that could count with what is held.

@@ -30,7 +30,7 @@ pub use commit::commit_meaning;
 pub use copy::{CopyTask, copy};
 pub use counters::Counters;
 pub use held_back::HeldBack;
-pub use outcomes::{Outcomes, ReachedLane, Refusal};
+pub use outcomes::{NO_COMMIT, Outcomes, ReachedLane, Refusal};
 pub use pause::is_passing;
 pub use refused::Refused;
 pub use retries::backoff;

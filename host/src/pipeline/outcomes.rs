@@ -15,6 +15,9 @@ use crate::verification::side::Digest;
 /// Rejected records that are kept for the summary.
 pub const REJECTED_SHOWN_MAX: usize = 50;
 
+/// In place of a commit, for records that were refused on the way into a stage: no commit of the sink decides about them.
+pub const NO_COMMIT: u64 = 0;
+
 /// Where records were refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -22,7 +25,7 @@ pub struct Refusal {
     pub stage: Phase,
     /// Their partition, as a person reads it.
     pub partition: String,
-    /// The commit of the partition's lane that will leave them out: one more than the lane has.
+    /// The commit of the partition's lane that will leave them out: one more than the lane has. Or [`NO_COMMIT`].
     pub seq: u64,
 }
 
@@ -106,11 +109,11 @@ impl Outcomes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Announces records of `collection` that were rejected; how many of them were not told before.
+    /// Announces records of `collection`, by number and name, that were rejected; how many of them were not told before.
     pub fn reject(
         &self,
         emitter: &Emitter,
-        collection: &str,
+        (index, collection): (usize, &str),
         refusal: &Refusal,
         records: Vec<impl Into<Refused>>,
     ) -> u64 {
@@ -129,7 +132,11 @@ impl Outcomes {
                 seq: refusal.seq,
                 digest: digest.map(|digest| digits(&digest)),
             });
-            self.state().count(collection, record);
+            let mut state = self.state();
+            state.count(collection, record);
+            if digest.is_none() {
+                state.left_out.entry(index).or_default().add_unseen();
+            }
         }
         told
     }
@@ -142,11 +149,15 @@ impl Outcomes {
         });
         let (mut restored, mut digests) = (0, Vec::new());
         for one in made {
-            digests.extend(one.digest.as_deref().and_then(of_digits));
+            let digest = one.digest.as_deref().and_then(of_digits);
+            digests.extend(digest);
             if !self.is_new(&one.collection, &one.record) {
                 continue;
             }
             restored += 1;
+            if digest.is_none() {
+                self.state().left_out.entry(index).or_default().add_unseen();
+            }
             let record = RejectedRecord {
                 record: one.record.clone(),
                 row: None,
@@ -199,6 +210,14 @@ impl Outcomes {
         let mut state = self.state();
         state.rejected_count += count;
         state.rejected.extend(shown.iter().cloned());
+    }
+
+    /// So many records of collection number `index` did not come as far as a stage that an earlier run has filled.
+    pub fn restore_unseen(&self, index: usize, count: u64) {
+        let mut state = self.state();
+        for _ in 0..count {
+            state.left_out.entry(index).or_default().add_unseen();
+        }
     }
 
     /// The error that ends the run, if with `pending` further ones too many records are rejected.
@@ -369,6 +388,8 @@ mod tests {
         assert_eq!((count, names), (2, vec!["made", "by the source"]));
         let mut left_out = LeftOut::default();
         left_out.add(digest);
+        // That of the source is known by its number alone.
+        left_out.add_unseen();
         assert_eq!(outcomes.left_out(), BTreeMap::from([(3, left_out)]));
         assert!(outcomes.too_many(0).is_none());
         assert!(
@@ -396,7 +417,7 @@ mod tests {
             message: "m".into(),
             data: Some("secret".into()),
         };
-        outcomes.reject(&emitter(), "c", &refusal(), vec![record]);
+        outcomes.reject(&emitter(), (0, "c"), &refusal(), vec![record]);
         let (count, shown) = outcomes.rejected();
         assert_eq!((count, shown[0].1.data.clone()), (1, None));
         assert!(outcomes.too_many(0).is_none());

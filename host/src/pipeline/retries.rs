@@ -11,7 +11,6 @@ use whimbrel_plugin_api::error::ErrorScope;
 use super::backoff as waiting;
 use super::concurrency::Permit;
 use super::pause::is_passing;
-use super::totals::Totals;
 use super::transaction::{Open, Transaction};
 use super::writer::LaneProgress;
 use crate::events::{Event, Failure};
@@ -145,7 +144,7 @@ impl Transaction<'_> {
             return Err(Error::cancelled().into());
         }
         let begun = self.renew().and_then(|()| self.begin_lane(progress));
-        lost.totals = Totals::again(lost.totals.told);
+        lost.totals = std::mem::take(&mut lost.totals).again();
         lost.since = Instant::now();
         let kept = std::mem::take(&mut lost.kept);
         self.open = Some(lost);

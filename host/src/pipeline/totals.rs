@@ -3,11 +3,22 @@
 //! Rows of rejected records are rows of their batch, however the batch was cut for the sink and whoever judged it: `write`
 //! counts within its own records, `flush` over all records since `begin`. Neighbour: `transaction`, which asks the sink.
 
+use std::collections::HashSet;
+
 use whimbrel_plugin_api::sink::Receipt;
 use whimbrel_plugin_api::{Batch, Collection};
 
 use super::refused::{self, Refused};
 use crate::verification::side::Digest;
+
+/// A rejected record of a transaction, the same in every try of it: a sink may refuse others the next time, or in another order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Which {
+    /// The number of its batch and its row there.
+    Row(usize, u64),
+    /// The sink does not say which: so many of them came before it.
+    Unnamed(usize),
+}
 
 /// See the module.
 #[derive(Default)]
@@ -24,18 +35,22 @@ pub(super) struct Totals {
     pub(super) left_out: Vec<Digest>,
     /// Whether the sink would rather commit than take more.
     pub(super) commit_due: bool,
-    /// Of `rejected`, those that were told already, before a try that failed.
-    pub(super) told: usize,
+    /// Which records `rejected` are, one for one.
+    which: Vec<Which>,
+    /// Of these, those that the sink does not name.
+    unnamed: usize,
+    /// Those that were told already, before tries that failed as well.
+    told: HashSet<Which>,
     /// For each batch, how many records were written before it.
     firsts: Vec<u64>,
     written: u64,
 }
 
 impl Totals {
-    /// Those of a transaction that is written again; `told` rejected records are known to those who want to know.
-    pub(super) fn again(told: usize) -> Self {
+    /// Those of a transaction that is written again; what these have told is known to those who want to know.
+    pub(super) fn again(self) -> Self {
         Self {
-            told,
+            told: self.told,
             ..Self::default()
         }
     }
@@ -49,7 +64,8 @@ impl Totals {
     pub(super) fn add_write(&mut self, receipt: Receipt, first: usize, count: usize) {
         self.written += count as u64;
         self.deferred += receipt.deferred;
-        self.add(receipt, |row| row + first as u64);
+        let batch = self.firsts.len().saturating_sub(1);
+        self.add(receipt, |row| (batch, row + first as u64));
     }
 
     /// What was deferred is judged; answers batch and row of each rejected record.
@@ -61,21 +77,29 @@ impl Totals {
         };
         let rejected = receipt.rejected.iter();
         let places = rejected.filter_map(|record| record.row.map(place)).collect();
-        self.add(receipt, |row| place(row).1);
+        self.add(receipt, place);
         self.firsts = firsts;
         self.deferred = 0;
         places
     }
 
-    fn add(&mut self, receipt: Receipt, row: impl Fn(u64) -> u64) {
+    fn add(&mut self, receipt: Receipt, place: impl Fn(u64) -> (usize, u64)) {
         self.records += receipt.accepted;
         self.skipped += receipt.skipped;
         self.commit_due |= receipt.commit_due;
-        let rejected = receipt.rejected.into_iter().map(|mut record| {
-            record.row = record.row.map(&row);
-            Refused::from(record)
-        });
-        self.rejected.extend(rejected);
+        for mut record in receipt.rejected {
+            self.which.push(match record.row.map(&place) {
+                Some((batch, row)) => {
+                    record.row = Some(row);
+                    Which::Row(batch, row)
+                }
+                None => {
+                    self.unnamed += 1;
+                    Which::Unnamed(self.unnamed)
+                }
+            });
+            self.rejected.push(Refused::from(record));
+        }
     }
 
     /// Adds what is kept of the records that were refused since there were `before` of them, all of which are rows of `batch`. `whole` is
@@ -109,11 +133,20 @@ impl Totals {
         self.written
     }
 
+    /// How many rejected records were not told yet.
+    pub(super) fn untold_count(&self) -> usize {
+        self.which
+            .iter()
+            .filter(|which| !self.told.contains(which))
+            .count()
+    }
+
     /// Takes the rejected records that were not told yet.
     pub(super) fn take_untold(&mut self) -> Vec<Refused> {
-        let told = self.told.min(self.rejected.len());
-        self.told = self.rejected.len();
-        self.rejected[told..].to_vec()
+        let all = self.which.iter().zip(&self.rejected);
+        all.filter(|(which, _)| self.told.insert(**which))
+            .map(|(_, refused)| refused.clone())
+            .collect()
     }
 }
 
@@ -173,10 +206,36 @@ mod tests {
         totals.add_write(rejecting(&[0, 1], 1, 0), 0, 3);
         assert_eq!(totals.take_untold().len(), 2);
         assert_eq!(totals.take_untold().len(), 0);
-        let mut again = Totals::again(totals.told);
+        let mut again = totals.again();
         again.begin_batch();
         again.add_write(rejecting(&[0, 1, 2], 0, 0), 0, 3);
-        assert_eq!(again.take_untold().len(), 1);
-        assert_eq!(Totals::again(7).take_untold().len(), 0);
+        assert_eq!((again.untold_count(), again.take_untold().len()), (1, 1));
+    }
+
+    #[test]
+    fn a_try_that_refuses_others_tells_those_and_no_record_twice() {
+        let mut totals = Totals::default();
+        totals.begin_batch();
+        totals.begin_batch();
+        totals.add_write(rejecting(&[], 0, 20), 0, 20);
+        totals.add_flush(rejecting(&[10], 19, 0));
+        assert_eq!(totals.take_untold().len(), 1);
+        // The next try judges in another order, a row of that number in another batch among them, and one without a place.
+        let mut again = totals.again();
+        again.begin_batch();
+        again.add_write(rejecting(&[10], 10, 0), 0, 11);
+        again.begin_batch();
+        again.add_write(rejecting(&[], 0, 20), 0, 20);
+        let mut receipt = rejecting(&[14, 21], 18, 0);
+        receipt.rejected.push(RejectedRecord {
+            row: None,
+            ..receipt.rejected[0].clone()
+        });
+        again.add_flush(receipt);
+        let told = again.take_untold();
+        let rows: Vec<_> = told.iter().map(|record| record.row).collect();
+        assert_eq!(rows, [Some(10), Some(3), None]);
+        assert_eq!(again.rejected.len(), 4);
+        assert!(again.take_untold().is_empty());
     }
 }

@@ -16,7 +16,7 @@ use whimbrel_plugin_api::{Batch, Cursor, Error};
 use super::budget::Share;
 use super::concurrency::Permit;
 use super::link::Passed;
-use super::outcomes::Refusal;
+use super::outcomes::{NO_COMMIT, Refusal};
 use super::refused::Refused;
 use super::totals::Totals;
 use super::writer::{LaneProgress, WriterContext};
@@ -143,9 +143,8 @@ impl<'a> Transaction<'a> {
     /// Rejected records that were not told yet.
     pub(super) fn rejected_count(&self) -> u64 {
         self.open.as_ref().map_or(0, |open| {
-            let untold = |all: usize, told: usize| all.saturating_sub(told) as u64;
-            untold(open.totals.rejected.len(), open.totals.told)
-                + untold(open.carried.len(), open.carried_told)
+            let carried = open.carried.len().saturating_sub(open.carried_told);
+            (open.totals.untold_count() + carried) as u64
         })
     }
 
@@ -191,13 +190,19 @@ impl<'a> Transaction<'a> {
             return;
         }
         let lane = &progress.lane;
+        // On the way into a stage the lane is none of the sink's, whose own lane of this name begins at its start: these records are
+        // left out whatever that one has reached.
+        let seq = match self.context.phase {
+            Phase::Import => lane.machine.state().seq + 1,
+            _ => NO_COMMIT,
+        };
         let refusal = Refusal {
             stage,
             partition: lane.partition.clone(),
-            seq: lane.machine.state().seq + 1,
+            seq,
         };
         let (outcomes, emitter) = (&self.context.outcomes, &self.context.emitter);
-        let told = outcomes.reject(emitter, &lane.source_name, &refusal, records);
+        let told = outcomes.reject(emitter, (lane.collection, &lane.source_name), &refusal, records);
         self.context
             .counters
             .of(lane.collection)

@@ -321,14 +321,21 @@ impl Writer<'_> {
 
     /// Keeps records that did not get as far as the sink.
     fn reject(&mut self, index: usize, stage: Phase, records: Vec<RejectedRecord>) -> Result<(), Failure> {
-        self.context.breaker.hold(records.len() as u64);
+        let breaker = &self.context.breaker;
+        breaker.hold(records.len() as u64);
         let progress = &mut self.lanes[index];
+        // With nothing between them they wait for no batch that could come at any moment.
+        let is_stream_of_them = progress.waiting_rejected.len() as u64 >= breaker.patience();
         let pending = progress.waiting_rejected.len() + records.len();
         let records = records.into_iter().map(|record| (stage, record));
         progress.waiting_rejected.extend(records);
         if self.context.outcomes.too_many(pending as u64).is_some() {
             // They are the last ones of the run, which then knows all of them.
             return self.transaction.tell_waiting(&mut self.lanes[index]);
+        }
+        if is_stream_of_them && let Some(error) = self.context.breaker.look(0, 0) {
+            self.transaction.tell_waiting(&mut self.lanes[index])?;
+            return Err(error.into());
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use whimbrel_plugin_api::Cost;
+use whimbrel_plugin_api::{Cost, Error};
 
 use super::{PlannedCollection, Spent};
 use crate::config::{Job, Staging, VerificationLevel};
@@ -112,6 +112,7 @@ pub fn estimate(
     Some(CostEstimate {
         unit: price.unit.clone(),
         usd_per_million: price.usd_per_million,
+        units_max: price.units_max,
         planned_units,
         planned_usd: planned_units.map(|units| price.usd(units)),
         run_units,
@@ -119,6 +120,16 @@ pub fn estimate(
         other_units,
         collections,
     })
+}
+
+/// Why a run may not begin: it would take more than is allowed.
+pub fn beyond(cost: &CostEstimate) -> Option<Error> {
+    let max = cost.units_max.filter(|max| cost.run_units > *max)?;
+    let (needed, unit) = (cost.run_units, &cost.unit);
+    let message = format!("the run takes {needed} {unit}, and {max} are allowed");
+    Some(Error::config("plan.over_quota", message).with_help(
+        "copy fewer collections at once, verify at a lower level, or allow more in the source's quota",
+    ))
 }
 
 /// Once, or once more for fields that are set in a second pass, which reads the source again unless it was staged.
@@ -200,6 +211,7 @@ mod tests {
             read_units: READ,
             count_units: COUNT,
             usd_per_million: 2.0,
+            units_max: None,
         });
         PlannedCollection {
             sink: source.clone(),

@@ -203,8 +203,9 @@ const FIELDS_SHOWN_MAX: usize = 50;
 fn in_sink(source: &Collection, name: &str, key: &[String]) -> Collection {
     let mut sink = source.clone();
     name.clone_into(&mut sink.name);
-    // What the source bills is nothing to the sink.
+    // What the source bills or hides is nothing to the sink.
     sink.cost = None;
+    sink.hides_records = false;
     sink.key = key.to_vec();
     for field in &mut sink.schema.fields {
         // A key without a value names no record.

@@ -168,6 +168,8 @@ pub struct Price {
     pub unit: String,
     /// US dollars for a million units.
     pub usd_per_million: f64,
+    /// Units that a run may take.
+    pub units_max: Option<u64>,
 }
 
 impl Price {
@@ -176,6 +178,7 @@ impl Price {
         Self {
             unit: cost.unit.clone(),
             usd_per_million: cost.usd_per_million,
+            units_max: cost.units_max,
         }
     }
 

@@ -112,6 +112,7 @@ mod tests {
         let cost = CostEstimate {
             unit: "document reads".to_owned(),
             usd_per_million: 0.6,
+            units_max: None,
             planned_units: Some(52_100),
             planned_usd: Some(0.031_26),
             run_units: 150_100,

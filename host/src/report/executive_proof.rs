@@ -8,7 +8,7 @@ use super::figures::{count, counted};
 use super::markdown::{code, message, shortened};
 use super::proof::{
     certificate, classes, levels, repair_figures, rule_place, rule_state, short, sink_orphans, slowest,
-    speed, touched, violations, whose,
+    speed, touched, unreadable_in_source, violations, whose,
 };
 use super::summary_tables::{comparison, is_sure_to_be_equal, kind_name};
 use crate::events::{MismatchKind, RuleState, RunSummary, VerificationResult};
@@ -141,6 +141,12 @@ fn remarks(summary: &RunSummary) -> String {
                     touched(result, code)
                 )
             }),
+    );
+    lines.extend(
+        results
+            .iter()
+            .filter(|result| result.source_unreadable_count > 0)
+            .map(|result| format!("- {}: {}.", code(&result.source), unreadable_in_source(result))),
     );
     lines.extend(
         results

@@ -49,6 +49,7 @@ pub fn bare(command: &str, outcome: &'static str) -> TaskReport {
         exit_code: 0,
         plugins: plugins(),
         errors: Vec::new(),
+        keeps_stored: Vec::new(),
         summary: RunSummary::default(),
     }
 }

@@ -1,11 +1,12 @@
 //! What to do now: after a success, and for each phase that failed, by the kind of its cause.
 //!
-//! The whole table is here. A kind or a phase without advice does not compile.
+//! A command is advised only if it writes no more than the one that was given. Neighbour: `remedies`, the table of causes.
 
 use serde::Serialize;
 use whimbrel_plugin_api::ErrorKind;
 
 use super::TaskReport;
+use super::remedies::{remedy, then, then_anew};
 use super::verdict::has_changed_since;
 use crate::events::{CHANGED_SINCE, MismatchKind, Phase, RuleState};
 
@@ -35,123 +36,15 @@ pub struct FailedPhase {
     pub then: &'static str,
 }
 
-/// What removes a cause of `kind` that showed in `phase`.
-pub const fn remedy(phase: Phase, kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Config => of_config(phase),
-        ErrorKind::Unauthenticated => {
-            "renew the credentials that the job names; a token may have expired during the run"
-        }
-        ErrorKind::Permission => of_permission(phase),
-        ErrorKind::NotFound => of_not_found(phase),
-        ErrorKind::Exists => {
-            "empty the target, name another one, or choose a conflict policy other than `fail`"
-        }
-        ErrorKind::Unavailable => match phase {
-            Phase::PostMigration => {
-                "look whether the system is up and the disk has room; then carry out the hook"
-            }
-            _ => "look whether the system is up, can be reached from here, and has room on its disk",
-        },
-        ErrorKind::Timeout => {
-            "look for locks and load on the system; if it is only slow, raise `limits.call_timeout_secs`"
-        }
-        ErrorKind::RateLimited => {
-            "wait, ask for a higher quota, or lower `limits.collections_parallel` and `limits.partitions_parallel`"
-        }
-        ErrorKind::Cancelled => "nothing is broken: the run was asked to end",
-        ErrorKind::InvalidData => of_invalid_data(phase),
-        ErrorKind::Integrity => of_integrity(phase),
-        ErrorKind::Unsupported => {
-            "choose another way in the job: the connector does not offer this one (`whimbrel plugin info` lists what it offers)"
-        }
-        ErrorKind::Internal => {
-            "this is a defect: keep the folder of the run, and report it with `migration-log.json` and the plugin's version"
-        }
-    }
-}
-
-const fn of_config(phase: Phase) -> &'static str {
-    match phase {
-        Phase::PreValidation | Phase::Verification => "correct the job at the place that the error names",
-        Phase::Extraction => "correct the source's settings in the job",
-        Phase::Transformation => "correct the settings of the transform that the error names",
-        Phase::Import => "correct the sink's settings or the conflict policy in the job",
-        Phase::PostMigration => "correct the hook's settings in the job",
-    }
-}
-
-const fn of_permission(phase: Phase) -> &'static str {
-    match phase {
-        Phase::PreValidation => "grant the account the right to what the error names",
-        Phase::Extraction | Phase::Verification => "grant the account the right to read what the error names",
-        Phase::Import => "grant the account the right to write what the error names",
-        Phase::Transformation | Phase::PostMigration => {
-            "grant the user of this host the right to what the error names"
-        }
-    }
-}
-
-const fn of_not_found(phase: Phase) -> &'static str {
-    match phase {
-        Phase::PreValidation => "look whether what the error names is there, or take it out of the job",
-        Phase::Extraction => "look up how the source spells the name, or take the collection out of the job",
-        Phase::Transformation => "look whether the field or file that the transform names is there",
-        Phase::Import | Phase::Verification => {
-            "look whether somebody dropped or renamed the collection in the sink during the run"
-        }
-        Phase::PostMigration => "look whether the hook's command or file is there",
-    }
-}
-
-const fn of_invalid_data(phase: Phase) -> &'static str {
-    match phase {
-        Phase::PreValidation => "correct the input at the place that the error names",
-        Phase::Extraction | Phase::Import => {
-            "look at the rejected records; correct them in the source, convert them with a transform, or raise `import.max_errors`"
-        }
-        Phase::Transformation => {
-            "look at the rejected records and change the transform so that it takes their values"
-        }
-        Phase::Verification => "look at the record that could not be read back, and at what its column holds",
-        Phase::PostMigration => "correct the file that the hook was to change",
-    }
-}
-
-const fn of_integrity(phase: Phase) -> &'static str {
-    match phase {
-        Phase::PreValidation | Phase::Extraction => {
-            "look for damage in what the error names: it contradicts itself; restore it or leave it out"
-        }
-        Phase::Transformation => "give each record one key: the transform made two the same, or lost a key",
-        Phase::Import => {
-            "look at the constraint that the error names, and whether another run or application writes the same target"
-        }
-        Phase::Verification => {
-            "look at the differences listed: an application that still writes, a record changed by hand, or a lossy type"
-        }
-        Phase::PostMigration => "look at what the hook found to contradict itself",
-    }
-}
-
-/// What is in the sink after `phase` failed, and how to go on.
-pub const fn then(phase: Phase) -> &'static str {
-    match phase {
-        Phase::PreValidation => "nothing was written; look again, then start the job",
-        Phase::Extraction | Phase::Transformation | Phase::Import => {
-            "what was committed stays in the sink, whole transactions only; resume the run after the repair"
-        }
-        Phase::Verification => "the records are in the sink; compare again, nothing need be copied",
-        Phase::PostMigration => "the records are in the sink; carry out by hand what did not happen",
-    }
-}
-
 /// The same in a few words, for a list.
-const fn again(phase: Phase, resumes: bool) -> &'static str {
+fn again(phase: Phase, report: &TaskReport) -> &'static str {
     match phase {
         Phase::PreValidation => "look again",
-        Phase::Extraction | Phase::Transformation | Phase::Import if resumes => "go on with the run",
-        Phase::Extraction | Phase::Transformation | Phase::Import => "start the job again",
+        Phase::Extraction | Phase::Transformation | Phase::Import if can_be_resumed(report) => {
+            "go on with the run"
+        }
+        Phase::Extraction | Phase::Transformation | Phase::Import if report.copies() => "start the job again",
+        Phase::Extraction | Phase::Transformation | Phase::Import => "give the command again",
         Phase::Verification => "compare again",
         Phase::PostMigration => "carry out by hand what did not happen",
     }
@@ -170,7 +63,11 @@ pub fn failed_phases(report: &TaskReport) -> Vec<FailedPhase> {
                 CHANGED_SINCE => "see to it that nobody writes to the source for a while",
                 _ => remedy(phase, failure.error.kind),
             },
-            then: then(phase),
+            then: if can_be_resumed(report) {
+                then(phase)
+            } else {
+                then_anew(phase)
+            },
         };
         if !failed.contains(&entry) {
             failed.push(entry);
@@ -201,11 +98,7 @@ fn phase_that_ended(report: &TaskReport) -> Phase {
 /// What to do after a task that ended as `report` says; `job` is the job file, `run_id` the run.
 pub fn next_steps(report: &TaskReport, job_file: &str, run_id: &str) -> Vec<NextStep> {
     let job = quoted(job_file);
-    let command = |name: &str| Some(format!("whimbrel {name} {job}"));
-    let step = |text: &str, command: Option<String>| NextStep {
-        text: text.to_owned(),
-        command,
-    };
+    let command = |name: &str| of_job(report, name, &job);
     let resume = format!("whimbrel resume {}{}", quoted(run_id), place(report, job_file));
     let resumes = can_be_resumed(report);
     let mut steps = Vec::new();
@@ -223,25 +116,24 @@ pub fn next_steps(report: &TaskReport, job_file: &str, run_id: &str) -> Vec<Next
         ));
     }
     steps.extend(after_differences(report, &|flags| {
-        Some(format!("whimbrel verify {job} {flags}"))
+        of_job(report, "verify", &format!("{job} {flags}"))
     }));
     let failed = failed_phases(report);
     for failed in &failed {
-        steps.push(step(
-            &format!(
-                "{}: {}; then {}",
-                failed.phase.name(),
-                failed.remedy,
-                again(failed.phase, resumes)
-            ),
-            match failed.phase {
-                Phase::PreValidation => command("check"),
-                Phase::Verification => command("verify"),
-                Phase::PostMigration => None,
-                _ if resumes => Some(resume.clone()),
-                _ => command("run"),
-            },
-        ));
+        let text = format!(
+            "{}: {}; then {}",
+            failed.phase.name(),
+            failed.remedy,
+            again(failed.phase, report)
+        );
+        let command = match failed.phase {
+            Phase::PreValidation => command("check"),
+            Phase::Verification => command("verify"),
+            Phase::PostMigration => None,
+            _ if resumes => Some(resume.clone()),
+            _ => same_command(report, &job),
+        };
+        steps.push(step(&text, command));
     }
     match (report.outcome, report.command.as_str()) {
         ("done", "check" | "dry-run") => steps.push(step("start the job", command("run"))),
@@ -250,16 +142,53 @@ pub fn next_steps(report: &TaskReport, job_file: &str, run_id: &str) -> Vec<Next
             None,
         )),
         ("done", _) => steps.extend(after_success(report, &command)),
-        ("cancelled", _) if !resumes => steps.push(step(
-            "what was committed stays in the sink; start the job again when it suits",
-            command("run"),
-        )),
+        ("cancelled", _) if !resumes => steps.push(step(after_request(report), same_command(report, &job))),
         _ if failed.is_empty() && report.outcome != "cancelled" => {
             steps.push(step("look for the cause in `migration-log.json`", None))
         }
         _ => {}
     }
     steps
+}
+
+fn step(text: &str, command: Option<String>) -> NextStep {
+    NextStep {
+        text: text.to_owned(),
+        command,
+    }
+}
+
+/// Whether files took the place of one side: the job's own sides are not those of the task.
+fn is_exchange(report: &TaskReport) -> bool {
+    matches!(report.command.as_str(), "export" | "import")
+}
+
+/// The command `name` with its arguments, none if it would be about other sides than the task was.
+fn of_job(report: &TaskReport, name: &str, arguments: &str) -> Option<String> {
+    (!is_exchange(report)).then(|| format!("whimbrel {name} {arguments}"))
+}
+
+/// The command that was given, once more; none if its arguments are not known here. It must never write what that would not have.
+fn same_command(report: &TaskReport, job: &str) -> Option<String> {
+    let words = match report.command.as_str() {
+        "run" | "resume" => format!("run {job}"),
+        "dry-run" => format!("run {job} --dry-run"),
+        "repair" => format!("verify {job} --repair"),
+        name @ ("check" | "plan" | "verify" | "stats" | "clear") => format!("{name} {job}"),
+        _ => return None,
+    };
+    Some(format!("whimbrel {words}"))
+}
+
+/// What is left by a task that was asked to end and cannot be gone on with, and how to have it done.
+fn after_request(report: &TaskReport) -> &'static str {
+    match report.command.as_str() {
+        "run" | "resume" => "what was committed stays in the sink; start the job again when it suits",
+        "repair" => "what was healed stays in the sink; repair again when it suits",
+        "clear" => "what was removed from the sink is gone; clear it again when it suits",
+        "export" | "import" => "what was written stays; give the command again when it suits",
+        _ => "nothing was written; give the command again when it suits",
+    }
 }
 
 /// What to do about differences, the list first.
@@ -297,8 +226,19 @@ fn after_differences(report: &TaskReport, verify: &dyn Fn(&str) -> Option<String
             verify("--verification-level comprehensive --show-values"),
         ));
     }
-    let can_be_repaired =
-        |kind: MismatchKind| !matches!(kind, MismatchKind::Schema | MismatchKind::ChangedSince);
+    let mut of_records = summary.verification.iter().flat_map(|result| {
+        let keeps = report.keeps_stored.contains(&result.sink);
+        result
+            .mismatches
+            .iter()
+            .map(move |mismatch| (keeps, mismatch.kind))
+    });
+    // What a repair does not touch it is not advised for.
+    let can_be_repaired = of_records.clone().any(|(keeps, kind)| match kind {
+        MismatchKind::Schema | MismatchKind::ChangedSince => false,
+        MismatchKind::Missing | MismatchKind::Count => true,
+        _ => !keeps,
+    });
     let lost: u64 = summary
         .sink_references
         .iter()
@@ -322,7 +262,15 @@ fn after_differences(report: &TaskReport, verify: &dyn Fn(&str) -> Option<String
             None,
         ));
     }
-    if listed().any(|mismatch| can_be_repaired(mismatch.kind)) || lost > 0 {
+    if of_records.any(|(keeps, kind)| keeps && matches!(kind, MismatchKind::Different | MismatchKind::Extra))
+    {
+        steps.push(step(
+            "look which side is right where the job keeps what the sink has (`on_conflict`): a repair leaves those records as they are"
+                .to_owned(),
+            None,
+        ));
+    }
+    if can_be_repaired || lost > 0 {
         steps.push(step(
             "copy again what differs, and compare once more".to_owned(),
             verify("--repair"),
@@ -351,12 +299,8 @@ fn place(report: &TaskReport, job_file: &str) -> String {
 }
 
 fn after_success(report: &TaskReport, command: &dyn Fn(&str) -> Option<String>) -> Vec<NextStep> {
-    let step = |text: &str, command: Option<String>| NextStep {
-        text: text.to_owned(),
-        command,
-    };
     let mut steps = Vec::new();
-    if report.summary.verification.is_empty() {
+    if report.summary.verification.is_empty() && !is_exchange(report) {
         steps.push(step(
             "compare both sides: this run was not verified",
             command("verify"),
@@ -374,6 +318,9 @@ fn after_success(report: &TaskReport, command: &dyn Fn(&str) -> Option<String>) 
         ));
     }
     steps.push(step("keep this report with the papers of the change", None));
+    if is_exchange(report) {
+        return steps;
+    }
     steps.push(step(
         "verify once more before the switch, if the source was written to since",
         command("verify"),
@@ -399,36 +346,9 @@ pub fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::VerificationLevel;
+    use crate::events::{Mismatch, VerificationResult};
     use crate::report::fixtures;
-    use std::collections::HashSet;
-
-    #[test]
-    fn each_phase_has_advice_for_each_kind() {
-        let kinds: Vec<ErrorKind> = (1..=13).map(ErrorKind::from).collect();
-        assert_eq!(
-            kinds.iter().map(|kind| kind.name()).collect::<HashSet<_>>().len(),
-            13
-        );
-        for phase in [
-            Phase::PreValidation,
-            Phase::Extraction,
-            Phase::Transformation,
-            Phase::Import,
-            Phase::Verification,
-            Phase::PostMigration,
-        ] {
-            let remedies: Vec<&str> = kinds.iter().map(|kind| remedy(phase, *kind)).collect();
-            for text in remedies.iter().chain(&[then(phase)]) {
-                assert!(text.len() > 20 && !text.ends_with('.'), "{text}");
-            }
-            let distinct: HashSet<&&str> = remedies.iter().collect();
-            assert_eq!(
-                distinct.len(),
-                kinds.len(),
-                "{phase:?}: one text serves two kinds"
-            );
-        }
-    }
 
     #[test]
     fn every_end_says_what_to_do() {
@@ -488,6 +408,135 @@ mod tests {
         let steps = next_steps(&refused, "a.yaml", "r-1");
         let resumes = |step: &NextStep| step.command.as_deref() == Some("whimbrel resume r-1");
         assert!(!steps.iter().any(resumes), "{steps:?}");
+    }
+
+    /// Every command that may be advised after `command` ended so, with a failure in each phase and differences.
+    fn advised(command: &str, outcome: &'static str) -> Vec<String> {
+        let mut report = fixtures::bare(command, outcome);
+        report.summary.verification = fixtures::differences().summary.verification;
+        for phase in [
+            Phase::PreValidation,
+            Phase::Extraction,
+            Phase::Transformation,
+            Phase::Import,
+            Phase::Verification,
+            Phase::PostMigration,
+        ] {
+            let error = whimbrel_plugin_api::Error::new(ErrorKind::Unavailable, "x.y", "z");
+            let failure = crate::events::Failure::from(error).in_phase(phase);
+            report.errors.push(failure);
+        }
+        let steps = next_steps(&report, "a.yaml", "r-1");
+        steps.into_iter().filter_map(|step| step.command).collect()
+    }
+
+    #[test]
+    fn no_command_is_advised_that_would_write_what_the_given_one_would_not() {
+        for outcome in [
+            "failed",
+            "cancelled",
+            "crashed",
+            "refused",
+            "differences",
+            "unverified",
+            "done",
+        ] {
+            for command in ["export", "import"] {
+                assert_eq!(advised(command, outcome), [""; 0], "{command} {outcome}");
+            }
+            for command in ["check", "plan", "verify", "stats", "clear", "repair"] {
+                let commands = advised(command, outcome);
+                let copies = |command: &String| command.starts_with("whimbrel run");
+                let wanted = command == "check" && outcome == "done";
+                assert_eq!(
+                    commands.iter().any(copies),
+                    wanted,
+                    "{command} {outcome}: {commands:?}"
+                );
+            }
+            if outcome != "done" {
+                for command in advised("dry-run", outcome) {
+                    let is_dry = !command.starts_with("whimbrel run") || command.ends_with(" --dry-run");
+                    assert!(is_dry || command.contains("--repair"), "{outcome}: {command}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_asked_to_end_is_given_again_as_it_was() {
+        for (command, text, wanted) in [
+            ("check", "nothing was written", Some("whimbrel check a.yaml")),
+            ("verify", "nothing was written", Some("whimbrel verify a.yaml")),
+            ("stats", "nothing was written", Some("whimbrel stats a.yaml")),
+            (
+                "dry-run",
+                "nothing was written",
+                Some("whimbrel run a.yaml --dry-run"),
+            ),
+            (
+                "repair",
+                "what was healed stays",
+                Some("whimbrel verify a.yaml --repair"),
+            ),
+            ("clear", "what was removed", Some("whimbrel clear a.yaml")),
+            ("export", "what was written stays", None),
+            ("import", "what was written stays", None),
+        ] {
+            let report = fixtures::bare(command, "cancelled");
+            let steps = next_steps(&report, "a.yaml", "r-1");
+            let [only] = steps.as_slice() else {
+                panic!("{command}: {steps:?}");
+            };
+            assert!(only.text.starts_with(text), "{command}: {}", only.text);
+            assert_eq!(only.command.as_deref(), wanted, "{command}");
+        }
+    }
+
+    #[test]
+    fn a_failed_export_is_given_again_and_not_resumed() {
+        let mut report = fixtures::bare("export", "failed");
+        report.errors = fixtures::failed().errors;
+        let failed = failed_phases(&report);
+        assert!(failed[0].then.contains("give the command again"), "{failed:?}");
+        let steps = next_steps(&report, "a.yaml", "r-1");
+        assert!(
+            steps[0].text.ends_with("then give the command again"),
+            "{steps:?}"
+        );
+        assert_eq!(steps[0].command, None);
+    }
+
+    #[test]
+    fn a_repair_is_advised_only_where_it_would_do_something() {
+        let mut report = fixtures::bare("verify", "differences");
+        let mut result = VerificationResult::begun("a", "b", VerificationLevel::Comprehensive);
+        let mismatch = |kind| Mismatch {
+            kind,
+            record: "id=1".to_owned(),
+            fields: Vec::new(),
+            values: Vec::new(),
+        };
+        result.mismatch_count = 1;
+        report.summary.verification = vec![result];
+        for (kind, is_advised, is_advised_if_kept) in [
+            (MismatchKind::Missing, true, true),
+            (MismatchKind::Different, true, false),
+            (MismatchKind::Extra, true, false),
+            (MismatchKind::Schema, false, false),
+        ] {
+            report.summary.verification[0].mismatches = vec![mismatch(kind)];
+            for (keeps_stored, expected) in [
+                (Vec::new(), is_advised),
+                (vec!["b".to_owned()], is_advised_if_kept),
+            ] {
+                report.keeps_stored = keeps_stored;
+                let steps = next_steps(&report, "a.yaml", "r-1");
+                let repairs =
+                    |step: &NextStep| step.command.as_deref().is_some_and(|it| it.contains("--repair"));
+                assert_eq!(steps.iter().any(repairs), expected, "{kind:?} {steps:?}");
+            }
+        }
     }
 
     #[test]

@@ -261,6 +261,16 @@ fn losses_line(result: &VerificationResult) -> Option<String> {
     })
 }
 
+/// Records that the source could not deliver or that a transform refused, and how many of them nobody knows of.
+pub fn unreadable_in_source(result: &VerificationResult) -> String {
+    let records = counted(result.source_unreadable_count, "record");
+    let known = match result.source_unchecked_count {
+        0 => "the copy has left them out".to_owned(),
+        unchecked => format!("{} left out by no copy", count(unchecked)),
+    };
+    format!("compared without {records} that the source could not deliver or a transform refused ({known})")
+}
+
 fn changed_line(result: &VerificationResult) -> Option<String> {
     (result.changed_since_count > 0).then(|| {
         let records = counted(result.changed_since_count, "record");

@@ -9,7 +9,7 @@ use super::cost::cost_line;
 use super::figures::{bytes, count, counted, printable, rate, seconds};
 use super::next_steps::next_steps;
 use super::orphans::orphans_text;
-use super::proof::{classes, proof_text, repaired_text, rules_text, sink_orphans_text};
+use super::proof::{classes, proof_text, repaired_text, rules_text, sink_orphans_text, unreadable_in_source};
 use super::summary_tables::{mismatches, table};
 use super::{TaskReport, Tone, tone, verdict};
 use crate::events::{Failure, VerificationResult};
@@ -215,22 +215,43 @@ fn differences(report: &TaskReport, look: &Look) -> String {
         }
     }
     for result in &report.summary.verification {
-        if result.duplicate_key_count > 0 {
-            text.push_str(&format!(
-                "{}: {} of the source share their key with another; the last one counts\n",
-                printable(&result.source),
-                counted(result.duplicate_key_count, "record")
-            ));
-        }
-        if result.left_out_count > 0 {
-            text.push_str(&format!(
-                "{}: compared without {} that the sink has refused\n",
-                printable(&result.source),
-                counted(result.left_out_count, "record")
-            ));
+        for remark in remarks(result) {
+            text.push_str(&format!("{}: {remark}\n", printable(&result.source)));
         }
     }
     text
+}
+
+/// What is to be known of a comparison besides what differs.
+fn remarks(result: &VerificationResult) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let records = |number| counted(number, "record");
+    if result.duplicate_key_count > 0 {
+        remarks.push(format!(
+            "{} of the source share their key with another; the last one counts",
+            records(result.duplicate_key_count)
+        ));
+    }
+    if result.is_count_open {
+        let text = "the numbers of records say nothing: the source has too many keys to count all that share one; `comprehensive` does";
+        remarks.push(text.to_owned());
+    }
+    if result.settled_count > 0 {
+        remarks.push(format!(
+            "{} differed at first and were alike a moment later; the sink was written to meanwhile",
+            records(result.settled_count)
+        ));
+    }
+    if result.source_unreadable_count > 0 {
+        remarks.push(unreadable_in_source(result));
+    }
+    if result.left_out_count > 0 {
+        remarks.push(format!(
+            "compared without {} that the sink has refused",
+            records(result.left_out_count)
+        ));
+    }
+    remarks
 }
 
 fn phases(report: &TaskReport) -> String {

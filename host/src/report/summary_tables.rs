@@ -58,7 +58,7 @@ pub fn table(report: &TaskReport, is_cut: bool) -> String {
     }
     columns.extend(match report.command.as_str() {
         "run" | "resume" | "dry-run" => moved(collections),
-        "verify" => compared(&verified),
+        "verify" | "repair" => compared(&verified),
         _ => planned(collections),
     });
     if !verified.is_empty() {
@@ -219,7 +219,7 @@ fn verification<'a>(verified: &Verified<'a>) -> Column<'a> {
         verified.values().filter(|result| test(result)).count() as u64
     };
     let different = of(|result| result.comparison == Comparison::Different);
-    let unsure = of(|result| result.comparison == Comparison::Equal && result.changed_since_count > 0);
+    let unsure = of(|result| result.comparison == Comparison::Equal && !is_sure_to_be_equal(result));
     let cells = verified.clone();
     Column {
         title: "VERIFIED",
@@ -237,17 +237,24 @@ fn verification<'a>(verified: &Verified<'a>) -> Column<'a> {
     }
 }
 
-/// Whether nothing of a collection differs, and nothing changed while it was compared.
+/// Whether nothing of a collection differs, nothing changed while it was compared, and the source could deliver all of it.
 pub fn is_sure_to_be_equal(result: &VerificationResult) -> bool {
-    result.comparison == Comparison::Equal && result.changed_since_count == 0
+    result.comparison == Comparison::Equal
+        && result.changed_since_count == 0
+        && result.source_unchecked_count == 0
 }
 
 /// How the comparison of a collection ended, and how much was compared.
 pub fn comparison(result: &VerificationResult) -> String {
-    let changed = match result.changed_since_count {
-        0 => String::new(),
-        changed => format!("{} changed since", count(changed)),
-    };
+    let unsure = [
+        (result.changed_since_count, "changed since"),
+        (result.source_unchecked_count, "unreadable in the source"),
+    ];
+    let unsure = unsure.iter().filter(|(records, _)| *records > 0);
+    let unsure: Vec<String> = unsure
+        .map(|(records, what)| format!("{} {what}", count(*records)))
+        .collect();
+    let changed = unsure.join(", ");
     let found = match (result.comparison, changed.is_empty()) {
         (Comparison::Equal, true) => "equal".to_owned(),
         // Of these it cannot be said whether they are equal, so the collection is not called so.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use whimbrel_plugin_api::Error;
 use whimbrel_plugin_api::manifest::Role;
 
-use crate::config::Job;
+use crate::config::{Job, keeps_stored};
 use crate::events::{Failure, Outcome, RunSummary};
 
 /// How a task ended, as far as a report cares.
@@ -34,6 +34,9 @@ pub struct TaskReport {
     pub plugins: Vec<PluginUsed>,
     /// What went wrong, gravest first.
     pub errors: Vec<Failure>,
+    /// The collections of the sink, of those that were compared, whose own records go before the source's by the job.
+    #[serde(skip)]
+    pub keeps_stored: Vec<String>,
     /// What was done.
     #[serde(flatten)]
     pub summary: RunSummary,
@@ -82,7 +85,13 @@ impl TaskReport {
                 RunSummary::default(),
             ),
         };
+        let keeps = |source: &str, sink: &str| keeps_stored(job.policy_of(source, sink));
+        let compared = summary.verification.iter();
         let mut report = Self {
+            keeps_stored: compared
+                .filter(|result| keeps(&result.source, &result.sink))
+                .map(|result| result.sink.clone())
+                .collect(),
             command: command.to_owned(),
             job: job.name.clone(),
             outcome,

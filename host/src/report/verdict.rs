@@ -49,6 +49,12 @@ pub fn verdict(report: &TaskReport) -> String {
         ("failed" | "crashed" | "cancelled", "dry-run") => {
             format!("{job}: the dry run did not go through, nothing was written")
         }
+        ("cancelled", "check" | "plan" | "verify" | "stats") => {
+            format!("{job}: ended on request, nothing was written")
+        }
+        ("crashed", "check" | "plan" | "verify" | "stats") => {
+            format!("{job}: the worker was lost, nothing was written")
+        }
         ("done", "verify") => format!("{job}: both sides are equal"),
         ("done", _) if report.summary.verification.is_empty() => format!("{job}: done, not verified"),
         ("done", _) => format!("{job}: done and verified"),

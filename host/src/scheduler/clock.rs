@@ -1,14 +1,21 @@
 //! Which schedules are due. Knows the time only by what it is told.
 //!
-//! A time that passed while nobody looked is due once, however many there were; a clock that is set back makes nothing due twice.
+//! A time that passed while nobody looked is due once, however many there were; a clock that is set back makes nothing due twice, unless
+//! by so much that it was wrong before.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::config::Schedule;
+
+/// A clock that is set back by more was wrong before, and what was due by it says nothing: waiting until it has caught up would
+/// keep every schedule silent, for years if need be. Less than that is a correction.
+const SET_BACK_MAX: TimeDelta = TimeDelta::days(1);
 
 /// Schedules with their next times.
 pub(super) struct Clock {
     entries: Vec<(Schedule, Option<DateTime<Utc>>)>,
+    /// The latest time that was looked at.
+    latest: DateTime<Utc>,
 }
 
 impl Clock {
@@ -31,11 +38,13 @@ impl Clock {
         });
         Self {
             entries: entries.collect(),
+            latest: before.map_or(now, |clock| clock.latest.max(now)),
         }
     }
 
     /// The schedules that are due at `now`, with the times that they were due at; each has a later time afterwards.
     pub(super) fn due(&mut self, now: DateTime<Utc>) -> Vec<(Schedule, DateTime<Utc>)> {
+        self.latest = self.latest.max(now);
         let mut due = Vec::new();
         for (schedule, next) in &mut self.entries {
             if let Some(time) = next.filter(|time| *time <= now) {
@@ -44,6 +53,18 @@ impl Clock {
             }
         }
         due
+    }
+
+    /// Counts anew from `now` if the clock was wrong until now; whether it was.
+    pub(super) fn set_right(&mut self, now: DateTime<Utc>) -> bool {
+        let was_wrong = self.latest - now > SET_BACK_MAX;
+        if was_wrong {
+            for (schedule, next) in &mut self.entries {
+                *next = schedule.after(now);
+            }
+            self.latest = now;
+        }
+        was_wrong
     }
 
     /// Each schedule with its next time, in their order.
@@ -91,9 +112,26 @@ mod tests {
     fn a_clock_that_is_set_makes_nothing_due_twice_and_what_was_missed_due_once() {
         let mut clock = Clock::new(&schedules(&["* * * * *"]), at("10:00:30"), None);
         assert_eq!(names(&mut clock, "11:00:30"), ["s0"], "an hour forward");
+        assert!(!clock.set_right(at("10:01:30")), "an hour is a correction");
         assert_eq!(names(&mut clock, "10:01:30"), [] as [&str; 0], "back again");
         assert_eq!(names(&mut clock, "11:00:59"), [] as [&str; 0]);
         assert_eq!(names(&mut clock, "11:01:00"), ["s0"]);
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_by_years_and_is_set_right_keeps_no_schedule_silent() {
+        let hourly = schedules(&["0 * * * *"]);
+        let mut clock = Clock::new(&hourly, at("10:00:30"), None);
+        let wrong: DateTime<Utc> = "2031-01-01T00:30:00Z".parse().unwrap();
+        assert_eq!(clock.due(wrong).len(), 1, "nobody can tell that it is wrong");
+        let mut reloaded = Clock::new(&hourly, at("10:10:00"), Some(&clock));
+        for clock in [&mut clock, &mut reloaded] {
+            assert!(clock.set_right(at("10:10:30")));
+            assert!(!clock.set_right(at("10:10:30")));
+            assert_eq!(names(clock, "10:10:30"), [] as [&str; 0], "set right");
+            assert_eq!(names(clock, "11:00:00"), ["s0"]);
+            assert_eq!(names(clock, "11:00:01"), [] as [&str; 0]);
+        }
     }
 
     #[test]

@@ -11,79 +11,18 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use rustix::process::Signal;
-use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use whimbrel_plugin_api::{Error, ErrorKind};
 
 use super::clock::Clock;
-use super::firing;
-use super::presence::{NextTime, Presence, Seen};
+use super::event::DaemonEvent;
+use super::firing::Launch;
+use super::presence::{LastOutcome, NextTime, Presence, Seen};
 use crate::config::{Schedule, Schedules, Variables, load_schedules};
 use crate::state::{Process, now};
 
 /// The time of day may be set, so that it is looked at so often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-
-/// What a daemon tells.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum DaemonEvent {
-    /// It runs.
-    Started {
-        /// Its process.
-        pid: u32,
-        /// Schedules that it has.
-        schedule_count: usize,
-    },
-    /// It has taken over what its files say now.
-    Reloaded {
-        /// Schedules that it has.
-        schedule_count: usize,
-    },
-    /// Its files are wrong; it goes on with what they said before.
-    Kept {
-        /// What is wrong.
-        errors: Vec<Error>,
-    },
-    /// A run was started.
-    Fired {
-        /// The schedule.
-        schedule: String,
-        /// When it was due.
-        due: DateTime<Utc>,
-        /// The run's process.
-        pid: u32,
-        /// Where its output goes.
-        log: PathBuf,
-    },
-    /// A schedule was due whose last run still goes on, so that nothing was started.
-    Skipped {
-        /// The schedule.
-        schedule: String,
-        /// When it was due.
-        due: DateTime<Utc>,
-    },
-    /// A run could not be started, or the daemon could not write down what it does.
-    Failed {
-        /// The schedule, if it is about one.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        schedule: Option<String>,
-        /// Why.
-        error: Error,
-    },
-    /// A run has ended.
-    Ended {
-        /// The schedule.
-        schedule: String,
-        /// Its exit code; 128 and the number of a signal that ended it.
-        exit_code: i32,
-    },
-    /// It ends, once its runs have.
-    Stopping {
-        /// Runs that go on.
-        running_count: usize,
-    },
-}
 
 /// What comes to the daemon from outside.
 enum Message {
@@ -91,18 +30,29 @@ enum Message {
     Ended(String, std::io::Result<ExitStatus>),
 }
 
+/// A run that goes on.
+struct Running {
+    process: Process,
+    due: DateTime<Utc>,
+}
+
 /// A daemon that has its place.
 pub struct Daemon<'a> {
     schedules: Schedules,
     presence: Presence,
+    /// The file that the daemon was started from, which runs are started from as well.
+    program: PathBuf,
     /// Arguments for all commands, which its runs get too.
     arguments: Vec<String>,
     variables: &'a Variables,
     started: DateTime<Utc>,
     loaded: DateTime<Utc>,
+    look_count: u64,
     faults: Vec<Error>,
     clock: Clock,
-    running: BTreeMap<String, Process>,
+    running: BTreeMap<String, Running>,
+    last: BTreeMap<String, LastOutcome>,
+    is_ending: bool,
     tell: &'a mut dyn FnMut(&DaemonEvent),
 }
 
@@ -110,25 +60,33 @@ impl<'a> Daemon<'a> {
     /// A daemon of `schedules`, which tells what happens to `tell`.
     ///
     /// # Errors
-    /// Those of [`Presence::take`].
+    /// Those of [`Presence::take`]; `schedule.not_started` if the system does not say which program this is.
     pub fn new(
         schedules: Schedules,
         arguments: Vec<String>,
         variables: &'a Variables,
         tell: &'a mut dyn FnMut(&DaemonEvent),
     ) -> Result<Self, Error> {
-        let presence = Presence::take(&schedules.working_dir)?;
+        let program = std::env::current_exe().map_err(|error| {
+            let text = "the daemon cannot find the program that runs are started from";
+            Error::new(ErrorKind::Unavailable, "schedule.not_started", text).with_cause(&error)
+        })?;
+        let presence = Presence::take(&schedules.settings, &schedules.working_dir)?;
         let started = now();
         Ok(Self {
             clock: Clock::new(&schedules.list, started, None),
             schedules,
             presence,
+            program,
             arguments,
             variables,
             started,
             loaded: started,
+            look_count: 1,
             faults: Vec::new(),
             running: BTreeMap::new(),
+            last: BTreeMap::new(),
+            is_ending: false,
             tell,
         })
     }
@@ -163,62 +121,80 @@ impl<'a> Daemon<'a> {
     }
 
     fn fire(&mut self, ends: &Sender<Message>) {
-        for (schedule, due) in self.clock.due(now()) {
+        let time = now();
+        if self.clock.set_right(time) {
+            self.write();
+        }
+        for (schedule, due) in self.clock.due(time) {
             if self.running.contains_key(&schedule.name) {
                 let schedule = schedule.name;
-                (self.tell)(&DaemonEvent::Skipped { schedule, due });
+                self.say(&DaemonEvent::Skipped { schedule, due });
             } else {
                 self.start(&schedule, due, ends);
             }
-            self.write();
         }
     }
 
     fn start(&mut self, schedule: &Schedule, due: DateTime<Utc>, ends: &Sender<Message>) {
-        let Schedules {
-            settings,
-            working_dir,
-            ..
-        } = &self.schedules;
+        let launch = Launch {
+            program: &self.program,
+            arguments: &self.arguments,
+            settings: &self.schedules.settings,
+            working_dir: &self.schedules.working_dir,
+        };
         let name = schedule.name.clone();
-        match firing::start(schedule, due, settings, &self.arguments, working_dir) {
+        match launch.start(schedule, due) {
             Ok((mut child, logs)) => {
                 let pid = child.id();
-                self.running.insert(name.clone(), Process::of(pid));
+                let process = Process::of(pid);
+                self.running.insert(name.clone(), Running { process, due });
                 let (ends, ended) = (ends.clone(), name.clone());
                 std::thread::spawn(move || {
                     // A daemon that has ended need not be told.
                     drop(ends.send(Message::Ended(ended, child.wait())));
                 });
-                (self.tell)(&DaemonEvent::Fired {
+                self.say(&DaemonEvent::Fired {
                     schedule: name,
                     due,
                     pid,
                     log: logs.stdout,
                 });
             }
-            Err(error) => (self.tell)(&DaemonEvent::Failed {
-                schedule: Some(name),
-                error,
-            }),
+            Err(error) => self.failed(name, due, error),
         }
     }
 
     fn ended(&mut self, schedule: String, status: std::io::Result<ExitStatus>) {
         use std::os::unix::process::ExitStatusExt as _;
-        self.running.remove(&schedule);
+        let at = now();
+        let due = self.running.remove(&schedule).map_or(at, |running| running.due);
         let code = |status: ExitStatus| status.code().or(status.signal().map(|signal| 128 + signal));
-        (self.tell)(&match status {
-            Ok(status) => DaemonEvent::Ended {
-                schedule,
-                exit_code: code(status).unwrap_or(1),
-            },
-            Err(error) => DaemonEvent::Failed {
-                schedule: Some(schedule),
-                error: Error::internal("the end of a run could not be waited for").with_cause(&error),
-            },
+        match status {
+            Ok(status) => {
+                let exit_code = code(status).unwrap_or(1);
+                let outcome = LastOutcome::Ended { due, at, exit_code };
+                self.last.insert(schedule.clone(), outcome);
+                self.say(&DaemonEvent::Ended { schedule, exit_code });
+            }
+            Err(error) => {
+                let text = "the end of a run could not be waited for";
+                self.failed(schedule, due, Error::internal(text).with_cause(&error));
+            }
+        }
+    }
+
+    /// Takes note of a run that could not be started, or of which nobody knows how it ended.
+    fn failed(&mut self, schedule: String, due: DateTime<Utc>, error: Error) {
+        let outcome = LastOutcome::Failed {
+            due,
+            at: now(),
+            error: error.clone(),
+        };
+        self.last.insert(schedule.clone(), outcome);
+        self.say(&DaemonEvent::Failed {
+            schedule: Some(schedule),
+            error,
         });
-        self.write();
     }
 
     /// Takes over what the files say now, as a whole or not at all.
@@ -233,27 +209,31 @@ impl<'a> Daemon<'a> {
                 Error::config("schedule.moved", text).with_help("end the daemon and start it again"),
             ])
         });
+        self.look_count += 1;
         match loaded {
             Ok(schedules) => {
                 self.clock = Clock::new(&schedules.list, now(), Some(&self.clock));
                 self.schedules = schedules;
                 self.loaded = now();
                 self.faults.clear();
-                (self.tell)(&DaemonEvent::Reloaded {
+                let list = &self.schedules.list;
+                self.last
+                    .retain(|name, _| list.iter().any(|schedule| schedule.name == *name));
+                self.say(&DaemonEvent::Reloaded {
                     schedule_count: self.schedules.list.len(),
                 });
             }
             Err(errors) => {
                 self.faults.clone_from(&errors);
-                (self.tell)(&DaemonEvent::Kept { errors });
+                self.say(&DaemonEvent::Kept { errors });
             }
         }
-        self.write();
     }
 
     /// Asks all runs to end, and waits for them.
     fn end(&mut self, messages: &Receiver<Message>) {
-        (self.tell)(&DaemonEvent::Stopping {
+        self.is_ending = true;
+        self.say(&DaemonEvent::Stopping {
             running_count: self.running.len(),
         });
         self.ask_to_end();
@@ -269,8 +249,8 @@ impl<'a> Daemon<'a> {
     }
 
     fn ask_to_end(&mut self) {
-        for (schedule, process) in &self.running {
-            if let Err(errno) = process.signal(Signal::TERM) {
+        for (schedule, running) in &self.running {
+            if let Err(errno) = running.process.signal(Signal::TERM) {
                 let text = format!("the run of schedule `{schedule}` could not be asked to end");
                 (self.tell)(&DaemonEvent::Failed {
                     schedule: Some(schedule.clone()),
@@ -278,6 +258,12 @@ impl<'a> Daemon<'a> {
                 });
             }
         }
+    }
+
+    /// Tells what has happened. What others see of it is there before, since who is told may look.
+    fn say(&mut self, event: &DaemonEvent) {
+        self.write();
+        (self.tell)(event);
     }
 
     fn write(&mut self) {
@@ -296,6 +282,7 @@ impl<'a> Daemon<'a> {
             cron: schedule.pattern.clone(),
             time_zone: schedule.zone.name().to_owned(),
             next,
+            last: self.last.get(&schedule.name).cloned(),
         };
         let running = self.running.iter();
         Seen {
@@ -303,10 +290,12 @@ impl<'a> Daemon<'a> {
             settings: self.schedules.settings.clone(),
             started: self.started,
             loaded: self.loaded,
+            look_count: self.look_count,
             faults: self.faults.clone(),
+            is_ending: self.is_ending,
             schedules: self.clock.entries().map(next).collect(),
             running: running
-                .map(|(name, process)| (name.clone(), process.pid))
+                .map(|(name, running)| (name.clone(), running.process.pid))
                 .collect(),
         }
     }

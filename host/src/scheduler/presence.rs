@@ -1,5 +1,5 @@
-//! What other processes see of a daemon: a file that says who it is and what it will do, and a lock that it holds while it
-//! lives. One daemon for each working folder.
+//! What other processes see of a daemon in its working folder: a file that says who it is and what it will do, and a lock that it
+//! holds while it lives. One daemon for each working folder and, by its mark (`place`), for each settings file.
 
 use std::fs::File;
 use std::io;
@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use whimbrel_plugin_api::{Error, ErrorKind};
+use whimbrel_plugin_api::Error;
 
+use super::place::{Mark, daemon_running, hold};
 use crate::state::Process;
-use crate::workspace::{fault, is_locked, lock, open_private, write_whole};
+use crate::workspace::{Workspace, fault, is_locked, open_private, write_whole};
 
 /// Held by the daemon while it lives.
-const LOCK_FILE: &str = "daemon.lock";
+pub(super) const LOCK_FILE: &str = "daemon.lock";
 /// What it says of itself.
 const STATUS_FILE: &str = "daemon.json";
 
 /// A schedule and when it is due.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NextTime {
     /// The schedule.
     pub schedule: String,
@@ -30,6 +31,33 @@ pub struct NextTime {
     pub time_zone: String,
     /// The next time; none if there is none.
     pub next: Option<DateTime<Utc>>,
+    /// What came of it the last time, since the daemon was started.
+    #[serde(default)]
+    pub last: Option<LastOutcome>,
+}
+
+/// What came of a schedule the last time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum LastOutcome {
+    /// Its run has ended.
+    Ended {
+        /// When it was due.
+        due: DateTime<Utc>,
+        /// When it had ended.
+        at: DateTime<Utc>,
+        /// Its exit code; 128 and the number of a signal that ended it.
+        exit_code: i32,
+    },
+    /// No run was started, or nobody knows how it ended.
+    Failed {
+        /// When it was due.
+        due: DateTime<Utc>,
+        /// When that was seen.
+        at: DateTime<Utc>,
+        /// Why.
+        error: Error,
+    },
 }
 
 /// What a daemon says of itself.
@@ -43,17 +71,23 @@ pub struct Seen {
     pub started: DateTime<Utc>,
     /// When it last took over what its files say.
     pub loaded: DateTime<Utc>,
+    /// How often it has looked at its files, whatever came of it.
+    #[serde(default)]
+    pub look_count: u64,
     /// What was wrong with the files when it last looked at them; it goes on with what they said before.
     #[serde(default)]
     pub faults: Vec<Error>,
     /// What it will do.
     pub schedules: Vec<NextTime>,
+    /// Whether it ends as soon as its runs have.
+    #[serde(default)]
+    pub is_ending: bool,
     /// The runs that go on, by schedule, with the number of their process.
     #[serde(default)]
     pub running: Vec<(String, u32)>,
 }
 
-/// The daemon that lives in `working_dir`, if there is one.
+/// The daemon that lives in `working_dir`, if there is one and it says so.
 pub fn seen(working_dir: &Path) -> Option<Seen> {
     if !is_locked(&working_dir.join(LOCK_FILE)) {
         return None;
@@ -65,42 +99,34 @@ pub fn seen(working_dir: &Path) -> Option<Seen> {
 /// The place of a daemon, held while this lives.
 pub struct Presence {
     folder: PathBuf,
+    // Let go before the lock: who finds the mark finds the daemon.
+    _mark: Mark,
     _lock: File,
 }
 
 impl Presence {
-    /// Takes the place in `working_dir`, which is made if it is not there.
+    /// Takes the place of the daemon of `settings`, which is in `working_dir`; the folder is made if it is not there.
     ///
     /// # Errors
-    /// `schedule.daemon_running` if another daemon has it; `workspace.*`.
-    pub fn take(working_dir: &Path) -> Result<Self, Error> {
-        std::fs::create_dir_all(working_dir).map_err(|error| fault(working_dir, &error))?;
+    /// `schedule.daemon_running` if another daemon has the folder or the settings, `schedule.hidden`; `workspace.*`.
+    pub fn take(settings: &Path, working_dir: &Path) -> Result<Self, Error> {
+        Workspace::of_job(settings, Some(working_dir)).create()?;
         let path = working_dir.join(LOCK_FILE);
         let file = open_private(&path, true).map_err(|error| fault(&path, &error))?;
-        match lock(&file) {
-            Ok(()) => Ok(Self {
-                folder: working_dir.to_owned(),
-                _lock: file,
-            }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let who = seen(working_dir).map_or_else(
-                    || "another daemon".to_owned(),
-                    |seen| {
-                        format!(
-                            "another daemon, process {} on `{}`,",
-                            seen.process.pid, seen.process.host
-                        )
-                    },
-                );
-                let text = format!("{who} runs in `{}`", working_dir.display());
-                Err(
-                    Error::new(ErrorKind::Exists, "schedule.daemon_running", text).with_help(
-                        "end it by `whimbrel daemon stop`, or reload its files by `whimbrel daemon reload`",
-                    ),
-                )
-            }
-            Err(error) => Err(fault(&path, &error)),
+        if !hold(&file).map_err(|error| fault(&path, &error))? {
+            return Err(daemon_running(working_dir));
         }
+        // What a daemon before this one said is not said by this one.
+        let status = working_dir.join(STATUS_FILE);
+        match std::fs::remove_file(&status) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(&status, &error)),
+            _ => {}
+        }
+        Ok(Self {
+            folder: working_dir.to_owned(),
+            _mark: Mark::leave(settings, working_dir)?,
+            _lock: file,
+        })
     }
 
     /// Says what the daemon is doing.

@@ -21,7 +21,7 @@ pub use moment::now;
 pub use process::{Liveness, Process, started_by};
 pub use recorder::Recorder;
 pub use run::{
-    Counts, FirstFailure, HEARTBEAT_LOST, Hold, JobSeen, NO_OVERRIDES, NewRun, PluginVersion, RunEnd,
+    CLEAR, Counts, FirstFailure, HEARTBEAT_LOST, Hold, JobSeen, NO_OVERRIDES, NewRun, PluginVersion, RunEnd,
     RunOrigin, RunRecord, RunState,
 };
 pub use run_id::RunId;

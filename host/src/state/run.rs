@@ -17,6 +17,9 @@ use crate::events::{Failure, Outcome, RunSummary};
 /// asks for that if its process lives. Signs of life are written each five seconds, so a dozen are missing.
 pub const HEARTBEAT_LOST: TimeDelta = TimeDelta::seconds(60);
 
+/// The command of a run that empties the sink of its job.
+pub const CLEAR: &str = "clear";
+
 /// The overrides of a run whose command line said nothing.
 pub const NO_OVERRIDES: &str = "{}";
 
@@ -350,6 +353,12 @@ impl RunRecord {
     /// Whether it is one that another can go on with, however it ended: it copies, and writes.
     pub fn is_copy(&self) -> bool {
         self.is_exclusive && matches!(self.command.as_str(), "run" | "resume")
+    }
+
+    /// Whether it has emptied the sink, or was to: what was copied before it is not gone on with.
+    pub fn has_cleared(&self) -> bool {
+        // One that was refused has removed nothing, and taken no lane.
+        self.is_exclusive && self.command == CLEAR && self.state != RunState::Refused
     }
 
     /// Whether another run can go on where this one ended. What it has copied is known to the sink alone.

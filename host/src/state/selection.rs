@@ -52,6 +52,8 @@ pub(super) struct Selection {
     shown: HashMap<(Discriminant<Event>, String), Instant>,
     collections: HashMap<String, Counts>,
     ended: Option<Counts>,
+    /// Of a replay, which is told in no other way.
+    replayed: Option<Counts>,
     repeated_count: u64,
     repeated_max: u64,
     plugins: Vec<PluginVersion>,
@@ -63,15 +65,16 @@ impl Selection {
             shown: HashMap::new(),
             collections: HashMap::new(),
             ended: None,
+            replayed: None,
             repeated_count: 0,
             repeated_max: REPEATED_EVENTS_MAX,
             plugins: Vec::new(),
         }
     }
 
-    /// Records until now.
+    /// Records until now. Of a replay those that were sent again, of a repair those that were copied again or removed.
     pub(super) fn counts(&self) -> Counts {
-        self.ended.unwrap_or_else(|| {
+        self.replayed.or(self.ended).unwrap_or_else(|| {
             let mut sum = Counts::default();
             for counts in self.collections.values() {
                 sum.read_count += counts.read_count;
@@ -164,7 +167,18 @@ impl Selection {
                 return Kept::Nothing;
             }
             Event::Health { .. } if !self.is_due(event, "", now) => return Kept::Nothing,
-            Event::Finished { outcome } => self.ended = Some(Counts::of_summary(outcome.summary())),
+            Event::Replayed { taken, refused } => {
+                let counts = self.replayed.get_or_insert_default();
+                counts.written_count += taken.len() as u64;
+                counts.rejected_count += refused.len() as u64;
+            }
+            Event::Finished { outcome } => {
+                let mut counts = Counts::of_summary(outcome.summary());
+                let repaired = outcome.summary().repaired.iter();
+                let healed = repaired.map(|one| one.copied_count + one.removed_count);
+                counts.written_count += healed.sum::<u64>();
+                self.ended = Some(counts);
+            }
             _ => {}
         }
         self.keep_rare(event)
@@ -245,7 +259,7 @@ fn is_repeated(event: &Event) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Phase;
+    use crate::events::{Outcome, Phase, RefusedAgain, RepairResult, RunSummary};
     use whimbrel_plugin_api::source::RejectedRecord;
 
     fn progress(collection: &str, read_count: u64) -> Event {
@@ -289,6 +303,40 @@ mod tests {
             (counts.read_count, counts.written_count, counts.rejected_count),
             (140, 70, 2)
         );
+    }
+
+    #[test]
+    fn records_of_repairs_and_replays_are_counted_while_they_go_on_and_afterwards() {
+        let now = Instant::now();
+        let mut selection = Selection::new();
+        selection.keep(&progress("a", 600), now);
+        assert_eq!(selection.counts().written_count, 300);
+        let repaired = RepairResult {
+            copied_count: 400,
+            removed_count: 20,
+            ..RepairResult::default()
+        };
+        let summary = RunSummary {
+            repaired: vec![repaired],
+            ..RunSummary::default()
+        };
+        let outcome = Box::new(Outcome::Done { summary });
+        selection.keep(&Event::Finished { outcome }, now);
+        assert_eq!(selection.counts().written_count, 420);
+
+        let mut selection = Selection::new();
+        for (taken, refused) in [(vec![1, 2], vec![]), (vec![4], vec![RefusedAgain::default()])] {
+            selection.keep(&Event::Replayed { taken, refused }, now);
+            let summary = RunSummary {
+                rejected_count: 1,
+                ..RunSummary::default()
+            };
+            // Each round of a replay ends as a task of its own.
+            let outcome = Box::new(Outcome::Done { summary });
+            selection.keep(&Event::Finished { outcome }, now);
+        }
+        let counts = selection.counts();
+        assert_eq!((counts.written_count, counts.rejected_count), (3, 1));
     }
 
     #[test]

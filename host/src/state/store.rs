@@ -88,7 +88,7 @@ pub struct Rejected {
     pub stage: Phase,
     /// The partition, as a person reads it.
     pub partition: String,
-    /// The commit of the partition's lane that leaves it out, if that was made.
+    /// The commit of the partition's lane that leaves it out, if that was made; 0 if it was left out of a stage, whatever was committed.
     #[serde(rename = "commit_seq")]
     pub seq: u64,
     /// By what a comparison knows it, in hexadecimal digits; none unless the sink refused it.

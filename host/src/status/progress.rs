@@ -18,6 +18,13 @@ const LINE_INTERVAL: Duration = Duration::from_secs(1);
 /// Bars of collections that are shown at the same time; a terminal has some 24 lines.
 const BARS_MAX: usize = 10;
 
+/// The command that compares, heals and compares again.
+const REPAIR: &str = "repair";
+/// The command that sends rejected records again.
+const REPLAY: &str = "replay";
+/// Under this name rejected records are counted that are sent again, of whatever collection.
+const SENT_AGAIN: &str = "rejected records";
+
 /// Shows progress.
 pub struct Progress {
     mode: Mode,
@@ -25,6 +32,8 @@ pub struct Progress {
     counts: HashMap<String, (u64, u64)>,
     compared: HashMap<String, u64>,
     verifies: bool,
+    /// Whether single records are written again or removed: how many it will be is not known, and that of all says nothing.
+    rewrites: bool,
     started: Instant,
     /// When the search for orphans was shown last.
     searched: Instant,
@@ -111,6 +120,7 @@ impl Progress {
             counts: HashMap::new(),
             compared: HashMap::new(),
             verifies: false,
+            rewrites: false,
             started: Instant::now(),
             searched: Instant::now(),
             title: title.to_owned(),
@@ -135,6 +145,14 @@ impl Progress {
                     .insert(collection.clone(), (*written_count, *rejected_count));
                 self.show(collection, *written_count + *rejected_count);
             }
+            Event::Replayed { taken, refused } => {
+                let (taken, refused) = (taken.len() as u64, refused.len() as u64);
+                let counts = self.counts.entry(SENT_AGAIN.to_owned()).or_default();
+                counts.0 += taken;
+                counts.1 += refused;
+                let position = counts.0 + counts.1;
+                self.show(SENT_AGAIN, position);
+            }
             Event::VerificationProgress {
                 collection,
                 record_count,
@@ -152,6 +170,9 @@ impl Progress {
             Event::PhaseStarted {
                 phase: Phase::Verification,
             } => self.begin_verification(),
+            Event::PhaseStarted { phase: Phase::Import } if is_rewriting(&self.title) => {
+                self.begin_rewriting()
+            }
             Event::Found { role, finding } if finding.level != FindingLevel::Blocker => {
                 let whom = role.map_or_else(|| "plan".to_owned(), |role| role.name().to_owned());
                 let level = if finding.level == FindingLevel::Info {
@@ -207,16 +228,34 @@ impl Progress {
         self.line(&format!("plugin output: {line}"));
     }
 
+    /// A repair compares twice: what was compared before says nothing of the second time.
     fn begin_verification(&mut self) {
         self.verifies = true;
+        self.rewrites = false;
+        self.compared.clear();
+        self.begin_anew("verifying");
+    }
+
+    fn begin_rewriting(&mut self) {
+        self.verifies = false;
+        self.rewrites = true;
+        self.counts.clear();
+        let what = match self.title.as_str() {
+            REPAIR => "healing",
+            _ => "sending again",
+        };
+        self.begin_anew(what);
+    }
+
+    fn begin_anew(&mut self, what: &'static str) {
         self.started = Instant::now();
         match &mut self.mode {
             Mode::Bars(bars) => {
                 bars.clear();
                 *bars = Bars::new(ProgressDrawTarget::stderr());
-                bars.sum.set_prefix("verifying");
+                bars.sum.set_prefix(what);
             }
-            Mode::Lines { .. } => self.line("verifying"),
+            Mode::Lines { .. } => self.line(what),
             Mode::Quiet => {}
         }
     }
@@ -251,6 +290,7 @@ impl Progress {
 
     fn show(&mut self, collection: &str, position: u64) {
         let total = self.totals.get(collection).copied().flatten();
+        let total = total.filter(|_| !self.rewrites);
         let (done, known) = (self.done(), self.total());
         match &mut self.mode {
             Mode::Bars(bars) => {
@@ -280,6 +320,9 @@ impl Progress {
 
     /// Records expected, if known of every collection.
     fn total(&self) -> Option<u64> {
+        if self.rewrites {
+            return None;
+        }
         let known: Option<u64> = self.totals.values().copied().sum();
         known.filter(|total| *total > 0)
     }
@@ -297,7 +340,9 @@ impl Progress {
             format!(" ({:.0} %)", (shown as f64 * 100.0 / total as f64).floor())
         });
         let accepted = match (self.verifies, done) {
-            (false, 1..) => format!(", {:.1} % accepted", written as f64 * 100.0 / done as f64),
+            (false, 1..) if !self.rewrites => {
+                format!(", {:.1} % accepted", written as f64 * 100.0 / done as f64)
+            }
             _ => String::new(),
         };
         let left = match known {
@@ -322,6 +367,10 @@ impl Progress {
             Mode::Lines { last: None } | Mode::Quiet => {}
         }
     }
+}
+
+fn is_rewriting(title: &str) -> bool {
+    matches!(title, REPAIR | REPLAY)
 }
 
 fn bar(name: &str, total: Option<u64>) -> ProgressBar {
@@ -396,6 +445,51 @@ mod tests {
             "{line}"
         );
         assert!(!line.contains("accepted"), "{line}");
+    }
+
+    fn began(phase: Phase) -> Event {
+        Event::PhaseStarted { phase }
+    }
+
+    fn compared(record_count: u64) -> Event {
+        Event::VerificationProgress {
+            collection: "a".into(),
+            record_count,
+        }
+    }
+
+    #[test]
+    fn a_repair_is_counted_between_its_comparisons_and_the_second_one_begins_at_nothing() {
+        let mut progress = Progress::new("repair", true);
+        for event in [planned("a", Some(400)), began(Phase::Verification), compared(800)] {
+            progress.observe(&event);
+        }
+        let line = progress.totals_line();
+        assert!(line.starts_with("verified: 400 of 400 records (100 %)"), "{line}");
+        progress.observe(&began(Phase::Import));
+        progress.observe(&written("a", 30));
+        let line = progress.totals_line();
+        assert!(line.starts_with("repair: 30 records, "), "{line}");
+        assert!(!line.contains("accepted") && !line.contains("left"), "{line}");
+        progress.observe(&began(Phase::Verification));
+        let line = progress.totals_line();
+        assert!(line.starts_with("verified: 0 of 400 records (0 %)"), "{line}");
+        progress.observe(&compared(200));
+        let line = progress.totals_line();
+        assert!(line.starts_with("verified: 100 of 400 records (25 %)"), "{line}");
+    }
+
+    #[test]
+    fn records_that_are_sent_again_are_counted() {
+        let mut progress = Progress::new("replay", true);
+        progress.observe(&planned("a", Some(400)));
+        progress.observe(&began(Phase::Import));
+        for taken in [vec![1, 2, 3], vec![5]] {
+            let refused = Vec::new();
+            progress.observe(&Event::Replayed { taken, refused });
+        }
+        let line = progress.totals_line();
+        assert!(line.starts_with("replay: 4 records, "), "{line}");
     }
 
     fn with_bars() -> Progress {

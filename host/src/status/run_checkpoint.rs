@@ -12,6 +12,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use whimbrel_plugin_api::{Cursor, Error};
 
+use crate::canonical_json::canonical_json;
+
 /// The version of this form. The first one had no digest.
 pub const CHECKPOINT_FORMAT: u32 = 2;
 /// Octets of a checkpoint that is read: some hundred thousand partitions.
@@ -218,40 +220,8 @@ fn digest(mut value: Value) -> String {
     if let Value::Object(members) = &mut value {
         members.remove(DIGEST);
     }
-    let mut text = String::new();
-    write_canonical(&value, &mut text);
-    let octets = Sha256::digest(text.as_bytes());
+    let octets = Sha256::digest(canonical_json(&value).as_bytes());
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
-}
-
-fn write_canonical(value: &Value, text: &mut String) {
-    match value {
-        Value::Object(members) => {
-            let mut sorted: Vec<_> = members.iter().collect();
-            sorted.sort_by_key(|(key, _)| *key);
-            text.push('{');
-            for (index, (key, member)) in sorted.into_iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                text.push_str(&Value::from(key.as_str()).to_string());
-                text.push(':');
-                write_canonical(member, text);
-            }
-            text.push('}');
-        }
-        Value::Array(items) => {
-            text.push('[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                write_canonical(item, text);
-            }
-            text.push(']');
-        }
-        leaf => text.push_str(&leaf.to_string()),
-    }
 }
 
 fn damaged() -> Error {

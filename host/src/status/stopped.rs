@@ -48,6 +48,7 @@ pub fn write_stopped(
         exit_code,
         plugins: plugins.iter().map(used).collect(),
         errors: vec![failure.clone()],
+        keeps_stored: Vec::new(),
         summary: RunSummary::default(),
     };
     let mut state = RunState::new(

@@ -9,6 +9,7 @@ mod notify_process;
 mod notify_worker;
 mod notifying;
 mod process;
+mod program;
 mod protocol;
 mod restart;
 mod supervise;
@@ -17,6 +18,7 @@ mod worker_process;
 
 pub use notifying::{Messenger, NOTIFICATION_DRAIN, NotifySettings};
 pub use process::catch_signals;
+pub use program::this_program;
 pub use protocol::{Command, PluginFile, Task, TaskKind};
 pub use supervise::{Ended, Observer, Supervised, supervise};
 pub use worker::worker_main;

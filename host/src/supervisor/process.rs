@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use whimbrel_plugin_api::{Error, ErrorKind};
 
+use super::program::this_program;
+use crate::certificate::PASSWORD_VARIABLE;
 use crate::events::Event;
 
 /// A worker that says nothing for so long is killed; it sends a heartbeat each second.
@@ -24,24 +26,29 @@ const EVENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How often a process is asked whether it has ended. There is no waiting with a deadline in the standard library.
 const EXIT_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Starts a worker whose working folder is `folder`, with a pipe for each of its streams.
+/// Starts a worker of this very build, whose working folder is `folder`, with a pipe for each of its streams.
 ///
 /// # Errors
 /// `host.worker_start` if no process can be started.
 pub(super) fn start(folder: &Path) -> Result<Child, Error> {
-    std::env::current_exe()
-        .and_then(|program| {
-            Process::new(program)
-                .arg("worker")
-                .current_dir(folder)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                // A signal of the terminal reaches the supervisor alone, which decides.
-                .process_group(0)
-                .spawn()
-        })
+    this_program()
+        .and_then(|program| worker(&program, folder).spawn())
         .map_err(|error| start_fault(&error))
+}
+
+fn worker(program: &Path, folder: &Path) -> Process {
+    let mut process = Process::new(program);
+    process
+        .arg("worker")
+        .current_dir(folder)
+        // What opens the key that signs is for the supervisor alone: plugins could sign whatever they like with it.
+        .env_remove(PASSWORD_VARIABLE)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A signal of the terminal reaches the supervisor alone, which decides.
+        .process_group(0);
+    process
 }
 
 /// The error for a worker that cannot be started or watched.
@@ -169,6 +176,13 @@ pub(super) fn how_it_ended(status: Option<ExitStatus>) -> (&'static str, String)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_password_of_the_signing_key_is_not_for_plugins() {
+        let process = worker(Path::new("whimbrel"), Path::new("."));
+        let removed: Vec<_> = process.get_envs().filter(|(_, value)| value.is_none()).collect();
+        assert_eq!(removed, [(PASSWORD_VARIABLE.as_ref(), None)]);
+    }
 
     #[test]
     fn an_ignored_signal_is_read_from_the_mask() {

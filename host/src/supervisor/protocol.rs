@@ -79,6 +79,8 @@ pub enum TaskKind {
     Clear {
         /// The job.
         job: Box<Job>,
+        /// What else.
+        options: RunOptions,
     },
     /// Compare.
     Verify {

@@ -16,7 +16,8 @@ use whimbrel_plugin_api::{Error, ErrorKind};
 use super::notify_worker::{self, NotifierSending};
 use super::protocol::{Command, Task, TaskKind};
 use crate::barrier::Barrier;
-use crate::config::Job;
+use crate::canonical_json::canonical_json;
+use crate::config::{Job, system_named};
 use crate::control::Stop;
 use crate::events::{Emitter, Event, Failure, Outcome, RunSummary};
 use crate::loader::call_board::CallBoard;
@@ -41,6 +42,8 @@ const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Part of the memory budget that records on their way may take; the rest is for plugins and the program itself.
 const LINK_SHARE: u64 = 4;
+/// The system that the source's config names, among what a copy is made from; its digest is as short as the others there.
+const SOURCE_SYSTEM: &str = "source system";
 
 /// Runs the task that stands on standard input.
 pub fn worker_main() -> ExitCode {
@@ -198,7 +201,7 @@ fn run(
         TaskKind::Verify { job, options } => (orchestrator::verify as Kind, job, options),
         TaskKind::Replay { job, options } => (orchestrator::replay as Kind, job, options),
         TaskKind::Stats { job } => (orchestrator::stats as Kind, job, RunOptions::default()),
-        TaskKind::Clear { job } => (orchestrator::clear as Kind, job, RunOptions::default()),
+        TaskKind::Clear { job, options } => (orchestrator::clear as Kind, job, options),
     };
     let Ok(Command::Proceed { job: completed }) = commands.recv() else {
         return Outcome::Cancelled {
@@ -284,6 +287,8 @@ fn obey(commands: Receiver<Command>, stop: Stop, calls: &Arc<CallLog>) -> Receiv
                 Ok(Command::Proceed { .. }) => drop(open.try_send(())),
                 Ok(Command::Cancel) | Err(_) => {
                     stop.ask();
+                    // Whoever waits at the gate learns that it will not open.
+                    drop(open);
                     // Whoever waits in a plugin for something that may never come is woken; writers go on, to commit.
                     cancel(&calls, true);
                     let until = Instant::now() + COMMIT_GRACE;
@@ -354,6 +359,15 @@ fn context(
         .filter(|(role, _, _)| *role == Role::Transform)
         .map(|(_, opener, _)| (opener.name().to_owned(), opener.clone()));
     let source_version = format!("{} {}", source.name(), source.version());
+    let mut options = options;
+    if !options.made_from.is_empty() {
+        // What the plugins' own variables have added is in the job by now.
+        let named = system_named(&source_says.config_schema, &job.source.config);
+        let digest = blake3::hash(canonical_json(&named).as_bytes()).to_hex();
+        options
+            .made_from
+            .insert(SOURCE_SYSTEM.to_owned(), digest[..16].to_owned());
+    }
     let mut sink_capabilities = sink_says.sink.unwrap_or_default();
     sink_capabilities.lanes &= job.import.checkpoints;
     Ok(TaskContext {

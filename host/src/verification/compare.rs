@@ -8,7 +8,7 @@ use whimbrel_plugin_api::source::{CountRequest, ReadRequest};
 use whimbrel_plugin_api::{Collection, ErrorKind, Field};
 
 use super::left_out::LeftOut;
-use super::side::{self, Digest, Method, RecordDigest, Side};
+use super::side::{self, DISTINCT_KEYS_MAX, Digest, Method, RecordDigest, Side};
 use crate::config::{TransformJob, VerificationLevel};
 use crate::control::Stop;
 use crate::events::{Comparison, Failure, Mismatch, MismatchKind, VerificationResult};
@@ -37,6 +37,8 @@ pub struct Comparable<'a> {
     pub counted: Option<u64>,
     /// Records that the sink has refused.
     pub left_out: &'a LeftOut,
+    /// Whether a field that only the sink's record has is a difference: not where copies are merged into records of the sink.
+    pub names_others: bool,
 }
 
 impl Comparable<'_> {
@@ -146,6 +148,7 @@ pub(super) fn requests(both: &Comparable<'_>) -> (ReadRequest, ReadRequest) {
     };
     let sink = ReadRequest {
         expected: Some(both.sink.schema.clone()),
+        names_others: both.names_others,
         ..ReadRequest::all(&both.sink.name)
     };
     (source, sink)
@@ -238,6 +241,10 @@ fn records_of_both(
     }
     result.source_count = theirs.record_count + theirs.left_out_count;
     result.left_out_count = theirs.left_out_count;
+    result.note_source_unreadable(
+        theirs.unreadable.len() as u64 + theirs.refused_count,
+        both.left_out.unseen_count(),
+    );
     if method.key.is_empty() {
         // Those that are alike and were not refused are there.
         method.left_out = LeftOut::default();
@@ -256,10 +263,10 @@ fn records_of_both(
 }
 
 fn compare_sides(source: &Side, sink: &Side, method: &Method, result: &mut VerificationResult) {
-    let wanted = source.record_count - source.duplicate_key_count;
-    if wanted != sink.record_count + sink.unreadable.len() as u64 {
-        let text = format!("{wanted} records expected, {} in the sink", sink.record_count);
-        note(result, MismatchKind::Count, text, Vec::new());
+    match judge_counts(source, sink) {
+        Counted::Alike => {}
+        Counted::Open => result.is_count_open = true,
+        Counted::Unlike(text) => note(result, MismatchKind::Count, text, Vec::new()),
     }
     if !sink.missing_fields.is_empty() {
         note(
@@ -298,13 +305,48 @@ fn compare_sides(source: &Side, sink: &Side, method: &Method, result: &mut Verif
     }
 }
 
+/// What the numbers of records say.
+#[derive(Debug, PartialEq)]
+enum Counted {
+    Alike,
+    /// Nothing: the source has records that share a key, and not all of them were counted.
+    Open,
+    /// Why they differ.
+    Unlike(String),
+}
+
+/// Of several records with one key the sink has the last one, or all of them, as a sink that only appends.
+fn judge_counts(source: &Side, sink: &Side) -> Counted {
+    let wanted = source.record_count - source.duplicate_key_count;
+    let found = sink.record_count + sink.unreadable.len() as u64;
+    let has_all_copies =
+        found == source.record_count && sink.duplicate_key_count == source.duplicate_key_count;
+    if found == wanted || has_all_copies {
+        return Counted::Alike;
+    }
+    if !source.counting_stopped {
+        return Counted::Unlike(format!(
+            "{wanted} records expected, {} in the sink",
+            sink.record_count
+        ));
+    }
+    // What is lacking may be further copies. A source without any so far is not suspected of having them.
+    if source.duplicate_key_count > 0 && found < wanted {
+        return Counted::Open;
+    }
+    Counted::Unlike(format!(
+        "{wanted} records expected, {} in the sink; records of one key are counted once among the first {DISTINCT_KEYS_MAX} keys alone",
+        sink.record_count
+    ))
+}
+
 fn differing_fields(record: &RecordDigest, stored: &RecordDigest, method: &Method) -> Vec<String> {
     let pairs = record.fields.iter().zip(&stored.fields);
-    pairs
+    let differing = pairs
         .zip(&method.schema.fields)
         .filter(|((ours, theirs), _)| ours != theirs)
-        .map(|(_, field)| field.name.clone())
-        .collect()
+        .map(|(_, field)| field.name.clone());
+    differing.chain(stored.others.iter().cloned()).collect()
 }
 
 /// By label, so that a report reads the same each time.
@@ -312,4 +354,81 @@ fn sorted(side: &Side) -> Vec<(&Digest, &RecordDigest)> {
     let mut records: Vec<_> = side.records.iter().collect();
     records.sort_by(|(key_a, a), (key_b, b)| a.label.cmp(&b.label).then_with(|| key_a.cmp(key_b)));
     records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(record_count: u64, duplicate_key_count: u64, counting_stopped: bool) -> Side {
+        Side {
+            record_count,
+            duplicate_key_count,
+            counting_stopped,
+            ..Side::default()
+        }
+    }
+
+    #[test]
+    fn of_records_with_one_key_the_sink_may_have_the_last_one_or_all() {
+        for (source, sink, is_alike) in [
+            ((10, 0), (10, 0), true),
+            ((10, 3), (7, 0), true),
+            ((10, 3), (10, 3), true),
+            // As many by chance.
+            ((10, 3), (10, 0), false),
+            ((10, 3), (8, 1), false),
+            ((10, 0), (9, 0), false),
+            ((10, 0), (11, 1), false),
+        ] {
+            let judged = judge_counts(&side(source.0, source.1, false), &side(sink.0, sink.1, false));
+            assert_eq!(
+                judged == Counted::Alike,
+                is_alike,
+                "{source:?} {sink:?} {judged:?}"
+            );
+            assert_ne!(judged, Counted::Open);
+        }
+    }
+
+    #[test]
+    fn copies_that_nobody_has_counted_are_no_difference() {
+        let judged = |source, found| judge_counts(&side(10, source, true), &side(found, 0, true));
+        assert_eq!(judged(2, 8), Counted::Alike);
+        assert_eq!(judged(2, 7), Counted::Open);
+        assert!(
+            matches!(judged(2, 9), Counted::Unlike(_)),
+            "more than there can be"
+        );
+        assert!(matches!(judged(0, 9), Counted::Unlike(text) if text.contains("4000000 keys alone")));
+    }
+
+    #[test]
+    fn a_field_that_only_the_sink_has_is_named_among_those_that_differ() {
+        let record = |others: &[&str]| RecordDigest {
+            label: "id=1".to_owned(),
+            fields: Vec::new(),
+            copies: 1,
+            others: others.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let with = |others: &[&str]| Side {
+            record_count: 1,
+            records: [([0; 16], record(others))].into(),
+            ..Side::default()
+        };
+        let method = Method {
+            schema: whimbrel_plugin_api::Schema::default(),
+            key: vec!["id".to_owned()],
+            losses: Vec::new(),
+            one_in: 1,
+            left_out: LeftOut::default(),
+        };
+        for (others, count) in [(&["admin"][..], 1), (&[], 0)] {
+            let mut result = VerificationResult::begun("a", "a", VerificationLevel::Standard);
+            compare_sides(&with(&[]), &with(others), &method, &mut result);
+            assert_eq!(result.mismatch_count, count);
+            let fields = result.mismatches.first().map(|mismatch| mismatch.fields.clone());
+            assert_eq!(fields.unwrap_or_default(), others);
+        }
+    }
 }

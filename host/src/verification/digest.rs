@@ -160,4 +160,9 @@ impl FieldDigests {
     pub fn of(&mut self, row: usize) -> Result<Vec<u128>, Error> {
         self.rows.fields(row, &mut self.work)
     }
+
+    /// The fields that the record in `row` has and the recipe lacks, as far as that was asked for.
+    pub fn others(&self, row: usize) -> Vec<String> {
+        self.rows.others(row)
+    }
 }

@@ -6,6 +6,8 @@ use whimbrel_plugin_api::{Error, ErrorKind};
 
 use crate::events::{CHANGED_SINCE, Comparison, ReferenceResult, RuleResult, RuleState, VerificationResult};
 
+/// The code of an end at which records of the source could not be compared.
+pub const SOURCE_UNREADABLE: &str = "verification.source_unreadable";
 /// The code of an end at which a rule could not be looked at.
 pub const RULE_UNCHECKED: &str = "rule.unchecked";
 
@@ -21,7 +23,8 @@ pub enum Judgement {
 }
 
 /// Both sides are equal if no record and no schema differs, no record of the sink has lost its parent on the way, and no rule
-/// is broken. Records that were changed meanwhile, and rules that could not be looked at, make that unsure, not different.
+/// is broken. Records that were changed meanwhile, records of the source that could not be read though no copy has left them out, and
+/// rules that could not be looked at, make that unsure, not different.
 pub fn judge(
     results: &[VerificationResult],
     sink_references: &[ReferenceResult],
@@ -37,16 +40,59 @@ pub fn judge(
     {
         return Judgement::Different;
     }
-    let changed: Vec<&VerificationResult> = results
-        .iter()
-        .filter(|result| result.changed_since_count > 0)
-        .collect();
+    let unread = Unsure::of(results, |result| result.source_unchecked_count);
+    let changed = Unsure::of(results, |result| result.changed_since_count);
     let unchecked = rules.iter().find(|rule| rule.state == RuleState::Unchecked);
-    match (changed.first(), unchecked) {
-        (None, None) => Judgement::Equal,
-        (Some(first), _) => Judgement::Unsure(changed_since(first, &changed)),
-        (None, Some(rule)) => Judgement::Unsure(not_looked_at(rule)),
+    match (unread, changed, unchecked) {
+        (None, None, None) => Judgement::Equal,
+        // To compare again does not help against it, so it is said first.
+        (Some(unread), _, _) => Judgement::Unsure(source_unreadable(&unread)),
+        (None, Some(changed), _) => Judgement::Unsure(changed_since(&changed)),
+        (None, None, Some(rule)) => Judgement::Unsure(not_looked_at(rule)),
     }
+}
+
+/// Records of which it cannot be said whether they are equal: how many, and of what.
+struct Unsure<'a> {
+    record_count: u64,
+    first: &'a VerificationResult,
+    collection_count: usize,
+}
+
+impl<'a> Unsure<'a> {
+    /// Those that `count` says of each collection; none if there are none.
+    fn of(results: &'a [VerificationResult], count: fn(&VerificationResult) -> u64) -> Option<Self> {
+        let unsure: Vec<&VerificationResult> = results.iter().filter(|result| count(result) > 0).collect();
+        Some(Self {
+            record_count: unsure.iter().map(|result| count(result)).sum(),
+            first: unsure.first()?,
+            collection_count: unsure.len(),
+        })
+    }
+
+    /// Such as "3 records of `b` and 1 other collection".
+    fn words(&self) -> String {
+        let others = match self.collection_count - 1 {
+            0 => String::new(),
+            1 => " and 1 other collection".to_owned(),
+            others => format!(" and {others} other collections"),
+        };
+        let plural = if self.record_count == 1 { "" } else { "s" };
+        format!(
+            "{} record{plural} of `{}`{others}",
+            self.record_count, self.first.source
+        )
+    }
+}
+
+fn source_unreadable(unread: &Unsure<'_>) -> Error {
+    let message = format!(
+        "{} could not be read from the source, or a transform refused them, and no copy is known to have left them out: nobody can \
+         say whether the sink is right",
+        unread.words()
+    );
+    Error::new(ErrorKind::Integrity, SOURCE_UNREADABLE, message)
+        .with_help("put them right in the source, or copy again: `whimbrel rejected list` then says what is wrong with each")
 }
 
 fn not_looked_at(rule: &RuleResult) -> Error {
@@ -56,21 +102,13 @@ fn not_looked_at(rule: &RuleResult) -> Error {
         .with_help("put the rule right, and look again with `whimbrel verify`")
 }
 
-fn changed_since(first: &VerificationResult, changed: &[&VerificationResult]) -> Error {
-    let records: u64 = changed.iter().map(|result| result.changed_since_count).sum();
-    let others = match changed.len() - 1 {
-        0 => String::new(),
-        1 => " and 1 other collection".to_owned(),
-        others => format!(" and {others} other collections"),
-    };
-    let plural = if records == 1 { "" } else { "s" };
+fn changed_since(changed: &Unsure<'_>) -> Error {
     Error::new(
         ErrorKind::Integrity,
         CHANGED_SINCE,
         format!(
-            "{records} record{plural} of `{}`{others} changed in the source while both sides were compared: they are neither \
-             equal nor different",
-            first.source
+            "{} changed in the source while both sides were compared: they are neither equal nor different",
+            changed.words()
         ),
     )
     .with_help("compare again when nobody writes to the source, or copy what has changed and compare then")
@@ -146,6 +184,27 @@ mod tests {
         assert!(error.message.contains("`totals`") && error.message.contains("no such table"));
         let broken = [unchecked, rule(RuleState::Broken)];
         assert_eq!(judge(&equal, &[], &broken), Judgement::Different);
+    }
+
+    #[test]
+    fn what_the_source_cannot_deliver_makes_it_unsure_unless_a_copy_has_left_it_out() {
+        let with = |unreadable, explained| {
+            let mut result = result("a", 0, 0);
+            result.note_source_unreadable(unreadable, explained);
+            result
+        };
+        assert_eq!(judge(&[with(3, 3), with(0, 5)], &[], &[]), Judgement::Equal);
+        let Judgement::Unsure(error) = judge(&[with(3, 1), with(3, 3), result("b", 0, 7)], &[], &[]) else {
+            panic!("it is not known");
+        };
+        assert_eq!(error.code, SOURCE_UNREADABLE);
+        assert!(
+            error.message.starts_with("2 records of `a` could not be read"),
+            "{}",
+            error.message
+        );
+        let differs = [with(3, 0), result("b", 1, 0)];
+        assert_eq!(judge(&differs, &[], &[]), Judgement::Different);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Records that the sink has refused and the run has borne: both sides are compared without them.
+//! Records that the sink has refused and the run has borne: both sides are compared without them. Of those that never came to the sink,
+//! since the source or a transform refused them, only the number is known.
 //!
 //! Known by the digest of their key, or of the whole record where there is no key. Neighbours: [`crate::pipeline`] notes
 //! them at the commit that leaves them out, `side` passes over them.
@@ -18,9 +19,20 @@ const LEFT_OUT_MAX: usize = 1_000_000;
 pub struct LeftOut {
     digests: HashMap<Digest, u64>,
     count: u64,
+    unseen_count: u64,
 }
 
 impl LeftOut {
+    /// Adds a record of which no digest is known: the source could not read it, or a transform refused it.
+    pub fn add_unseen(&mut self) {
+        self.unseen_count += 1;
+    }
+
+    /// Those of which no digest is known.
+    pub fn unseen_count(&self) -> u64 {
+        self.unseen_count
+    }
+
     /// Adds a record.
     pub fn add(&mut self, digest: Digest) {
         self.count += 1;
@@ -32,7 +44,7 @@ impl LeftOut {
         }
     }
 
-    /// Records in all.
+    /// Records in all that are known by their digests.
     pub fn count(&self) -> u64 {
         self.count
     }

@@ -17,6 +17,8 @@ use crate::loader::observe::{OpenedSink, OpenedSource};
 
 /// Collections that one request names; a sink may look at each of them for a while, and can only be ended between.
 const NAMES_PER_REQUEST: usize = 100;
+/// Names of fields that a hint lists.
+const NAMES_SHOWN_MAX: usize = 20;
 
 /// What was found.
 #[derive(Debug, Default, PartialEq)]
@@ -227,9 +229,19 @@ fn is_same_set(one: &[String], other: &[String]) -> bool {
     one.len() == other.len() && one.iter().all(|field| other.contains(field))
 }
 
-/// What may be so on purpose: fields that may be null in the sink alone, references that it does not know.
+/// What may be so on purpose: fields that only the sink has, or that may be null in it alone, references that it does not know.
 fn hints(planned: &Collection, there: &Collection, knows_references: bool) -> Vec<Finding> {
     let mut found = Vec::new();
+    let own = there.schema.fields.iter();
+    let own = own.filter(|field| type_of(&planned.schema, &field.name).is_none());
+    let own: Vec<String> = own.map(|field| format!("`{}`", field.name)).collect();
+    if !own.is_empty() {
+        let message = format!(
+            "the sink has fields that no copy fills, and nothing of them was compared: {}",
+            shortened(&own)
+        );
+        found.push(Finding::info("verification.sink_only_fields", message).with_collection(&planned.name));
+    }
     let is_looser = |name: &str| {
         let index = there.schema.index_of(name);
         index.is_some_and(|index| there.schema.fields[index].nullable)
@@ -259,6 +271,15 @@ fn hints(planned: &Collection, there: &Collection, knows_references: bool) -> Ve
         }
     }
     found
+}
+
+/// The first of `names`, and how many more there are.
+fn shortened(names: &[String]) -> String {
+    let shown = names.iter().take(NAMES_SHOWN_MAX).cloned().collect::<Vec<_>>();
+    match names.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 /// Whether a place of the type `stored` may hold every value of the type `planned`. Texts and what is not sure may: a sink

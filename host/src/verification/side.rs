@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use arrow_array::Array as _;
 use arrow_array::cast::AsArray as _;
 use whimbrel_plugin_api::collection::FieldLoss;
-use whimbrel_plugin_api::source::{Item, ReadRequest};
+use whimbrel_plugin_api::source::{Item, OTHER_FIELDS, ReadRequest};
 use whimbrel_plugin_api::{Batch, Error, Field, Schema};
 
 use super::digest::{Plan, Rows, Work};
@@ -20,7 +20,7 @@ use crate::transform::Chain;
 pub type Digest = [u8; 16];
 
 /// Distinct keys that are counted; 16 octets each.
-const DISTINCT_KEYS_MAX: usize = 4_000_000;
+pub(super) const DISTINCT_KEYS_MAX: usize = 4_000_000;
 
 /// How the records of both sides are turned into digests.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct RecordDigest {
     pub fields: Vec<u128>,
     /// How many records share the key and were equal so far.
     pub copies: u64,
+    /// Fields that it has besides, if the side was asked to name them.
+    pub others: Vec<String>,
 }
 
 /// What was read of one side.
@@ -55,12 +57,16 @@ pub struct Side {
     pub record_count: u64,
     /// Records that were passed over.
     pub left_out_count: u64,
-    /// Records with a key that an earlier one had; exact up to 4,000,000 keys.
+    /// Records with a key that an earlier one had, among those that were counted.
     pub duplicate_key_count: u64,
+    /// Whether further records came after so many keys that no more of them are told apart.
+    pub counting_stopped: bool,
     /// The chosen records, by the digest of their key.
     pub records: HashMap<Digest, RecordDigest>,
     /// Records that could not be read, by label.
     pub unreadable: Vec<String>,
+    /// How many a transform refused.
+    pub refused_count: u64,
     /// Fields of the method's schema that this side lacks.
     pub missing_fields: Vec<String>,
     /// Fields of this side that the method's schema lacks, so that nothing of them was looked at.
@@ -71,7 +77,7 @@ impl Side {
     /// Notes what the method does not know of.
     fn meet(&mut self, schema: &Schema, method: &Method) {
         for field in &schema.fields {
-            let is_known = method.schema.index_of(&field.name).is_some();
+            let is_known = method.schema.index_of(&field.name).is_some() || field.name == OTHER_FIELDS;
             if !is_known && self.new_fields.iter().all(|known| known.name != field.name) {
                 self.new_fields.push(field.clone());
             }
@@ -127,9 +133,11 @@ pub fn read(
                 progress(batch.record_count() as u64);
                 match &mut chain {
                     None => add(&mut side, &mut keys_seen, &mut left_out, &batch, &plan, method)?,
-                    // Records that a transform rejects are not in the sink, and the run has listed them.
+                    // Records that a transform rejects are not in the sink; whether a run has listed them is judged later.
                     Some(chain) => {
-                        for batch in chain.apply(batch)?.batches {
+                        let changed = chain.apply(batch)?;
+                        side.refused_count += changed.rejected.len() as u64;
+                        for batch in changed.batches {
                             add(&mut side, &mut keys_seen, &mut left_out, &batch, &plan, method)?;
                         }
                     }
@@ -168,7 +176,9 @@ fn add(
             continue;
         }
         side.record_count += 1;
-        if is_keyed && keys_seen.len() < DISTINCT_KEYS_MAX && !keys_seen.insert(key) {
+        if is_keyed && keys_seen.len() >= DISTINCT_KEYS_MAX {
+            side.counting_stopped = true;
+        } else if is_keyed && !keys_seen.insert(key) {
             side.duplicate_key_count += 1;
         }
         if !is_chosen(&key, method.one_in) {
@@ -176,13 +186,17 @@ fn add(
         }
         match side.records.get_mut(&key) {
             // The last of several with one key is what an overwriting sink keeps.
-            Some(known) if is_keyed => known.fields = rows.fields(row, &mut work)?,
+            Some(known) if is_keyed => {
+                known.fields = rows.fields(row, &mut work)?;
+                known.others = rows.others(row);
+            }
             Some(known) => known.copies += 1,
             None => {
                 let record = RecordDigest {
                     label: label(batch, method, row),
                     fields: rows.fields(row, &mut work)?,
                     copies: 1,
+                    others: rows.others(row),
                 };
                 side.records.insert(key, record);
             }

@@ -12,4 +12,4 @@ pub use fault::{DISK_FULL, UNWRITABLE, fault, is_disk_full};
 pub use file_names::file_names;
 pub use folders::{CERTIFICATE_FILE, RunFolder, VerificationFolder, Workspace, make_folder};
 pub use reserve::Reserve;
-pub use whole_file::{is_locked, lock, open_private, write_all_whole, write_whole};
+pub use whole_file::{is_locked, lock, look_for_lock, open_private, write_all_whole, write_whole};

@@ -34,11 +34,33 @@ pub fn lock(file: &File) -> io::Result<()> {
     Ok(rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)?)
 }
 
-/// Whether a process has marked the file at `path` as in use. A process that was killed has not.
+/// Whether a process has marked the file at `path` as in use, as far as this user may look. A process that was killed has not.
 pub fn is_locked(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| {
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
-    })
+    look_for_lock(path).unwrap_or(false)
+}
+
+/// Whether a process has marked the file at `path` as in use; nobody has if there is no such file.
+///
+/// # Errors
+/// Those of opening, such as that this user may not: it is then not known.
+pub fn look_for_lock(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(false);
+        }
+        Err(error) => return Err(error),
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Writes `content` to `path`, whole and durable when this returns.
@@ -150,6 +172,28 @@ mod tests {
         write_whole(&path, b"new").unwrap_err();
         assert_eq!(names(folder.path()), ["a.json"]);
         assert!(path.is_dir());
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_looked_at_is_told_from_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        assert!(!look_for_lock(&path).unwrap(), "there is no file");
+        assert!(
+            !look_for_lock(&folder.path().join("lock/below")).unwrap(),
+            "there is no folder"
+        );
+        let held = open_private(&path, true).unwrap();
+        assert!(!look_for_lock(&path).unwrap(), "nobody has marked it");
+        lock(&held).unwrap();
+        assert!(look_for_lock(&path).unwrap());
+        drop(held);
+        assert!(!look_for_lock(&path).unwrap());
+        // A link to itself leads nowhere, whoever asks.
+        let around = folder.path().join("around");
+        std::os::unix::fs::symlink(&around, &around).unwrap();
+        look_for_lock(&around).unwrap_err();
+        assert!(!is_locked(&around));
     }
 
     #[test]

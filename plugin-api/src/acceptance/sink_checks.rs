@@ -403,12 +403,19 @@ pub(super) fn clear_empties_exactly_the_named(target: &Target) -> Checked {
     let request = ClearRequest {
         collections: ["second", "first"].map(str::to_owned).into(),
     };
-    let removed = match target.open()?.clear(&request) {
+    // As the host does it: without `prepare`, asked first, and with the lanes in hand.
+    let mut session = target.open()?;
+    match session.clear(&ClearRequest::default()) {
         Err(error) if error.kind == ErrorKind::Unsupported => {
             return skip("the plugin does not offer `clear`");
         }
-        answer => answer?.removed,
+        answer => answer?,
     };
+    if target.capabilities.lanes {
+        take_over(&mut session, &lane())?;
+    }
+    let removed = session.clear(&request)?.removed;
+    drop(session);
     ensure(
         removed.len() == 2 && removed.iter().flatten().all(|count| *count == 7),
         || format!("of two collections with 7 records each, {removed:?} are said to be removed"),

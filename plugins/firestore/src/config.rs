@@ -111,7 +111,7 @@ pub struct Quota {
     /// Document reads a second.
     #[schemars(range(min = 1))]
     pub reads_per_second: Option<u32>,
-    /// Document reads a day; a run that would need more is a blocker of the plan.
+    /// Document reads a day; a run that would need more than its part of them is refused.
     #[schemars(range(min = 1))]
     pub reads_per_day: Option<u64>,
     /// Document writes a second.
@@ -269,6 +269,13 @@ impl Quota {
     /// The part of `limit` that is used.
     pub(crate) fn limit_of(&self, limit: Option<u32>) -> Option<f64> {
         limit.map(|limit| f64::from(limit) * self.safety_factor)
+    }
+
+    /// The document reads that a run may take of the day's.
+    pub(crate) fn reads_of_a_day(&self) -> Option<u64> {
+        // Beyond 2^53 nobody counts reads.
+        self.reads_per_day
+            .map(|reads| (reads as f64 * self.safety_factor) as u64)
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) fn cost(found: &Discovered, config: &FirestoreConfig) -> Cost {
         read_units: found.read_units,
         count_units: found.count_units,
         usd_per_million: config.price_per_100k_reads * PRICES_PER_MILLION,
+        units_max: config.quota.reads_of_a_day(),
     }
 }
 

@@ -82,10 +82,12 @@ impl FirestoreSource {
         {
             return Ok((fixed, 0));
         }
-        let fixing = read::fix(&self.reader.client, &self.reader.config);
-        let fixed = Runtime::get()?.block_on(&self.services, fixing)?;
+        // What a run has just written is read back as it is now.
+        let kept_on = self.reader.config.point_in_time_recovery && !self.is_of_sink;
+        let fixing = read::fix(&self.reader.client, &self.services, kept_on);
+        let (fixed, reads) = Runtime::get()?.block_on(&self.services, fixing)?;
         self.fixed = Some(fixed);
-        Ok((fixed, 1))
+        Ok((fixed, reads))
     }
 
     /// Looks at the database, and remembers what it finds.

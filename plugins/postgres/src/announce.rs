@@ -5,11 +5,11 @@ use std::collections::HashMap;
 
 use whimbrel_plugin_api::collection::{Estimate, Reference};
 use whimbrel_plugin_api::record_type::RecordType;
-use whimbrel_plugin_api::{Collection, Finding, Result};
+use whimbrel_plugin_api::{Collection, Error, ErrorKind, Finding, Result};
 
 use crate::catalog::{self, ForeignKey, Table, TableKind, Wanted};
 use crate::client::Client;
-use crate::config::PostgresConfig;
+use crate::config::{PostgresConfig, RowSecurity};
 use crate::connection::Connection;
 use crate::memory::Memory;
 use crate::names::TableName;
@@ -18,6 +18,8 @@ use crate::supabase::SYSTEM_SCHEMAS;
 
 /// The code of tables that may not be read.
 pub(crate) const NO_SELECT: &str = "postgres.no_select";
+/// The code of tables of which records may be hidden.
+const ROW_SECURITY: &str = "postgres.row_security";
 /// Names of columns that hold when a record was changed last.
 const CHANGE_TIMES: [&str; 3] = ["updated_at", "modified_at", "changed_at"];
 /// Tables of one kind that a finding names one by one.
@@ -77,8 +79,22 @@ pub(crate) fn grant(table: &Table) -> String {
     )
 }
 
+/// That the table of `collection` is not read, since not all of it would be.
+pub(crate) fn hidden(collection: &str) -> Error {
+    Error::new(
+        ErrorKind::Permission,
+        ROW_SECURITY,
+        format!("row-level security of `{collection}` hides records from whoever connects"),
+    )
+    .with_help(
+        "connect as the owner of the table, or as a role with BYPASSRLS; with `row_security: visible_only` the records that may be \
+         seen are copied, and no others",
+    )
+}
+
 /// What should be known before the tables are read.
-pub(crate) fn findings(tables: &[Table], default_schema: &str) -> Vec<Finding> {
+pub(crate) fn findings(tables: &[Table], config: &PostgresConfig) -> Vec<Finding> {
+    let default_schema = config.schema.as_str();
     let unreadable = tables.iter().filter(|table| !table.may_select).map(|table| {
         let name = table.name.collection(default_schema);
         let message = format!("`{name}` is left out: whoever connects may not read it");
@@ -91,9 +107,21 @@ pub(crate) fn findings(tables: &[Table], default_schema: &str) -> Vec<Finding> {
         .filter(|table| table.may_select && table.has_row_security)
         .map(|table| {
             let name = table.name.collection(default_schema);
-            let message = format!("row-level security of `{name}` may hide records from whoever connects");
-            Finding::warning("postgres.row_security", message)
-                .with_help("connect as the owner of the table, or as a role with BYPASSRLS")
+            let (message, help) = match config.row_security {
+                RowSecurity::Refuse => {
+                    let Error { message, help, .. } = hidden(&name);
+                    (
+                        format!("{message}, so that it is not read"),
+                        help.unwrap_or_default(),
+                    )
+                }
+                RowSecurity::VisibleOnly => (
+                    format!("row-level security of `{name}` may hide records from whoever connects"),
+                    "connect as the owner of the table, or as a role with BYPASSRLS".to_owned(),
+                ),
+            };
+            Finding::warning(ROW_SECURITY, message)
+                .with_help(help)
                 .with_collection(name)
         });
     unreadable
@@ -131,6 +159,7 @@ pub(crate) fn collections(tables: &[Table], memory: &Memory, config: &PostgresCo
                 exact: false,
             },
             cursor_fields: cursor_fields(this),
+            hides_records: this.table.has_row_security,
             ..Collection::new(this.table.name.collection(&config.schema), this.schema())
                 .with_key(this.key.clone())
         })

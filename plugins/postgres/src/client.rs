@@ -13,7 +13,7 @@ use whimbrel_plugin_api::runtime::Runtime;
 use whimbrel_plugin_api::{Error, ErrorKind, Result, Services};
 
 use crate::address::Address;
-use crate::config::{Pooler, PostgresConfig};
+use crate::config::{Pooler, PostgresConfig, RowSecurity};
 use crate::connection::{Connection, Settings};
 use crate::error::of_connecting;
 use crate::tls;
@@ -49,6 +49,22 @@ impl Client {
             services,
             runtime: Runtime::get()?,
         })
+    }
+
+    /// The same, but that the server refuses to read tables of which it would hide records, unless the config wants what is visible.
+    pub(crate) fn for_source(mut self) -> Self {
+        if self.hides_nothing() {
+            self.settings = Arc::new(Settings {
+                reading: format!("{} SET LOCAL row_security = off;", self.settings.reading),
+                writing: self.settings.writing.clone(),
+            });
+        }
+        self
+    }
+
+    /// Whether tables of which records are hidden are not read at all.
+    pub(crate) fn hides_nothing(&self) -> bool {
+        self.config.row_security == RowSecurity::Refuse
     }
 
     pub(crate) fn config(&self) -> &PostgresConfig {

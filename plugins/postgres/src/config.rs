@@ -18,7 +18,7 @@ use crate::address::Address;
 use crate::supabase;
 pub use crate::supabase::Supabase;
 use crate::type_mapping::TypeSettings;
-pub use choices::{Absent, Arrays, JsonStorage, Nul, Numeric, Pooler};
+pub use choices::{Absent, Arrays, JsonStorage, Nul, Numeric, Pooler, RowSecurity};
 
 /// How long a server may take to accept a connection, in milliseconds.
 const CONNECT_TIMEOUT_MS: u32 = 10_000;
@@ -111,6 +111,9 @@ pub struct PostgresConfig {
     /// What stands between here and the server. It changes nothing but what is reported.
     #[serde(default)]
     pub pooler: Pooler,
+    /// What the source does with tables whose row-level security hides records from whoever connects.
+    #[serde(default)]
+    pub row_security: RowSecurity,
     /// How JSON is stored in new columns.
     #[serde(default)]
     pub json: JsonStorage,

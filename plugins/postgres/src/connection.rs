@@ -8,7 +8,7 @@
 //! the answer of one statement to the next, so it counts as spoilt: every later call fails with `postgres.spoilt`.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -220,6 +220,29 @@ impl Connection {
     fn leave<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, Fault> {
         self.is_busy = outcome.as_ref().is_err_and(spoils);
         outcome.map_err(Fault::of)
+    }
+}
+
+/// Room for one connection that nobody uses at the moment.
+#[derive(Clone, Default)]
+pub(crate) struct Spare(Arc<Mutex<Option<Connection>>>);
+
+impl Spare {
+    /// The connection, which may have been cut off while it waited.
+    pub(crate) fn take(&self) -> Option<Connection> {
+        self.locked().take()
+    }
+
+    /// Keeps the connection, whose transaction has ended; closes it if there is one already.
+    pub(crate) async fn give_back(&self, connection: Connection) {
+        let left_over = self.locked().replace(connection);
+        if let Some(left_over) = left_over {
+            left_over.close().await;
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The source role, and the reading half of the sink: the tables of a database as collections.
 //!
-//! Each stream has a connection of its own, so that it lives on without the source and several run side by side. What there
-//! is to read is found by `catalog` and announced by `announce`; how it is read stands in `read`.
+//! Each stream has a connection of its own, so that it lives on without the source and several run side by side; look-ups hand
+//! theirs on, since to log in takes longer than to find a record. What there is to read is found by `catalog` and announced by `announce`; how it is read stands in `read`.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::catalog::{self, Table, Wanted};
 use crate::check;
 use crate::client::Client;
 use crate::config::PostgresConfig;
-use crate::connection::Connection;
+use crate::connection::{Connection, Spare};
 use crate::memory::{self, Remembered};
 use crate::names::TableName;
 use crate::read::{
@@ -34,9 +34,11 @@ const STREAMS_MAX: u32 = 6;
 /// A database that is read.
 pub struct PostgresSource {
     client: Client,
+    /// Whether it is no sink that is read back.
+    is_source: bool,
     keeper: Keeper,
-    /// A connection for whatever is asked next.
-    idle: Option<Connection>,
+    /// A connection for whatever is asked next; look-ups bring it back when they end.
+    idle: Spare,
     /// What was found of tables at a snapshot, in which nothing changes, by snapshot and collection.
     found: HashMap<(String, String), Found>,
 }
@@ -48,7 +50,10 @@ impl OpenSource for PostgresSource {
     type Config = PostgresConfig;
 
     fn open(config: PostgresConfig, services: Services) -> Result<Self> {
-        Ok(Self::of_client(Client::new(config, services)?))
+        Ok(Self {
+            is_source: true,
+            ..Self::of_client(Client::new(config, services)?.for_source())
+        })
     }
 
     fn capabilities() -> SourceCapabilities {
@@ -73,8 +78,9 @@ impl PostgresSource {
     pub(crate) fn of_client(client: Client) -> Self {
         Self {
             client,
+            is_source: false,
             keeper: Keeper::default(),
-            idle: None,
+            idle: Spare::default(),
             found: HashMap::new(),
         }
     }
@@ -95,10 +101,9 @@ impl PostgresSource {
 
     /// Ends the transaction and keeps the connection for the next question.
     async fn done(&mut self, mut connection: Connection) {
-        if connection.run("COMMIT").await.is_ok() && self.idle.is_none() {
-            self.idle = Some(connection);
-        } else {
-            connection.close().await;
+        match connection.run("COMMIT").await {
+            Ok(_) => self.idle.give_back(connection).await,
+            Err(_) => connection.close().await,
         }
     }
 
@@ -131,6 +136,9 @@ impl PostgresSource {
             )
             .with_help(announce::grant(&table)));
         }
+        if self.is_source && self.client.hides_nothing() && table.has_row_security {
+            return Err(announce::hidden(collection));
+        }
         let found = (table, memory.remove(&name).unwrap_or_default());
         if let Some(place) = place {
             self.found.insert(place, found.clone());
@@ -152,17 +160,23 @@ impl PostgresSource {
         Ok((describe(&table, &remembered, expected, settings), file))
     }
 
-    /// Starts to read what `scan` makes of the table.
+    /// Starts to read what `scan` makes of the table, on a connection that is brought back to `spare` if there is one.
     fn start(
         &mut self,
         request: &ReadRequest,
+        spare: Option<Spare>,
         scan: impl FnOnce(&Stored, u32, bool) -> Result<Scan>,
     ) -> Result<Box<dyn RecordStream>> {
         let client = self.client.clone();
         let (connection, scan) = client.block_on(async {
-            let mut connection = self.client.connect().await?;
             let snapshot = request.snapshot.as_deref();
-            begin(&mut connection, snapshot).await?;
+            let mut connection = if spare.is_some() {
+                self.transaction(snapshot).await?
+            } else {
+                let mut connection = self.client.connect().await?;
+                begin(&mut connection, snapshot).await?;
+                connection
+            };
             let (stored, file) = self
                 .stored(
                     &mut connection,
@@ -175,7 +189,7 @@ impl PostgresSource {
             connection.run(scan.preparation()).await?;
             Ok((connection, scan))
         })?;
-        Ok(Box::new(TableStream::start(client, connection, scan)))
+        Ok(Box::new(TableStream::start(client, connection, scan, spare)))
     }
 }
 
@@ -190,7 +204,7 @@ impl Source for PostgresSource {
             {
                 let mut connection = self.transaction(None).await?;
                 let tables = announce::tables(&self.client, &mut connection, &[]).await?;
-                findings.extend(announce::findings(&tables, &self.client.config().schema));
+                findings.extend(announce::findings(&tables, self.client.config()));
                 self.done(connection).await;
                 match self.keeper.open(&self.client).await {
                     Ok(snapshot) => self.keeper.close(&snapshot).await,
@@ -261,7 +275,7 @@ impl Source for PostgresSource {
     }
 
     fn read(&mut self, request: &ReadRequest) -> Result<Box<dyn RecordStream>> {
-        self.start(request, |stored, file, removes_nul| {
+        self.start(request, None, |stored, file, removes_nul| {
             Scan::new(stored, request, file, removes_nul)
         })
     }
@@ -284,7 +298,8 @@ impl Source for PostgresSource {
     }
 
     fn lookup(&mut self, request: &ReadRequest, keys: &Batch) -> Result<Box<dyn RecordStream>> {
-        self.start(request, |stored, _, removes_nul| {
+        let spare = self.idle.clone();
+        self.start(request, Some(spare), |stored, _, removes_nul| {
             if stored.key.is_empty() {
                 return Err(Error::unsupported("lookup in a table without a key"));
             }
@@ -307,6 +322,6 @@ impl Source for PostgresSource {
             let scan = Scan::statement(statement, &fields, request.batch, settings.removes_nul)?;
             Ok((connection, scan))
         })?;
-        Ok(Box::new(TableStream::start(client, connection, scan)))
+        Ok(Box::new(TableStream::start(client, connection, scan, None)))
     }
 }

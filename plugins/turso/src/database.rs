@@ -3,6 +3,8 @@
 //! One call asks, [`Database::query_each`]; the functions here make it convenient. Writing is `session`'s matter.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::types::{Value, ValueRef};
 use whimbrel_plugin_api::{Error, Result};
@@ -33,6 +35,53 @@ pub(crate) trait Database: Send {
     /// How many records a statement should ask for at most, if their number is not bounded by what a batch holds.
     fn page_records_max(&self) -> usize {
         usize::MAX
+    }
+}
+
+/// One database that several streams ask in turn: those that are over sooner than another one would be open.
+pub(crate) struct Shared {
+    database: Mutex<Box<dyn Database>>,
+    has_failed: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new(database: Box<dyn Database>) -> Arc<Self> {
+        Arc::new(Self {
+            database: Mutex::new(database),
+            has_failed: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether it has answered by an error, so that another one should be opened.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Box<dyn Database>> {
+        // Whoever panicked has changed nothing: it is only read.
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Database for Arc<Shared> {
+    fn query_each(
+        &self,
+        doing: &str,
+        sql: &str,
+        values: &[Vec<Value>],
+        each: &mut EachRow<'_>,
+    ) -> Result<()> {
+        let outcome = self.locked().query_each(doing, sql, values, each);
+        self.has_failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
+        outcome
+    }
+
+    fn columns(&self, doing: &str, sql: &str) -> Result<Vec<String>> {
+        self.locked().columns(doing, sql)
+    }
+
+    fn page_records_max(&self) -> usize {
+        self.locked().page_records_max()
     }
 }
 

@@ -1,9 +1,11 @@
 //! The source role, and the reading half of the sink: the tables of a database as collections.
 //!
-//! Each stream has a connection of its own, so that it lives on without the source and several run side by side.
+//! Each stream has a connection of its own, so that it lives on without the source and several run side by side; look-ups share
+//! one.
 //! What there is to read is found by `catalog`; streams are in `read`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use whimbrel_plugin_api::collection::Estimate;
 use whimbrel_plugin_api::record_type::Schema;
@@ -18,7 +20,7 @@ use crate::assembly::Reading;
 use crate::catalog::{self, Stored};
 use crate::client;
 use crate::config::{Location, TursoConfig};
-use crate::database::{self, Database};
+use crate::database::{self, Database, Shared};
 use crate::encode::Encoder;
 use crate::names::{collection_name, quote};
 use crate::read::TableStream;
@@ -32,6 +34,8 @@ pub struct TursoSource {
     location: Location,
     services: Services,
     database: Option<Box<dyn Database>>,
+    /// Asked by all look-ups. A stream of its own is not worth it for one record.
+    looked_up: Option<Arc<Shared>>,
     /// What was found by looking at all values of a table, by collection.
     found: HashMap<String, Stored>,
 }
@@ -68,6 +72,7 @@ impl TursoSource {
             config,
             services,
             database: None,
+            looked_up: None,
             found: HashMap::new(),
         })
     }
@@ -83,6 +88,16 @@ impl TursoSource {
         self.database
             .as_deref()
             .ok_or_else(|| Error::internal("the connection is gone"))
+    }
+
+    /// The database that look-ups ask, a new one after it has failed.
+    fn shared(&mut self) -> Result<Arc<Shared>> {
+        if let Some(shared) = self.looked_up.as_ref().filter(|shared| !shared.has_failed()) {
+            return Ok(Arc::clone(shared));
+        }
+        let shared = Shared::new(self.connect()?);
+        self.looked_up = Some(Arc::clone(&shared));
+        Ok(shared)
     }
 
     /// What is stored of a collection; the types of `expected` are believed.
@@ -213,11 +228,10 @@ impl Source for TursoSource {
                 keys.records.column(index),
             )?);
         }
-        let (database, services) = (self.connect()?, self.services.clone());
         let count = keys.record_count();
         Ok(Box::new(TableStream::lookup(
-            database,
-            services,
+            Box::new(self.shared()?),
+            self.services.clone(),
             reading,
             request.batch,
             encoders,

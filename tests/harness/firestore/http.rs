@@ -14,13 +14,13 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 pub fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
     let mut connection = TcpStream::connect_timeout(&address, ANSWER_LIMIT)?;
     connection.set_read_timeout(Some(ANSWER_LIMIT))?;
-    let head = format!(
+    connection.set_nodelay(true)?;
+    let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer owner\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    connection.write_all(head.as_bytes())?;
-    connection.write_all(body.as_bytes())?;
+    connection.write_all(request.as_bytes())?;
     read_answer(&mut connection)
 }
 

@@ -96,6 +96,10 @@ async fn changed<T>(receiver: &mut watch::Receiver<T>) {
 async fn connection(shared: Arc<Shared>, socket: TcpStream) {
     let fate = shared.connected();
     let mut fates = fate.subscribe();
+    // What is small must not wait until what was sent before is acknowledged.
+    if socket.set_nodelay(true).is_err() {
+        return;
+    }
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -187,6 +191,7 @@ impl Upstream {
             return Ok(ready);
         }
         let socket = TcpStream::connect(&self.emulator).await?;
+        socket.set_nodelay(true)?;
         let (new, connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

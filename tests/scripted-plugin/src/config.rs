@@ -133,6 +133,9 @@ pub struct Billed {
     pub unit: String,
     /// US dollars for a million of them.
     pub usd_per_million: f64,
+    /// What a run may take of them.
+    #[serde(default)]
+    pub units_max: Option<u64>,
 }
 
 /// One thing that goes wrong.

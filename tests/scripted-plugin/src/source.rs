@@ -74,6 +74,7 @@ impl ScriptedSource {
                 false => 0,
             },
             usd_per_million: billed.usd_per_million,
+            units_max: billed.units_max,
         })
     }
 

@@ -25,30 +25,62 @@ fn kills() -> u64 {
     given.and_then(|text| text.parse().ok()).unwrap_or(KILLS)
 }
 
-/// Kills a run and its worker after a time by chance; whether it had not ended before.
-fn kill_in_mid_run(stage: &Stage, command: &str, random: &mut Random) -> bool {
+/// How long a run takes that nobody disturbs.
+struct Pace {
+    to_first_commit: Duration,
+    from_first_commit: Duration,
+}
+
+impl Pace {
+    fn of(target: &mut dyn Target) -> Self {
+        target.reset();
+        let stage = stage_for(target);
+        let started = Instant::now();
+        let mut running = Running::start(&stage, &[]);
+        running.until_named("committed");
+        let to_first_commit = started.elapsed();
+        running.finish().expect(0);
+        Self {
+            to_first_commit,
+            from_first_commit: started.elapsed() - to_first_commit,
+        }
+    }
+}
+
+/// What was killed.
+#[derive(PartialEq)]
+enum Killed {
+    /// A program that had not begun its run.
+    Program,
+    Run,
+}
+
+/// Kills a run and its worker after a time by chance, unless it has ended before.
+fn kill_in_mid_run(stage: &Stage, command: &str, pace: &Pace, random: &mut Random) -> Option<Killed> {
     let arguments: &[&str] = match command {
         "run" => &["run", "job.yaml", "--events", "json"],
         _ => &["resume", "--events", "json"],
     };
     let started = Instant::now();
     let mut running = Running::spawn(stage.command(arguments), stage.path("stderr.txt"));
+    let mut time_left = pace.to_first_commit;
     // Most of a run is its start, so the first half of the draws waits for the first commit.
     if random.below(2) == 0 {
         let is_commit = |event: &Value| event["event"] == "committed" || event["event"] == "finished";
         if !running.seek(is_commit) {
             // The one before was killed when all was done.
-            return false;
+            return None;
         }
+        time_left = pace.from_first_commit;
     }
-    let wait = Duration::from_micros(random.below(120_000));
+    let wait = Duration::from_micros(random.below(time_left.as_micros() as u64));
     let workers = children(running.pid());
     let until = started.elapsed() + wait;
     while started.elapsed() < until {
         std::thread::yield_now();
     }
     if running.has_ended() {
-        return false;
+        return None;
     }
     let workers = if workers.is_empty() {
         children(running.pid())
@@ -62,7 +94,9 @@ fn kill_in_mid_run(stage: &Stage, command: &str, random: &mut Random) -> bool {
         assert!(matches!(killed, Ok(()) | Err(Errno::SRCH)), "{killed:?}");
         wait_for(worker);
     }
-    true
+    // The first thing that a run says is that it has started.
+    let has_started = !running.events.is_empty() || running.seek(|_| true);
+    Some(if has_started { Killed::Run } else { Killed::Program })
 }
 
 /// A run that was killed before it was written down anywhere is begun anew.
@@ -81,16 +115,18 @@ fn wait_for(worker: Pid) {
 
 fn killed_at_random(target: &mut dyn Target, test: u64) {
     let mut random = Random::of_test(test);
-    let (mut left, mut copies) = (kills(), 0);
+    let pace = Pace::of(target);
+    let (mut left, mut copies, mut killed_runs) = (kills(), 0, 0);
     while left > 0 {
         target.reset();
         let stage = stage_for(target);
         let mut command = "run";
         for _ in 0..KILLS_OF_A_COPY.min(left) {
-            if !kill_in_mid_run(&stage, command, &mut random) {
+            let Some(killed) = kill_in_mid_run(&stage, command, &pace, &mut random) else {
                 break;
-            }
+            };
             left -= 1;
+            killed_runs += u64::from(killed == Killed::Run);
             command = next_command(&stage);
         }
         copies += 1;
@@ -106,7 +142,10 @@ fn killed_at_random(target: &mut dyn Target, test: u64) {
             assert_whole(target, &report_of(answer, 0), &when);
         }
     }
-    println!("{} kills in {copies} copies", kills());
+    println!(
+        "{} kills in {copies} copies, {killed_runs} of them after the run had started",
+        kills()
+    );
 }
 
 #[test]

@@ -12,35 +12,32 @@ use crate::postgres_job::{files, report_of, told};
 use crate::program::Stage;
 use crate::running::{End, Running};
 
-/// Stops a run of `stage` after its first commit.
-fn stopped(stage: &Stage) -> Running {
-    let mut running = Running::start(stage, &[]);
-    running.until_named("committed");
-    let worker = running.worker();
+/// A run of `stage` that stands still right after its first commit of records, with all others before it.
+pub(super) fn stopped(stage: &Stage) -> Running {
+    let running = Running::start_with(stage, &[], &[("WHIMBREL_STOP_AT", "committed")]);
+    running.stopped_worker();
     running.signal(Signal::STOP);
-    rustix::process::kill_process(worker, Signal::STOP).unwrap();
     running
 }
 
 /// Lets it go on to its end.
-fn go_on(running: Running) -> End {
+pub(super) fn go_on(running: Running) -> End {
     rustix::process::kill_process(running.worker(), Signal::CONT).unwrap();
     running.signal(Signal::CONT);
     running.finish()
 }
 
-/// Two folders with one job, which is slow enough to be stopped: parts of ten records, each a transaction. Both read the files of the
-/// first.
-fn stages(target: &dyn Target) -> (Stage, Stage) {
+/// Two folders with one job of many transactions, of ten records each. Both read the files of the first.
+pub(super) fn stages(target: &dyn Target) -> (Stage, Stage) {
     let (first, second) = (stage_for(target), Stage::new());
     let source = files(&first.path("in").display().to_string());
     for stage in [&first, &second] {
-        write_slow_job(stage, source.clone(), target);
+        write_job(stage, source.clone(), target);
     }
     (first, second)
 }
 
-fn write_slow_job(stage: &Stage, source: Value, target: &dyn Target) {
+fn write_job(stage: &Stage, source: Value, target: &dyn Target) {
     job_of(source, target)
         .set("/limits/batch_records", json!(10))
         .set("/import/batch_size", json!(10))

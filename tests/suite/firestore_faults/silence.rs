@@ -25,7 +25,7 @@ fn r1_a_source_that_falls_silent_is_asked_again_at_the_cursor() {
     let copy = scene.emulator.project("copy");
     let job = scene
         .users_into(&copy)
-        .set("/source/config/request_timeout_ms", json!(500));
+        .set("/source/config/request_timeout_ms", json!(1_000));
     let report = scene.run(&job, 0);
     scene.assert_users(&report, &copy);
     scene.assert_played();
@@ -83,7 +83,7 @@ fn r1_a_source_that_stays_silent_is_given_up_with_a_clear_error() {
     let copy = scene.emulator.project("copy");
     let job = scene
         .users_into(&copy)
-        .set("/source/config/request_timeout_ms", json!(100))
+        .set("/source/config/request_timeout_ms", json!(1_000))
         .set("/source/config/retries_max", json!(2));
     let report = scene.run(&job, 3);
     assert_eq!(report["outcome"], "failed");

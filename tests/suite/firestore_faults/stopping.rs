@@ -12,7 +12,7 @@ use super::{DOCUMENTS, PAD, Scene, WAYS, Way};
 use crate::firestore::Emulator;
 use crate::grpc_layer::{Answer, End, Failure, Layer, Method, Rule, Which};
 use crate::postgres_job::{Job, ended, told, write_docs};
-use crate::running::Running;
+use crate::running::{Running, side_by_side};
 
 #[test]
 fn a_right_that_is_taken_away_in_mid_run_is_a_clear_error_at_once() {
@@ -55,13 +55,14 @@ fn a_right_that_is_taken_away_in_mid_run_is_a_clear_error_at_once() {
 fn a_run_that_waits_for_the_service_ends_when_it_is_told_to() {
     let hour = Duration::from_secs(3_600);
     let slower = Failure::of(Code::ResourceExhausted).retry_after(hour);
-    for (way, answer) in [
+    let cases = [
         (None, Answer::refuse(slower.clone())),
         (None, Answer::Refuse(End::Silence)),
         (Some(Way::Once), Answer::refuse(slower.clone())),
         (Some(Way::Once), Answer::Refuse(End::Silence)),
         (Some(Way::Idempotent), Answer::refuse(slower)),
-    ] {
+    ];
+    side_by_side(cases, |(way, answer)| {
         let Some(scene) = Scene::new() else { return };
         let copy = scene.emulator.project("copy");
         let (job, side) = match way {
@@ -87,7 +88,7 @@ fn a_run_that_waits_for_the_service_ends_when_it_is_told_to() {
         running.signal(Signal::INT);
         let end = ended(running.finish(), 130);
         assert_eq!(end.report()["outcome"], "cancelled", "{}", told(end.report()));
-    }
+    });
 }
 
 /// The collection of a report has as many records as `there` has documents, each of them as in `original`.

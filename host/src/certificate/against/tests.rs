@@ -46,6 +46,53 @@ fn a_changed_sink_is_not_as_certified() {
     assert_eq!(all, CheckState::Failed);
 }
 
+fn mismatch(kind: MismatchKind, record: &str, fields: &[&str]) -> Mismatch {
+    Mismatch {
+        kind,
+        record: record.to_owned(),
+        fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+        values: Vec::new(),
+    }
+}
+
+#[test]
+fn what_no_digest_shows_is_not_as_certified_either() {
+    let (all, _, message) = found(|summary| summary.verification[0].sink_unreadable_count = 2);
+    assert_eq!(
+        (all, message.as_str()),
+        (
+            CheckState::Failed,
+            "2 records cannot be read as what the certificate is of"
+        )
+    );
+    let (all, _, message) = found(|summary| {
+        let lacks = mismatch(MismatchKind::Schema, "the sink lacks fields", &["price", "at"]);
+        summary.verification[0].mismatches = vec![lacks];
+    });
+    assert_eq!(
+        (all, message.as_str()),
+        (CheckState::Failed, "the sink lacks fields: `price`, `at`")
+    );
+    let (all, _, message) = found(|summary| {
+        let result = &mut summary.verification[0];
+        result.mismatches = vec![mismatch(
+            MismatchKind::Schema,
+            "the sink has no collection `orders`",
+            &[],
+        )];
+        result.digests = None;
+    });
+    assert_eq!(
+        (all, message.as_str()),
+        (CheckState::Failed, "the sink has no collection `orders`")
+    );
+    // Records of the source that are missing in the sink say nothing of what was certified.
+    let (all, ..) = found(|summary| {
+        summary.verification[0].mismatches = vec![mismatch(MismatchKind::Missing, "id=1", &[])];
+    });
+    assert_eq!(all, CheckState::Held);
+}
+
 #[test]
 fn what_cannot_be_compared_is_neither() {
     for (wanted, change) in [

@@ -104,11 +104,26 @@ fn a_newer_format_is_for_a_newer_program() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(
         &folder,
-        "{\"certificate\": {\"format\": 2, \"new\": true}, \"proof\": 1}",
+        "{\"certificate\": {\"format\": 3, \"new\": true}, \"proof\": 1}",
     );
     let error = read(&path).unwrap_err();
     assert_eq!(error.code, "certificate.newer_format");
-    assert!(error.message.contains("has format 2"), "{error}");
+    assert!(error.message.contains("has format 3"), "{error}");
+}
+
+#[test]
+fn an_earlier_form_has_no_members_of_a_later_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |format| {
+        let mut body = fixtures::gone_on();
+        body.format = format;
+        CertificateFile::unsigned(body).to_text()
+    };
+    assert!(read(&write(&folder, text(2))).is_ok());
+    for earlier in [0, 1] {
+        let error = read(&write(&folder, text(earlier))).unwrap_err();
+        assert_eq!(error.code, "certificate.altered");
+    }
 }
 
 /// Made once by the program of its time; never made anew.

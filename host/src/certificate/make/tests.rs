@@ -27,6 +27,26 @@ fn the_form_is_a_promise() {
 }
 
 #[test]
+fn parts_are_numbered_since_their_names_may_hold_values_of_keys() {
+    let text = CertificateFile::unsigned(fixtures::certified()).to_text();
+    assert!(!text.contains("anna"), "{text}");
+    let digests = &fixtures::certified().collections[0].digests;
+    let parts = &digests.read_back.as_ref().unwrap().partitions;
+    let names: Vec<&str> = parts.iter().map(|part| part.partition.as_str()).collect();
+    assert_eq!(names, ["1 of 2", "2 of 2"]);
+}
+
+#[test]
+fn a_comparison_that_was_gone_on_with_is_as_old_as_its_first_part() {
+    let run = fixtures::gone_on().run;
+    assert_eq!(run.begun_at, "2026-11-20T09:00:00.000Z");
+    assert_eq!(run.verified_at, "2026-11-21T08:00:05.250Z");
+    let earlier = run.gone_on_with.unwrap();
+    assert_eq!(earlier.read_until, "2026-11-20T09:10:00.500Z");
+    assert_eq!(earlier.gone_on_at, "2026-11-21T08:00:00.100Z");
+}
+
+#[test]
 fn anything_less_than_all_records_certifies_nothing() {
     let level = |level| reason(|report| report.summary.verification[1].level = level);
     for less in [VerificationLevel::Basic, VerificationLevel::Standard] {
@@ -35,6 +55,10 @@ fn anything_less_than_all_records_certifies_nothing() {
             "not every record of `users` was compared: that takes the level `comprehensive`"
         );
     }
+    assert_eq!(
+        reason(|report| report.summary.verification[1].settled_count = 2),
+        "2 records of `users` differed at first and no more a moment later: the sink was written to while it was compared, so compare again"
+    );
     assert_eq!(
         reason(|report| drop(report.summary.verification.pop())),
         "`users` was not compared"

@@ -13,7 +13,7 @@ use whimbrel_plugin_api::Error;
 
 use super::super::run_record::sha256;
 use super::super::tasks::Prepared;
-use crate::certificate::{FILE_NAME, Facts, Issued, Library, PASSWORD_VARIABLE, SigningKey, write};
+use crate::certificate::{FILE_NAME, Facts, GoesOn, Issued, Library, PASSWORD_VARIABLE, SigningKey, write};
 use crate::config::{Job, LoadedJob, Mode, VerificationLevel, read_secret_file};
 use crate::events::{CertificateNote, Event, Phase};
 use crate::report::TaskReport;
@@ -26,6 +26,7 @@ const READ_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Certifying {
     begun_at: DateTime<Utc>,
+    goes_on: Option<GoesOn>,
     verified_at: Option<DateTime<Utc>>,
     job_sha256: String,
     is_sample: bool,
@@ -46,12 +47,19 @@ impl Certifying {
         let libraries = prepared.plugins.iter().map(library);
         Ok(Some(Self {
             begun_at: Utc::now(),
+            goes_on: None,
             verified_at: None,
             job_sha256: sha256(&loaded.path),
             is_sample: loaded.job.mode == Mode::Test,
             key: signing_key(loaded)?,
             libraries: libraries.collect::<Result<_, _>>()?,
         }))
+    }
+
+    /// Says that the comparison goes on with an earlier one, whose parts are as old as that.
+    pub fn goes_on(&mut self, earlier: Option<GoesOn>) -> &mut Self {
+        self.goes_on = earlier;
+        self
     }
 
     /// Takes note of an event.
@@ -74,6 +82,7 @@ impl Certifying {
             run_id,
             is_sample: self.is_sample,
             begun_at: self.begun_at,
+            goes_on: self.goes_on.as_ref(),
             verified_at: self.verified_at.unwrap_or_else(Utc::now),
             job_sha256: &self.job_sha256,
             libraries: &self.libraries,
@@ -123,9 +132,21 @@ pub fn signing_key(loaded: &LoadedJob) -> Result<Option<SigningKey>, Error> {
     };
     let place = |error: Error| error.with_place(loaded.place("/certificate/sign_with"));
     let text = read_secret_file(&loaded.folder.join(file)).map_err(place)?;
-    SigningKey::read(&text, password_of_variable(), file)
+    let password = password(loaded)?;
+    if let Some(password) = &password {
+        loaded.secrets.add(password);
+    }
+    SigningKey::read(&text, password, file).map(Some).map_err(place)
+}
+
+/// The password of the job's key: that in the file which the job names, or that in the variable.
+fn password(loaded: &LoadedJob) -> Result<Option<String>, Error> {
+    let Some(file) = &loaded.job.certificate.password_from else {
+        return Ok(password_of_variable());
+    };
+    read_secret_file(&loaded.folder.join(file))
         .map(Some)
-        .map_err(place)
+        .map_err(|error| error.with_place(loaded.place("/certificate/password_from")))
 }
 
 /// The password in the variable, if there is one.

@@ -1,6 +1,7 @@
 //! `whimbrel certificate show FILE`: what a certificate says, for people.
 //!
-//! Pages say what the checks came to that need no key; whoever wants to know who vouches for a certificate asks `verify`.
+//! It is shown whatever the checks come to; the exit code says whether it is one to rely on: 0, 4 if it was damaged or is not signed as was
+//! asked for, 5 if that cannot be said. That a certificate says that the sides differ is no fault of it.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,9 @@ use whimbrel_plugin_api::Error;
 use super::super::output::{print, print_json};
 use super::super::{Exit, Global};
 use super::verify::{TrustArgs, exit_of_fault, refuse_as};
-use crate::certificate::{CertificateFile, Checked, check, html, markdown, read, text};
+use crate::certificate::{
+    Body, CertificateFile, Check, CheckState, Checked, VERDICT, Verdict, check, html, markdown, read, text,
+};
 use crate::workspace::write_whole;
 
 const TITLE: &str = "certificate show";
@@ -37,7 +40,7 @@ struct ShownJson<'a> {
     file: &'a Path,
     #[serde(flatten)]
     checked: &'a Checked,
-    certificate: &'a crate::certificate::Body,
+    certificate: &'a Body,
 }
 
 /// Shows it.
@@ -56,9 +59,20 @@ pub fn show(global: &Global, args: &ShowArgs) -> Exit {
                     print(&format!("written: {}\n", path.display()));
                 }
             }
-            Exit::Done
+            exit_of(&file.certificate, &checked)
         }
         Err(error) => refuse_as(global, TITLE, &error, exit_of_fault(&error)),
+    }
+}
+
+/// A certificate that says of itself that the sides differ is as good as any.
+fn exit_of(body: &Body, checked: &Checked) -> Exit {
+    let counts = |check: &&Check| check.name != VERDICT || body.verdict == Verdict::Equal;
+    let states = checked.checks.iter().filter(counts).map(|check| check.state);
+    match states.max() {
+        Some(CheckState::Held | CheckState::Open) => Exit::Done,
+        Some(CheckState::Failed) => Exit::Differences,
+        Some(CheckState::Unchecked) | None => Exit::Unverified,
     }
 }
 

@@ -226,7 +226,7 @@ fn against(
     // Digests and a list of differences that nobody has asked for; if they cannot go, they are in nobody's way.
     drop(std::fs::remove_dir_all(folder.folder()));
     let report = read?;
-    if matches!(report.outcome, "done" | "differences") {
+    if is_read(&report) {
         return Ok(Ok(against_sink(body, &report.summary)));
     }
     let why = report.errors.first().map_or_else(
@@ -237,8 +237,18 @@ fn against(
     if !global.json {
         print_aside(&render(&errors));
     }
-    let message = format!("the sink could not be read: {why}");
+    let message = format!("the comparison could not be made: {why}");
     Ok(Err(Check::new("sink", CheckState::Unchecked, message)))
+}
+
+/// Whether the sink was read to its end. There are no results before that; that records of the source changed meanwhile, or could not
+/// be read, leaves a comparison unsure and says nothing of the sink.
+fn is_read(report: &TaskReport) -> bool {
+    match report.outcome {
+        "done" | "differences" => true,
+        "unverified" => !report.summary.verification.is_empty(),
+        _ => false,
+    }
 }
 
 /// Whatever the job says: all records of all collections, and nothing else.
@@ -332,6 +342,8 @@ pub fn exit_of_fault(error: &Error) -> Exit {
 mod tests {
     use super::*;
     use crate::certificate::KeyPair;
+    use crate::events::VerificationResult;
+    use crate::report::fixtures;
 
     #[test]
     fn a_public_key_is_given_as_itself_or_as_a_file() {
@@ -350,6 +362,29 @@ mod tests {
         std::fs::write(&path, &pair.secret).unwrap();
         let secret = trusted_key(&path).unwrap_err();
         assert!(!format!("{secret:?}").contains(&pair.secret[60..90]));
+    }
+
+    #[test]
+    fn a_source_in_use_does_not_keep_a_sink_from_being_looked_at() {
+        let mut report = fixtures::done();
+        report.summary.verification = vec![VerificationResult::begun(
+            "a",
+            "b",
+            VerificationLevel::Comprehensive,
+        )];
+        for (outcome, wanted) in [
+            ("done", true),
+            ("differences", true),
+            ("unverified", true),
+            ("failed", false),
+        ] {
+            report.outcome = outcome;
+            assert_eq!(is_read(&report), wanted, "{outcome}");
+        }
+        // One of both sides could not be read.
+        report.outcome = "unverified";
+        report.summary.verification.clear();
+        assert!(!is_read(&report));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use whimbrel_plugin_api::Error;
 use super::certificate::Certifying;
 use super::event_output::EventOutput;
 use super::output::print_line;
-use super::tasks::{Follower, Prepared, execute, look, prepare, refuse, report_of, say, warn};
+use super::tasks::{Follower, Prepared, execute, look, prepare, refuse, report_of, say};
 use super::{Exit, Global, JobArgs};
 use crate::config::VerificationLevel;
 use crate::events::{Event, FoundBy, RefusedBefore};
@@ -56,7 +56,7 @@ pub struct VerifyArgs {
     #[arg(long, requires = "repair")]
     remove_most: bool,
     /// Compare again and again until a signal ends it, with one line for each comparison.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["events", "events_file"])]
     watch: bool,
     /// With `--watch`: seconds between two comparisons.
     #[arg(long, value_name = "SECONDS", requires = "watch", default_value_t = INTERVAL_SECS,
@@ -116,7 +116,9 @@ fn tell(global: &Global, args: &VerifyArgs, compared: &Compared) -> Exit {
         print_line(&serde_json::json!({ "event": "report", "report": compared.report }));
         return compared.exit;
     }
-    say(global, &compared.report, compared.exit, &look(&args.job))
+    let mut look = look(&args.job);
+    look.results_folder = Some(compared.folder.results());
+    say(global, &compared.report, compared.exit, &look)
 }
 
 /// A comparison while it goes on: its folder, and its claim on the place where it keeps what it needs.
@@ -150,7 +152,7 @@ impl Comparing {
     ) -> Result<Self, Error> {
         let workspace = Workspace::of_job(&prepared.loaded.path, Some(&prepared.loaded.working_dir));
         let certifying = Certifying::begin(prepared)?;
-        let place = Place::claim(&workspace, prepared, Whose::Command, args.anew)?;
+        let place = Place::claim(&workspace, prepared, Whose::Command, args.anew, None)?;
         let refused = past_runs::refused(&workspace, &prepared.loaded.job.name)?;
         let id = RunId::new();
         if let Some(earlier) = earlier {
@@ -180,6 +182,7 @@ impl Comparing {
                 refused: self.refused.clone(),
                 before_repair_folder: repairs.then(|| absolute(self.folder.results_before_repair())),
                 removes_most: args.remove_most,
+                agreed: None,
             },
             ..RunOptions::default()
         }
@@ -200,21 +203,16 @@ impl Comparing {
         events: EventOutput,
         follower: Option<&mut dyn Follower>,
     ) -> Result<Compared, Exit> {
-        if let Some(finding) = self
-            .place
-            .finding
-            .as_ref()
-            .filter(|_| !global.json && args.job.events.is_none())
-        {
-            warn(finding);
-        }
         let kind = TaskKind::Verify {
             job: Box::new(prepared.loaded.job.clone()),
             options,
         };
         let mut comparing = self;
+        if !global.json && args.job.events.is_none() {
+            comparing.place.say_aloud();
+        }
         let mut noting = comparing.certifying.as_mut().map(Noting);
-        let mut followers: Vec<&mut dyn Follower> = Vec::new();
+        let mut followers: Vec<&mut dyn Follower> = vec![&mut comparing.place];
         if let Some(follower) = follower {
             followers.push(follower);
         }
@@ -237,8 +235,12 @@ impl Comparing {
         let finding = self.place.finding.take();
         let found = finding.map(|finding| FoundBy { role: None, finding });
         report.summary.findings.splice(0..0, found);
-        let issued = match &self.certifying {
-            Some(certifying) => certifying.issue(self.folder.folder(), self.id.as_str(), &mut report),
+        let issued = match &mut self.certifying {
+            Some(certifying) => certifying.goes_on(self.place.goes_on.take()).issue(
+                self.folder.folder(),
+                self.id.as_str(),
+                &mut report,
+            ),
             None => Ok(()),
         };
         for written in [issued, write(&self.folder, &report)] {

@@ -1,7 +1,8 @@
 //! Where a comparison keeps what it needs to go on after a kill, who may use that now, and whether what an earlier one has left there
 //! still fits.
 //!
-//! Runs of a job have a folder of their own: one of them goes on at a time, which the state sees to. Neighbours: `workspace` has the
+//! The place is claimed before the plugins are loaded. Whether what is there fits is known only once they are, since they may fill in where
+//! both systems are. Runs of a job have a folder of their own: one of them goes on at a time, which the state sees to. Neighbours: `workspace` has the
 //! paths, [`crate::verification::full`] what is in the folder.
 
 use std::fs::{self, File};
@@ -14,13 +15,18 @@ use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::{Error, ErrorKind, Finding};
 
 use super::past_runs;
+use crate::certificate::GoesOn;
 use crate::cli::made_from::made_from;
-use crate::cli::tasks::Prepared;
+use crate::cli::tasks::{Follower, Prepared, warn};
+use crate::config::LoadedJob;
+use crate::events::Event;
 use crate::report::TaskReport;
 use crate::state::now;
 use crate::workspace::{Workspace, fault, lock, make_folder, open_private, write_whole};
 
-/// What was read longer ago says too little about what is there now.
+/// What was read longer ago says too little about what is there now. Not less: to read large sides takes hours by itself, what is changed
+/// in a part after it was read is not seen then either, and to read the sink's parts again would cost what going on saves. What was read
+/// when is said instead, in the report and in the certificate.
 const LEFT_OVER_AGE_MAX: TimeDelta = TimeDelta::hours(24);
 /// How a moment is shown.
 const MOMENT_FORMAT: &str = "%Y-%m-%d %H:%M:%S UTC";
@@ -48,8 +54,11 @@ impl Whose {
 /// What is known of the comparison that a folder was made for.
 #[derive(Debug, Serialize, Deserialize)]
 struct Begun {
-    /// What was compared, as a digest.
+    /// What was compared, as a digest under `salt`.
     made_from: String,
+    /// Random, and nowhere else: passwords are among what was compared, and the digest is to say nothing of them by itself.
+    #[serde(default)]
+    salt: String,
     /// When its first record was read, or a little earlier.
     begun_at: DateTime<Utc>,
 }
@@ -61,13 +70,25 @@ pub struct Place {
     pub work_folder: PathBuf,
     /// What is to be said of what an earlier comparison has left.
     pub finding: Option<Finding>,
+    /// The earlier comparison that is gone on with; known once the job is complete.
+    pub goes_on: Option<GoesOn>,
     begun_file: PathBuf,
+    whose: Whose,
+    /// What the comparison depends on besides the job, as text.
+    facts: String,
+    anew: bool,
+    /// Nobody is told on standard error.
+    is_quiet: bool,
+    /// What is still to be told as an event.
+    untold: Option<Finding>,
     /// Held for as long as the comparison goes on.
     _lock: Option<File>,
 }
 
 impl Place {
-    /// Claims the place. What an earlier comparison has left there stays if it can be gone on with, unless `anew`.
+    /// Claims the place. What an earlier comparison has left there is looked at once the job is complete, and stays if it can be gone on
+    /// with, unless `anew` or somebody has written to the sink since. A run that goes on with a copy has that compared which its copy has
+    /// written: runs of `own_copy`, named by the run that began it, are not somebody.
     ///
     /// # Errors
     /// `verification.already_running` if another process has it; `workspace.disk_full` or `workspace.unwritable`.
@@ -76,24 +97,20 @@ impl Place {
         prepared: &Prepared,
         whose: Whose,
         anew: bool,
+        own_copy: Option<&str>,
     ) -> Result<Self, Error> {
         let job = &prepared.loaded.job.name;
-        let written_last = match whose {
-            Whose::Command => past_runs::written_last(workspace, job)?,
-            // It is the one that writes, and begins anew unless it goes on with the same copy.
-            Whose::Run => None,
-        };
-        let digest = digest(prepared, written_last.as_deref());
-        Self::claim_at(workspace, job, &digest, whose, anew, now())
+        let written_last = past_runs::written_last(workspace, job, own_copy)?;
+        let facts = serde_json::json!([made_from(prepared), written_last]).to_string();
+        Self::hold_at(workspace, job, facts, whose, anew)
     }
 
-    fn claim_at(
+    fn hold_at(
         workspace: &Workspace,
         job: &str,
-        made_from: &str,
+        facts: String,
         whose: Whose,
         anew: bool,
-        at: DateTime<Utc>,
     ) -> Result<Self, Error> {
         workspace.create()?;
         let folder = absolute(&workspace.verification(job));
@@ -102,28 +119,46 @@ impl Place {
             Whose::Command => Some(hold(&folder.join("lock"), job)?),
             Whose::Run => None,
         };
-        let mut place = Self {
+        Ok(Self {
             work_folder: folder.join(whose.name()),
             finding: None,
+            goes_on: None,
             begun_file: folder.join(format!("{}.json", whose.name())),
+            whose,
+            facts,
+            anew,
+            is_quiet: true,
+            untold: None,
             _lock: lock,
-        };
-        let goes_on = !anew && place.look(made_from, at);
+        })
+    }
+
+    /// Has what is found of an earlier comparison said on standard error as soon as it is known.
+    pub fn say_aloud(&mut self) {
+        self.is_quiet = false;
+    }
+
+    /// Keeps what is there if it is of the comparison that begins with `job`, complete as it is now; else removes it.
+    fn settle(&mut self, job: &str, at: DateTime<Utc>) -> Result<(), Error> {
+        let compared = format!("{}{job}", self.facts);
+        self.goes_on = None;
+        let goes_on = !self.anew && self.look(&compared, at);
         if !goes_on {
-            place.clear()?;
+            self.clear()?;
+            let salt = format!("{:032x}{:032x}", fastrand::u128(..), fastrand::u128(..));
             let begun = Begun {
-                made_from: made_from.to_owned(),
+                made_from: digest(&salt, &compared),
+                salt,
                 begun_at: at,
             };
             let text = serde_json::to_vec(&begun).map_err(|error| Error::internal(error.to_string()))?;
-            write_whole(&place.begun_file, &text).map_err(|error| fault(&place.begun_file, &error))?;
+            write_whole(&self.begun_file, &text).map_err(|error| fault(&self.begun_file, &error))?;
         }
-        make_folder(&place.work_folder)?;
-        Ok(place)
+        make_folder(&self.work_folder)
     }
 
     /// Whether what is there can be gone on with; says so, or why not, if anything is there.
-    fn look(&mut self, made_from: &str, at: DateTime<Utc>) -> bool {
+    fn look(&mut self, compared: &str, at: DateTime<Utc>) -> bool {
         let Some(left_at) = newest(&self.work_folder) else {
             return false;
         };
@@ -131,12 +166,12 @@ impl Place {
         let begun = fs::read(&self.begun_file).ok();
         let begun: Option<Begun> = begun.and_then(|text| serde_json::from_slice(&text).ok());
         let (goes_on, finding) = match begun {
-            Some(begun) if begun.made_from != made_from => (
+            Some(begun) if begun.made_from != digest(&begun.salt, compared) => (
                 false,
                 Finding::info(
                     "verification.begins_anew",
                     format!(
-                        "a comparison that was interrupted at {shown} is not gone on with: the job, a plugin or the sink is not as it was"
+                        "a comparison that was interrupted at {shown} is not gone on with: the job, a side of it, a plugin or the sink is not as it was"
                     ),
                 ),
             ),
@@ -151,14 +186,25 @@ impl Place {
                     ),
                 ),
             ),
-            Some(_) => (
-                true,
-                Finding::info(
-                    "verification.goes_on",
-                    format!("goes on with a comparison that was interrupted at {shown}"),
+            Some(begun) => {
+                self.goes_on = Some(GoesOn {
+                    begun_at: begun.begun_at,
+                    read_until: left_at,
+                    gone_on_at: at,
+                });
+                let since = begun.begun_at.format(MOMENT_FORMAT);
+                (
+                    true,
+                    Finding::info(
+                        "verification.goes_on",
+                        format!(
+                            "goes on with a comparison that was begun at {since} and interrupted at {shown}: what it had read is not read \
+                             again, and what others have changed in that since is not seen"
+                        ),
+                    )
+                    .with_help("`whimbrel verify JOB --anew` reads everything again"),
                 )
-                .with_help("`whimbrel verify JOB --anew` reads everything again"),
-            ),
+            }
             None => (
                 false,
                 Finding::info(
@@ -194,11 +240,49 @@ pub fn is_over(report: &TaskReport) -> bool {
     matches!(report.outcome, "done" | "differences")
 }
 
-/// What a comparison depends on: the job, its sides and their plugins, and what has written to the sink.
-fn digest(prepared: &Prepared, written_last: Option<&str>) -> String {
-    let sink = prepared.loaded.shown().pointer("/sink/config").cloned();
-    let text = serde_json::json!([made_from(prepared), sink, written_last]).to_string();
-    blake3::hash(text.as_bytes()).to_hex().to_string()
+impl Follower for Place {
+    fn follow(&mut self, _event: &Event) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn job_is_complete(&mut self, loaded: &LoadedJob) -> Result<(), Error> {
+        self.settle(&compared(loaded), now())?;
+        match (&self.finding, self.whose) {
+            (Some(finding), Whose::Command) if !self.is_quiet => warn(finding),
+            (finding, Whose::Run) => self.untold.clone_from(finding),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_events(&mut self) -> Vec<Event> {
+        let untold = self.untold.take();
+        let told = untold.map(|finding| Event::Found { role: None, finding });
+        told.into_iter().collect()
+    }
+}
+
+/// Everything of a complete job that decides what is read from both sides, as it is: a reference may stand for another system than the
+/// last time, and a URL with a password in it names a host. Relative paths start at the folder.
+fn compared(loaded: &LoadedJob) -> String {
+    let job = &loaded.job;
+    serde_json::json!([
+        loaded.folder,
+        job.source,
+        job.sink,
+        job.collections,
+        job.transforms
+    ])
+    .to_string()
+}
+
+fn digest(salt: &str, text: &str) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("whimbrel comparison that is gone on with");
+    // The salt comes first, and has a length of its own.
+    hasher.update(&(salt.len() as u64).to_be_bytes());
+    hasher.update(salt.as_bytes());
+    hasher.update(text.as_bytes());
+    hasher.finalize().to_hex().to_string()
 }
 
 /// When something was written last into the folder; none if nothing is in it.
@@ -260,6 +344,7 @@ fn absolute(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Overrides, Variables, load_job};
     use std::os::unix::fs::PermissionsExt as _;
 
     fn workspace() -> (tempfile::TempDir, Workspace) {
@@ -273,7 +358,9 @@ mod tests {
     }
 
     fn claim(workspace: &Workspace, made_from: &str, whose: Whose, anew: bool, hours: i64) -> Place {
-        Place::claim_at(workspace, "nightly", made_from, whose, anew, at(hours)).unwrap()
+        let mut place = Place::hold_at(workspace, "nightly", "facts".to_owned(), whose, anew).unwrap();
+        place.settle(made_from, at(hours)).unwrap();
+        place
     }
 
     fn code(place: &Place) -> Option<&str> {
@@ -304,6 +391,11 @@ mod tests {
                 let second = claim(&workspace, made_from, whose, is_anew, hours);
                 assert_eq!(code(&second), said, "{made_from} {is_anew} {hours}");
                 assert_eq!(kept.exists(), stays, "{made_from} {is_anew} {hours}");
+                let since = second
+                    .goes_on
+                    .as_ref()
+                    .map(|earlier| (earlier.begun_at, earlier.gone_on_at));
+                assert_eq!(since, stays.then(|| (at(0), at(hours))));
                 drop(second);
                 // Its age counts from its beginning, however often it was gone on with.
                 let third = claim(&workspace, made_from, whose, false, hours + 1);
@@ -335,19 +427,82 @@ mod tests {
     fn one_at_a_time_and_a_run_beside_it() {
         let (_folder, workspace) = workspace();
         let first = claim(&workspace, "a", Whose::Command, false, 0);
-        let refused = Place::claim_at(&workspace, "nightly", "a", Whose::Command, false, at(0)).unwrap_err();
+        let hold = |job| Place::hold_at(&workspace, job, "facts".to_owned(), Whose::Command, false);
+        let refused = hold("nightly").unwrap_err();
         assert_eq!(refused.code, "verification.already_running");
         let pid = format!("process {}", std::process::id());
         assert!(refused.message.ends_with(&pid), "{}", refused.message);
         let run = claim(&workspace, "a", Whose::Run, false, 0);
         assert_ne!(run.work_folder, first.work_folder);
-        let other = Place::claim_at(&workspace, "weekly", "a", Whose::Command, false, at(0)).unwrap();
-        for folder in [&first.work_folder, &run.work_folder, &other.work_folder] {
+        let other = hold("weekly").unwrap();
+        for folder in [&first.work_folder, &run.work_folder] {
             assert!(folder.is_absolute());
             let mode = fs::metadata(folder).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o700);
         }
+        assert!(other.work_folder.is_absolute());
         first.finish();
         claim(&workspace, "a", Whose::Command, false, 0);
+    }
+
+    #[test]
+    fn another_system_behind_the_same_text_is_another_comparison() {
+        let (folder, workspace) = workspace();
+        let path = folder.path().join("job.yaml");
+        let complete = |source: &str, url: &str, filled: Option<&str>| {
+            let job = format!(
+                "name: nightly\nsource: {{ plugin: p, config: {{ {source} }} }}\nsink: {{ plugin: q }}\n"
+            );
+            fs::write(&path, job).unwrap();
+            let variables = Variables::none().with("PG_URL", url);
+            let mut loaded = load_job(&path, &Overrides::default(), &variables).unwrap();
+            if let Some(filled) = filled {
+                // As a variable of the plugin fills it in.
+                let config = &mut loaded.job.source.config;
+                config.insert("url".to_owned(), filled.into());
+            }
+            loaded
+        };
+        let staging = "postgres://u:secret-word@staging/db";
+        let production = "postgres://u:secret-word@production/db";
+        let literal = |url: &str| format!("url: \"{url}\"");
+        let reference = "url: \"${env:PG_URL}\"";
+        for (before, now) in [
+            (
+                complete(reference, staging, None),
+                complete(reference, production, None),
+            ),
+            (
+                complete(&literal(staging), "", None),
+                complete(&literal(production), "", None),
+            ),
+            (
+                complete("", "", Some(staging)),
+                complete("", "", Some(production)),
+            ),
+        ] {
+            let begin = |loaded: &LoadedJob| {
+                let mut place =
+                    Place::hold_at(&workspace, "nightly", String::new(), Whose::Command, false).unwrap();
+                place.job_is_complete(loaded).unwrap();
+                place
+            };
+            let first = begin(&before);
+            fs::write(first.work_folder.join("pairs"), "x").unwrap();
+            let kept = fs::read_to_string(&first.begun_file).unwrap();
+            drop(first);
+            let same = begin(&before);
+            assert_eq!(code(&same), Some("verification.goes_on"));
+            drop(same);
+            let other = begin(&now);
+            assert_eq!(code(&other), Some("verification.begins_anew"));
+            assert!(newest(&other.work_folder).is_none());
+            let mode = fs::metadata(&other.begun_file).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            assert!(!kept.contains("secret-word"), "{kept}");
+            let unsalted = blake3::hash(compared(&before).as_bytes()).to_hex().to_string();
+            assert!(!kept.contains(&unsalted));
+            other.finish();
+        }
     }
 }

@@ -1,26 +1,23 @@
 //! `whimbrel verify JOB --repair`: copies again what differs and compares once more. It writes, so it is a run in the state, refused while
 //! another one of the job goes on. Neighbours: [`super`] compares without it, `orchestrator::repair` does the work.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
-use std::sync::Arc;
 
 use whimbrel_plugin_api::Error;
 
 use super::{Compared, Comparing, VerifyArgs, compare, tell};
 use crate::cli::confirm::ask;
 use crate::cli::event_output::EventOutput;
+use crate::cli::exclusive_run::{ExclusiveRun, end_of};
 use crate::cli::made_from::made_from;
 use crate::cli::output::print_aside;
-use crate::cli::run_record::sha256;
-use crate::cli::tasks::{Follower, Prepared, prepare, refuse};
+use crate::cli::tasks::{Prepared, prepare, refuse};
 use crate::cli::{Exit, Global};
-use crate::config::{Mode, VerificationLevel};
-use crate::events::Event;
-use crate::report::TaskReport;
+use crate::config::VerificationLevel;
+use crate::phases::repairing::{Agreed, listed};
 use crate::report::figures::count;
-use crate::state::{
-    JobSeen, NewRun, Process, Recorder, RunEnd, RunId, RunState, SqliteStore, StateStore, open_run,
-};
+use crate::state::{RunEnd, RunState};
 use crate::workspace::Workspace;
 
 /// The command, among the runs and in reports.
@@ -28,19 +25,21 @@ const TITLE: &str = "repair";
 
 /// Repairs, once somebody agrees.
 pub(super) fn repair(global: &Global, args: &VerifyArgs) -> Exit {
-    if !args.yes
-        && let Err(exit) = agree(global, args)
-    {
-        return exit;
-    }
-    match repaired(global, args) {
+    let agreed = match args.yes {
+        true => Ok(None),
+        false => agree(global, args).map(Some),
+    };
+    match agreed.and_then(|agreed| repaired(global, args, agreed)) {
         Ok(compared) => tell(global, args, &compared),
         Err(exit) => exit,
     }
 }
 
-/// Says what would be done and asks; the exit code if nothing is to be done.
-fn agree(global: &Global, args: &VerifyArgs) -> Result<(), Exit> {
+/// What may be done, by the collection's name in the sink.
+type Agreement = BTreeMap<String, Agreed>;
+
+/// Says what would be done and asks; the exit code if nothing is to be done. More than was said is not done.
+fn agree(global: &Global, args: &VerifyArgs) -> Result<Agreement, Exit> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         // Nobody could answer, so nothing is compared for it.
         return match ask("", "--yes") {
@@ -52,8 +51,11 @@ fn agree(global: &Global, args: &VerifyArgs) -> Result<(), Exit> {
     if compared.exit != Exit::Differences {
         return Err(tell(global, args, &compared));
     }
-    match ask(&question(&compared.report), "--yes") {
-        Ok(true) => Ok(()),
+    let wanted = wanted(&compared).map_err(|error| refuse(global, TITLE, None, &[error]))?;
+    match ask(&question(&wanted), "--yes") {
+        Ok(true) => Ok(wanted),
+        // Who reads JSON is told what was found, and that is all that was done.
+        Ok(false) if global.json || args.job.events.is_some() => Err(tell(global, args, &compared)),
         Ok(false) => {
             print_aside("nothing was repaired\n");
             Err(compared.exit)
@@ -62,27 +64,47 @@ fn agree(global: &Global, args: &VerifyArgs) -> Result<(), Exit> {
     }
 }
 
-fn question(report: &TaskReport) -> String {
-    let mut question = String::from("differences that would be repaired in the sink:\n");
-    let differing = report.summary.verification.iter();
-    for result in differing.filter(|result| result.mismatch_count > 0) {
-        question.push_str(&format!("  {}: {}\n", result.sink, count(result.mismatch_count)));
+/// What a repair would do by the differences that were found.
+fn wanted(compared: &Compared) -> Result<Agreement, Error> {
+    let mut wanted = Agreement::new();
+    let report = &compared.report;
+    for result in &report.summary.verification {
+        let Some(file) = &result.mismatches_file else {
+            continue;
+        };
+        let listed = listed(&compared.folder.results().join(file))?;
+        let keeps = report.keeps_stored.contains(&result.sink);
+        let agreed = Agreed {
+            copied_count: listed.to_copy(keeps),
+            removed_count: if keeps { 0 } else { listed.extra_count },
+        };
+        wanted.insert(result.sink.clone(), agreed);
+    }
+    Ok(wanted)
+}
+
+fn question(wanted: &Agreement) -> String {
+    let mut question = String::from("records of the sink that a repair would change, at most:\n");
+    for (sink, agreed) in wanted {
+        let (copied, removed) = (count(agreed.copied_count), count(agreed.removed_count));
+        question.push_str(&format!("  {sink}: {copied} copied again, {removed} removed\n"));
     }
     question.push_str("copy again what is missing or differs, and remove what only the sink has?");
     question
 }
 
-fn repaired(global: &Global, args: &VerifyArgs) -> Result<Compared, Exit> {
+fn repaired(global: &Global, args: &VerifyArgs, agreed: Option<Agreement>) -> Result<Compared, Exit> {
     let prepared = prepare(global, &args.job, TITLE, |loaded| {
         // Only differences that are all known, one by one, can be healed.
         loaded.job.verification = VerificationLevel::Comprehensive;
         Ok(())
     })?;
-    let begun = Repairing::begin(&prepared, args)
-        .and_then(|begun| EventOutput::create(&args.job).map(|events| (begun, events)));
+    let begun =
+        begin(&prepared, args).and_then(|begun| EventOutput::create(&args.job).map(|events| (begun, events)));
     let ((mut repairing, comparing), events) =
         begun.map_err(|error| refuse(global, TITLE, Some(&prepared.loaded), &[error]))?;
     let mut options = comparing.options(args, true);
+    options.verify.agreed = agreed;
     options.made_from = made_from(&prepared);
     let ended = comparing.execute(
         global,
@@ -95,7 +117,7 @@ fn repaired(global: &Global, args: &VerifyArgs) -> Result<Compared, Exit> {
     );
     match ended {
         Ok(mut compared) => {
-            if let Err(error) = repairing.finish(end_of(&compared)) {
+            if let Err(error) = repairing.finish(end_of(&compared.report, compared.exit)) {
                 compared.report.errors.push(error.into());
                 if compared.exit == Exit::Done {
                     compared.exit = Exit::Environment;
@@ -112,86 +134,16 @@ fn repaired(global: &Global, args: &VerifyArgs) -> Result<Compared, Exit> {
     }
 }
 
-fn end_of(compared: &Compared) -> RunEnd {
-    let state = match compared.report.outcome {
-        "done" => RunState::Done,
-        "differences" => RunState::Differences,
-        "unverified" => RunState::Unverified,
-        "refused" => RunState::Refused,
-        "cancelled" => RunState::Cancelled,
-        "crashed" => RunState::Crashed,
-        _ => RunState::Failed,
-    };
-    let failure = compared.report.errors.first().map(|failure| &failure.error);
-    RunEnd::new(state, compared.exit.number(), failure)
-}
-
-/// The run that a repair is, for the state.
-struct Repairing {
-    id: RunId,
-    store: Arc<dyn StateStore>,
-    recorder: Option<Recorder>,
-}
-
-impl Repairing {
-    /// Begins it, with the comparison that it is.
-    fn begin(prepared: &Prepared, args: &VerifyArgs) -> Result<(Self, Comparing), Error> {
-        let loaded = &prepared.loaded;
-        let workspace = Workspace::of_job(&loaded.path, Some(&loaded.working_dir));
-        let comparing = Comparing::begin(prepared, args, None)?;
-        let begun = Self::begin_run(prepared, &workspace, &comparing);
-        if begun.is_err() {
-            // Nothing was compared; an empty folder tells nothing.
-            drop(std::fs::remove_dir_all(comparing.folder.folder()));
-        }
-        Ok((begun?, comparing))
+/// Begins the run that a repair is, with the comparison that it begins with.
+fn begin(prepared: &Prepared, args: &VerifyArgs) -> Result<(ExclusiveRun, Comparing), Error> {
+    let loaded = &prepared.loaded;
+    let workspace = Workspace::of_job(&loaded.path, Some(&loaded.working_dir));
+    let comparing = Comparing::begin(prepared, args, None)?;
+    let folder = comparing.folder.folder();
+    let begun = ExclusiveRun::begin(prepared, &workspace, comparing.id.clone(), TITLE, folder);
+    if begun.is_err() {
+        // Nothing was compared; an empty folder tells nothing.
+        drop(std::fs::remove_dir_all(comparing.folder.folder()));
     }
-
-    fn begin_run(prepared: &Prepared, workspace: &Workspace, comparing: &Comparing) -> Result<Self, Error> {
-        let loaded = &prepared.loaded;
-        let store: Arc<dyn StateStore> = Arc::new(SqliteStore::open(&workspace.state_db())?);
-        let seen = JobSeen {
-            name: loaded.job.name.clone(),
-            path: std::path::absolute(&loaded.path).unwrap_or_else(|_| loaded.path.clone()),
-            sha256: sha256(&loaded.path),
-        };
-        let mode = match loaded.job.mode {
-            Mode::Full => "full",
-            Mode::Test => "test",
-        };
-        let id = comparing.id.clone();
-        let folder = comparing.folder.folder();
-        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-        let new = NewRun::of_this_process(id.clone(), seen, TITLE, mode, folder, true);
-        let guard = open_run(&store, &new)?;
-        Ok(Self {
-            id,
-            store,
-            recorder: Some(Recorder::start(guard)?),
-        })
-    }
-
-    fn finish(mut self, end: RunEnd) -> Result<(), Error> {
-        match self.recorder.take() {
-            Some(recorder) => recorder.finish(end),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Follower for Repairing {
-    fn follow(&mut self, event: &Event) -> Result<(), Error> {
-        self.recorder
-            .as_mut()
-            .map_or(Ok(()), |recorder| recorder.observe(event))
-    }
-
-    fn make_durable(&mut self) -> Result<(), Error> {
-        self.recorder.as_mut().map_or(Ok(()), Recorder::make_durable)
-    }
-
-    fn worker_started(&mut self, pid: u32) {
-        // The holder is known; the worker only makes a stale run easier to recognise.
-        drop(self.store.note_worker(&self.id, &Process::of(pid)));
-    }
+    Ok((begun?, comparing))
 }

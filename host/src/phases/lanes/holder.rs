@@ -126,7 +126,7 @@ fn retry_delay(job: &Job, tries: u32, failure: &Failure) -> Duration {
     backoff(Duration::from_millis(job.import.retry_delay_ms), tries, failure)
 }
 
-pub(super) fn one(states: Vec<LaneState>) -> Result<LaneState, Error> {
+pub(in crate::phases) fn one(states: Vec<LaneState>) -> Result<LaneState, Error> {
     states
         .into_iter()
         .next()

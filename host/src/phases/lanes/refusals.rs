@@ -1,5 +1,5 @@
 //! Why a run cannot go on with an earlier one, each with what a person can do.
-//! All of them are of kind config: nothing was read or written.
+//! All of them are of kind config: nothing was written into the sink.
 
 use whimbrel_plugin_api::Error;
 
@@ -22,6 +22,16 @@ pub(super) fn nothing_in_sink() -> Error {
     .with_help("begin with `whimbrel run`; look whether job and sink are the ones that were meant")
 }
 
+pub(super) fn emptied(resumes: &str) -> Error {
+    Error::config(
+        "resume.nothing_in_sink",
+        format!(
+            "the sink keeps nothing of run `{resumes}` any more: it was cleared, or restored to a time before that run"
+        ),
+    )
+    .with_help("begin anew with `whimbrel run`; `whimbrel runs` shows whether it was cleared from here")
+}
+
 pub(super) fn superseded(resumes: &str) -> Error {
     Error::config(
         "resume.superseded",
@@ -40,6 +50,25 @@ pub(super) fn sink_behind(task: &CopyTask, has: u64, known: u64) -> Error {
         ),
     )
     .with_help("give `--accept-sink-cursor` to go on from where the sink is, or begin anew with `whimbrel run`")
+}
+
+/// The lanes say how far the records of one stage were written, and this run has those of another one, or of none.
+pub(super) fn other_stage(was: &str, is: &str) -> Error {
+    let from = |stage: &str| match stage {
+        "" => "at once from the source",
+        _ => "from what is staged",
+    };
+    let message = match (was, is) {
+        ("", _) | (_, "") => format!(
+            "the earlier run has taken its records {}, and this one would take them {}",
+            from(was),
+            from(is)
+        ),
+        _ => "what the earlier run had staged and written in part is not what is staged now".to_owned(),
+    };
+    Error::config("resume.other_stage", message).with_help(
+        "begin anew with `whimbrel run`; if only `staging` has changed, change it back and resume again",
+    )
 }
 
 pub(super) fn changed(differences: &[Difference]) -> Error {

@@ -17,6 +17,52 @@ use crate::workspace::fault;
 /// A longer line is none of a comparison: a key is short, and values are cut.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// How many records a comparison has listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The sink lacks them.
+    pub missing_count: u64,
+    /// Only the sink has them.
+    pub extra_count: u64,
+    /// Both sides have them, and they differ, or the sink's cannot be read.
+    pub other_count: u64,
+}
+
+impl Listed {
+    /// How many a repair copies again; `missing_only` where the others are the sink's own affair.
+    pub const fn to_copy(&self, missing_only: bool) -> u64 {
+        match missing_only {
+            true => self.missing_count,
+            false => self.missing_count + self.other_count,
+        }
+    }
+}
+
+/// Counts what the file at `path` lists, without what is no record or was changed since.
+///
+/// # Errors
+/// As of reading it: `workspace.unwritable`, `verification.bad_results`.
+pub fn listed(path: &Path) -> Result<Listed, Error> {
+    let mut at_fault = AtFault::at(path, &Collection::new("", Schema::default()))?;
+    let mut listed = Listed::default();
+    loop {
+        let some = at_fault.next(COUNTED_AT_ONCE, |_| true)?;
+        if some.is_empty() {
+            return Ok(listed);
+        }
+        for fault in some {
+            match fault.kind {
+                MismatchKind::Missing => listed.missing_count += 1,
+                MismatchKind::Extra => listed.extra_count += 1,
+                MismatchKind::Schema | MismatchKind::ChangedSince => {}
+                MismatchKind::Different | MismatchKind::Count | MismatchKind::Unreadable => {
+                    listed.other_count += 1;
+                }
+            }
+        }
+    }
+}
+
 /// Records that are in memory while they are counted.
 const COUNTED_AT_ONCE: usize = 1_000;
 
@@ -71,22 +117,6 @@ impl AtFault {
             .seek(SeekFrom::Start(0))
             .map_err(|error| fault(&self.path, &error))?;
         Ok(())
-    }
-
-    /// How many of `kind` there are; begins at the first one again.
-    ///
-    /// # Errors
-    /// As [`AtFault::next`].
-    pub(super) fn count(&mut self, kind: MismatchKind) -> Result<u64, Error> {
-        let mut count = 0;
-        loop {
-            let some = self.next(COUNTED_AT_ONCE, |fault| fault.kind == kind)?.len() as u64;
-            count += some;
-            if some == 0 {
-                self.rewind()?;
-                return Ok(count);
-            }
-        }
     }
 
     /// Up to `max` further ones for which `is_wanted` holds; empty at the end.

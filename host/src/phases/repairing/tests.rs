@@ -1,29 +1,29 @@
 //! Repairs from a made-up source into a made-up sink in memory, by a list of differences as a comparison writes it.
 //! The sink refuses a record whose parent it does not have, and to remove one that others refer to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
-use arrow_array::{Array as _, Int64Array, RecordBatch};
+use arrow_array::{Array as _, ArrayRef, Int64Array, RecordBatch, StringArray};
 use serde_json::json;
-use whimbrel_plugin_api::capability::{SinkCapabilities, SourceCapabilities};
-use whimbrel_plugin_api::collection::CollectionsRequest;
+use whimbrel_plugin_api::capability::{Loss, SinkCapabilities, SourceCapabilities};
+use whimbrel_plugin_api::collection::{CollectionsRequest, FieldLoss};
 use whimbrel_plugin_api::sink::{
     AlterRequest, Checkpoint, Committed, LaneClaim, LaneId, LaneState, PrepareReport, PrepareRequest, Receipt,
 };
-use whimbrel_plugin_api::source::{BatchStream, Item, ReadRequest, RecordStream, RejectedRecord};
+use whimbrel_plugin_api::source::{Item, ReadRequest, RecordStream, RejectedRecord};
 use whimbrel_plugin_api::{
     Batch, Collection, ConflictPolicy, Error, Field, RecordType, Result, Schema, Sink, Source,
 };
 
-use super::{Repair, run};
+use super::{Agreed, Repair, Repaired, Told, run};
 use crate::config::{Job, VerificationLevel};
 use crate::control::Stop;
-use crate::events::{Comparison, Emitter, RepairResult, VerificationResult};
+use crate::events::{Comparison, Emitter, Event, Mismatch, MismatchKind, RepairResult, VerificationResult};
 use crate::loader::observe::{CallLog, OpenedSink, OpenedSource};
 use crate::plan::PlannedCollection;
 use crate::transform::Transforms;
@@ -51,8 +51,53 @@ fn batch(records: &Records) -> Batch {
 struct Asked {
     lookups: u64,
     scans: u64,
-    /// Whether a lookup brings a record that cannot be delivered.
+    /// Whether it brings a record that cannot be delivered.
     rejects: bool,
+    /// Records that cannot be read, each with what is given of it.
+    spoilt: BTreeMap<i64, Option<String>>,
+    /// Whether records have a field that is not in the schema as it is described.
+    has_more: bool,
+    is_undescribed: bool,
+}
+
+impl Asked {
+    /// What a stream brings of `records`.
+    fn deliver(&self, request: &ReadRequest, records: &Records) -> Box<dyn RecordStream> {
+        let mut rejected: Vec<RejectedRecord> = Vec::new();
+        let mut whole = records.clone();
+        for (id, data) in &self.spoilt {
+            if whole.remove(id).is_some() {
+                let data = data.clone();
+                rejected.push(RejectedRecord { data, ..torn() });
+            }
+        }
+        if self.rejects {
+            rejected.push(torn());
+        }
+        let expected = request.expected.as_ref();
+        let has_more = expected.is_none_or(|expected| expected.index_of("mine").is_some());
+        let batch = match self.has_more && has_more {
+            true => with_more(&whole),
+            false => batch(&whole),
+        };
+        let items = [
+            Item::Schema(Arc::clone(&batch.schema)),
+            Item::Rejected(rejected),
+            Item::Batch(batch),
+        ];
+        Box::new(Items(items.into_iter().collect()))
+    }
+}
+
+/// The same with a field that nobody has described.
+fn with_more(records: &Records) -> Batch {
+    let mut schema = schema();
+    schema.fields.push(Field::new("mine", RecordType::Text));
+    let mine: ArrayRef = Arc::new(StringArray::from(vec!["a"; records.len()]));
+    let plain = batch(records).records;
+    let columns = plain.columns().iter().cloned().chain([mine]).collect();
+    let columns = RecordBatch::try_new(schema.to_arrow(), columns).unwrap();
+    Batch::new(Arc::new(schema), columns).unwrap()
 }
 
 #[derive(Clone)]
@@ -60,17 +105,19 @@ struct MemorySource(Arc<Mutex<(Records, Asked)>>);
 
 impl Source for MemorySource {
     fn collections(&mut self, _: &CollectionsRequest) -> Result<Vec<Collection>> {
-        Ok(Vec::new())
+        let asked = &self.0.lock().unwrap().1;
+        let is_described = asked.has_more && !asked.is_undescribed;
+        let described = Collection::new("c", schema()).with_key(["id"]);
+        Ok(is_described.then_some(described).into_iter().collect())
     }
 
-    fn read(&mut self, _: &ReadRequest) -> Result<Box<dyn RecordStream>> {
+    fn read(&mut self, request: &ReadRequest) -> Result<Box<dyn RecordStream>> {
         let mut inner = self.0.lock().unwrap();
         inner.1.scans += 1;
-        let all = batch(&inner.0);
-        Ok(Box::new(BatchStream::new(Arc::new(schema()), vec![Ok(all)])))
+        Ok(inner.1.deliver(request, &inner.0))
     }
 
-    fn lookup(&mut self, _: &ReadRequest, keys: &Batch) -> Result<Box<dyn RecordStream>> {
+    fn lookup(&mut self, request: &ReadRequest, keys: &Batch) -> Result<Box<dyn RecordStream>> {
         let mut inner = self.0.lock().unwrap();
         inner.1.lookups += 1;
         assert_eq!(keys.schema.fields[0].name, "id");
@@ -78,14 +125,7 @@ impl Source for MemorySource {
         let found = (0..ids.len())
             .filter_map(|row| Some((ids.value(row), *inner.0.get(&ids.value(row))?)))
             .collect();
-        if inner.1.rejects {
-            let items = [Item::Schema(Arc::new(schema())), Item::Rejected(vec![torn()])];
-            return Ok(Box::new(Items(items.into_iter().collect())));
-        }
-        Ok(Box::new(BatchStream::new(
-            Arc::new(schema()),
-            vec![Ok(batch(&found))],
-        )))
+        Ok(inner.1.deliver(request, &found))
     }
 }
 
@@ -115,6 +155,13 @@ struct Store {
     durable: Records,
     open: Records,
     commits: u64,
+    /// So many commits are made before writing fails, if it does.
+    fails_at: Option<u64>,
+    /// By which policies records were written.
+    policies: BTreeSet<&'static str>,
+    spoilt: BTreeMap<i64, Option<String>>,
+    has_more: bool,
+    is_undescribed: bool,
 }
 
 #[derive(Clone, Default)]
@@ -145,8 +192,20 @@ impl Sink for MemorySink {
     }
 
     fn write(&mut self, _: &str, batch: &Batch, policy: ConflictPolicy) -> Result<Receipt> {
-        assert_eq!(policy, ConflictPolicy::Overwrite);
         let mut store = self.0.lock().unwrap();
+        if store.fails_at == Some(store.commits) {
+            return Err(Error::new(
+                whimbrel_plugin_api::ErrorKind::Permission,
+                "a.closed",
+                "it is closed",
+            ));
+        }
+        store.policies.insert(match policy {
+            ConflictPolicy::Overwrite => "overwrite",
+            ConflictPolicy::Merge => "merge",
+            ConflictPolicy::Skip => "skip",
+            _ => "another one",
+        });
         let ids = batch.records.column(0).as_primitive::<Int64Type>();
         let parents = batch.records.column(1).as_primitive::<Int64Type>();
         let mut receipt = Receipt::default();
@@ -188,7 +247,13 @@ impl Sink for MemorySink {
 
     fn reader(&mut self) -> Result<Box<dyn Source>> {
         let store = self.0.lock().unwrap();
-        let records = (store.durable.clone(), Asked::default());
+        let asked = Asked {
+            spoilt: store.spoilt.clone(),
+            has_more: store.has_more,
+            is_undescribed: store.is_undescribed,
+            ..Asked::default()
+        };
+        let records = (store.durable.clone(), asked);
         Ok(Box::new(MemorySource(Arc::new(Mutex::new(records)))))
     }
 
@@ -235,6 +300,11 @@ fn able() -> (SourceCapabilities, SinkCapabilities) {
     let sink = SinkCapabilities {
         upsert: true,
         remove: true,
+        policies: vec![
+            ConflictPolicy::Overwrite,
+            ConflictPolicy::Merge,
+            ConflictPolicy::Skip,
+        ],
         ..SinkCapabilities::default()
     };
     (source, sink)
@@ -248,6 +318,24 @@ struct Scene {
     sink_looks_up: bool,
     removes_most: bool,
     source_unreadable_count: u64,
+    told: Buffer,
+    on_conflict: &'static str,
+    agreed: Option<BTreeMap<String, Agreed>>,
+}
+
+/// What was told, a line per event.
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Buffer {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Scene {
@@ -260,6 +348,9 @@ impl Scene {
             sink_looks_up: true,
             removes_most: false,
             source_unreadable_count: 0,
+            told: Buffer::default(),
+            on_conflict: "overwrite",
+            agreed: None,
         };
         scene.sink.0.lock().unwrap().durable = sink;
         scene
@@ -277,16 +368,25 @@ impl Scene {
     }
 
     fn repair(&self, folder: &Path, found: &VerificationResult) -> RepairResult {
+        let repaired = self.repaired(folder, found);
+        assert!(repaired.failure.is_none(), "{:?}", repaired.failure);
+        repaired.results.into_iter().next().unwrap()
+    }
+
+    fn repaired(&self, folder: &Path, found: &VerificationResult) -> Repaired {
         let emitter = Emitter::new(Box::new(std::io::sink()));
+        let told = Emitter::new(Box::new(self.told.clone()));
         let job = json!({ "name": "j", "source": { "plugin": "p" }, "sink": { "plugin": "p" },
-                          "import": { "retry_delay_ms": 1 } });
+                          "import": { "retry_delay_ms": 1, "on_conflict": self.on_conflict } });
         let job: Job = serde_json::from_value(job).unwrap();
         let (transforms, stop) = (Transforms::default(), Stop::default());
         let repair = Repair {
             job: &job,
+            intended: &job,
             run_id: "one",
             transforms: &transforms,
             stop: &stop,
+            told: Told::to(&told),
             source_can: &self.able.0,
             sink_can: &self.able.1,
             sink_reads: &SourceCapabilities {
@@ -295,20 +395,19 @@ impl Scene {
             },
             results_folder: folder,
             removes_most: self.removes_most,
+            agreed: self.agreed.as_ref(),
         };
         let calls = CallLog::new(emitter, None);
         let mut source = OpenedSource::of_host("memory", Box::new(self.source.clone()), &calls);
         let mut sink = OpenedSink::of_host("memory", Box::new(self.sink.clone()), &calls);
         let collections = std::slice::from_ref(&self.planned);
-        let all = run(
+        run(
             &repair,
             collections,
             std::slice::from_ref(found),
             &mut source,
             &mut sink,
         )
-        .unwrap();
-        all.into_iter().next().unwrap()
     }
 
     /// Repairs what `lines` list.
@@ -381,6 +480,32 @@ fn what_is_missing_or_differs_is_copied_and_what_only_the_sink_has_is_removed() 
         assert_eq!(asked.scans == 0, lookup);
         assert_eq!(asked.lookups > 0, lookup);
     }
+}
+
+#[test]
+fn each_transaction_is_told_with_what_was_healed_until_then() {
+    let (source, sink, lines) = damaged();
+    let scene = Scene::new(source, sink);
+    scene.listed(&lines);
+    let told = String::from_utf8(scene.told.0.lock().unwrap().clone()).unwrap();
+    let sums: Vec<u64> = told
+        .lines()
+        .map(|line| match serde_json::from_str(line).unwrap() {
+            Event::Progress {
+                collection,
+                written_count,
+                ..
+            } if collection == "c" => written_count,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let commits = scene.sink.0.lock().unwrap().commits;
+    assert_eq!(
+        (sums.len() as u64, sums.last()),
+        (commits, Some(&210)),
+        "{sums:?}"
+    );
+    assert!(sums.is_sorted(), "{sums:?}");
 }
 
 #[test]
@@ -556,11 +681,204 @@ fn what_is_replaced_or_removed_is_kept_as_the_sink_had_it() {
     assert_eq!(scene.kept(&lines), [""; 0]);
 }
 
+/// In each of the three ways in which records are found in the source.
+fn in_each_way(scene: &mut Scene, each: &mut dyn FnMut(&Scene)) {
+    each(scene);
+    scene.planned.sink.losses.push(FieldLoss {
+        field: "id".into(),
+        loss: Loss::AbsentToNull,
+    });
+    each(scene);
+    scene.able.0.lookup = false;
+    each(scene);
+}
+
 #[test]
 fn a_source_that_cannot_say_by_now_what_it_has_removes_nothing() {
-    let (scene, lines) = with_extra(3);
+    let (mut scene, lines) = with_extra(3);
     scene.source.0.lock().unwrap().1.rejects = true;
-    let result = scene.listed(&lines);
-    assert_eq!((result.removed_count, result.left.len()), (0, 3), "{result:?}");
-    assert!(result.left[0].1.contains("cannot say by now"), "{result:?}");
+    in_each_way(&mut scene, &mut |scene| {
+        let result = scene.listed(&lines);
+        assert_eq!((result.removed_count, result.left.len()), (0, 3), "{result:?}");
+        assert!(result.left[0].1.contains("cannot say by now"), "{result:?}");
+    });
+}
+
+#[test]
+fn what_was_added_to_the_source_meanwhile_stays_in_the_sink_however_it_is_found() {
+    let (mut scene, lines) = with_extra(3);
+    scene.source.0.lock().unwrap().0.insert(101, None);
+    in_each_way(&mut scene, &mut |scene| {
+        let extra = [(100, None), (101, None), (102, None)];
+        scene.sink.0.lock().unwrap().durable.extend(extra);
+        let result = scene.listed(&lines);
+        assert_eq!((result.removed_count, result.left.len()), (2, 0), "{result:?}");
+        assert!(scene.durable().contains_key(&101), "{:?}", scene.durable());
+    });
+}
+
+#[test]
+fn records_are_healed_by_the_policy_of_the_job() {
+    for (policy, written_by, healed) in [
+        ("overwrite", "overwrite", (2, 1)),
+        ("fail", "overwrite", (2, 1)),
+        ("merge", "merge", (2, 1)),
+        ("skip", "skip", (1, 0)),
+        ("keep-newest", "skip", (1, 0)),
+        ("keep-oldest", "skip", (1, 0)),
+    ] {
+        let source: Records = (1..=30).map(|id| (id, None)).collect();
+        let mut sink = source.clone();
+        sink.remove(&1);
+        sink.insert(2, Some(3));
+        sink.insert(99, None);
+        let mut scene = Scene::new(source, sink);
+        scene.on_conflict = policy;
+        let lines = line("missing", 1) + &line("different", 2) + &line("extra", 99);
+        let result = scene.listed(&lines);
+        let counts = (result.copied_count, result.removed_count);
+        assert_eq!(counts, healed, "{policy}: {result:?}");
+        let used = scene.sink.0.lock().unwrap().policies.clone();
+        assert_eq!(used, BTreeSet::from([written_by]), "{policy}");
+        let keeps = healed == (1, 0);
+        assert_eq!(scene.durable()[&2], keeps.then_some(3), "{policy}");
+        assert_eq!(scene.durable().contains_key(&99), keeps, "{policy}");
+        let left: Vec<&str> = result.left.iter().map(|(what, _)| what.as_str()).collect();
+        let expected: &[&str] = match keeps {
+            true => &["records that differ: 1", "records that only the sink has: 1"],
+            false => &[],
+        };
+        assert_eq!(left, expected, "{policy}");
+        let names_it = |(_, why): &(String, String)| why.contains(&format!("`on_conflict: {policy}`"));
+        assert!(result.left.iter().all(names_it), "{result:?}");
+    }
+    // A sink without such a policy gets what is missing all the same.
+    let mut scene = Scene::new(Records::from([(1, None)]), Records::new());
+    scene.on_conflict = "skip";
+    scene.able.1.policies = vec![ConflictPolicy::Overwrite];
+    assert_eq!(scene.listed(&line("missing", 1)).copied_count, 1);
+}
+
+#[test]
+fn what_cannot_be_read_is_kept_as_the_sink_gives_it_or_not_touched() {
+    for looks_up in [true, false] {
+        let source: Records = (1..=9).map(|id| (id, None)).collect();
+        let mut sink: Records = source.keys().map(|id| (*id, Some(1))).collect();
+        sink.remove(&9);
+        let mut scene = Scene::new(source, sink);
+        scene.sink_looks_up = looks_up;
+        let spoil = |id: i64, data: Option<&str>| (id, data.map(str::to_owned));
+        scene.sink.0.lock().unwrap().spoilt = BTreeMap::from([
+            spoil(2, Some("{\"id\":2,\"parent\":\"x\"}")),
+            spoil(3, Some("no JSON")),
+        ]);
+        let lines =
+            line("different", 1) + &line("unreadable", 2) + &line("unreadable", 3) + &line("missing", 9);
+        let expected = [
+            "{\"id\":1,\"parent\":1}",
+            "{\"record\":\"x\",\"data\":\"no JSON\"}",
+            "{\"record\":\"x\",\"data\":{\"id\":2,\"parent\":\"x\"}}",
+        ];
+        assert_eq!(scene.kept(&lines), expected, "{looks_up}");
+        assert_eq!(scene.durable()[&2], None, "{looks_up}");
+        // Nothing is given of these.
+        let mut store = scene.sink.0.lock().unwrap();
+        store.durable.extend([(4, Some(1)), (5, Some(1))]);
+        store.spoilt = BTreeMap::from([spoil(4, None), spoil(5, None)]);
+        drop(store);
+        let lines = line("different", 6) + &line("unreadable", 4) + &line("extra", 5);
+        let result = scene.listed(&lines);
+        assert_eq!((result.copied_count, result.removed_count), (1, 0), "{result:?}");
+        let left: Vec<&str> = result.left.iter().map(|(what, _)| what.as_str()).collect();
+        assert_eq!(left, ["id=4", "id=5"], "{looks_up}");
+        assert!(result.left[0].1.contains("could not be kept"), "{result:?}");
+        let stored = scene.durable();
+        assert_eq!((stored[&4], stored[&5]), (Some(1), Some(1)), "{looks_up}");
+    }
+}
+
+#[test]
+fn fields_that_the_sink_does_not_describe_are_kept_too() {
+    for is_described in [true, false] {
+        let scene = Scene::new(Records::from([(2, None)]), Records::from([(2, Some(1))]));
+        let mut store = scene.sink.0.lock().unwrap();
+        store.has_more = true;
+        store.is_undescribed = !is_described;
+        drop(store);
+        let whole = "{\"id\":2,\"parent\":1,\"mine\":\"a\"}";
+        assert_eq!(scene.kept(&line("different", 2)), [whole], "{is_described}");
+    }
+}
+
+#[test]
+fn no_more_is_done_than_was_agreed_to() {
+    let agreed = |copied_count, removed_count| {
+        let agreed = Agreed {
+            copied_count,
+            removed_count,
+        };
+        Some(BTreeMap::from([("c".to_owned(), agreed)]))
+    };
+    let repaired = |agreed| {
+        let (mut scene, lines) = with_extra(3);
+        scene.sink.0.lock().unwrap().durable.remove(&1);
+        scene.agreed = agreed;
+        scene.listed(&(lines + &line("missing", 1)))
+    };
+    let result = repaired(agreed(1, 3));
+    assert_eq!((result.copied_count, result.removed_count), (1, 3), "{result:?}");
+    let result = repaired(agreed(1, 2));
+    assert_eq!((result.copied_count, result.removed_count), (1, 0), "{result:?}");
+    let why = &result.left[0].1;
+    assert!(why.contains("3 would be removed, and 2 were agreed to"), "{why}");
+    for none in [agreed(0, 3), Some(BTreeMap::new())] {
+        let result = repaired(none);
+        assert_eq!((result.copied_count, result.removed_count), (0, 0), "{result:?}");
+        assert!(result.left[0].1.contains("0 were agreed to"), "{result:?}");
+    }
+}
+
+#[test]
+fn what_a_source_may_hide_is_not_removed_from_the_sink() {
+    let (mut scene, lines) = with_extra(3);
+    scene.planned.source.hides_records = true;
+    scene.removes_most = true;
+    let why = stays(&scene, &lines);
+    assert!(why.contains("the source hides records"), "{why}");
+}
+
+#[test]
+fn a_repair_that_ends_in_the_middle_says_what_it_has_done() {
+    let source: Records = (1..=1_200).map(|id| (id, None)).collect();
+    let lines: String = source.keys().map(|id| line("missing", *id)).collect();
+    let scene = Scene::new(source, Records::new());
+    scene.sink.0.lock().unwrap().fails_at = Some(2);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("c.ndjson"), lines).unwrap();
+    let repaired = scene.repaired(folder.path(), &scene.found(Some("c.ndjson")));
+    assert_eq!(repaired.failure.unwrap().error.code, "a.closed");
+    assert_eq!(repaired.results[0].copied_count, 1_000);
+    assert_eq!(scene.durable().len(), 1_000);
+}
+
+#[test]
+fn a_sink_without_the_collection_and_one_that_holds_it_otherwise_are_told_apart() {
+    let scene = Scene::new(Records::from([(1, None)]), Records::new());
+    let mut found = scene.found(None);
+    let mismatch = |record: &str, fields: &[&str]| Mismatch {
+        kind: MismatchKind::Schema,
+        record: record.to_owned(),
+        fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+        values: Vec::new(),
+    };
+    found.mismatches = vec![mismatch("the sink has no collection `c`", &[])];
+    let left = scene.repair(Path::new("nowhere"), &found).left;
+    assert!(
+        left[0].1.contains("`whimbrel run` makes and fills it"),
+        "{left:?}"
+    );
+    found.mismatches = vec![mismatch("the sink lacks fields", &["a", "b"])];
+    let left = scene.repair(Path::new("nowhere"), &found).left;
+    let expected = ("c".to_owned(), "the sink lacks fields: `a`, `b`".to_owned());
+    assert_eq!(left, [expected]);
 }

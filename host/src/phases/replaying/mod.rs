@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::Error;
 
 pub use records::UNFIT;
+pub(super) use sending::PARTITION;
 
 use crate::barrier::Barrier;
 use crate::config::Job;

@@ -12,7 +12,7 @@ use crate::phases::rewriting::{Deed, Judged, Mark, Piece, Rewriting, TRANSACTION
 use crate::plan::PlannedCollection;
 
 /// The partition of the lanes of replays.
-const PARTITION: &[u8] = b"replay";
+pub(in crate::phases) const PARTITION: &[u8] = b"replay";
 /// Names the records of the last commit in the lane's checkpoint: the run that refused them, then their numbers.
 const EXTENSION: &str = "replayed";
 

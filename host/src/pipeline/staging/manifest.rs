@@ -13,14 +13,17 @@ use whimbrel_plugin_api::{Collection, Cursor, Error, ErrorKind};
 /// The name of the manifest in its folder.
 const FILE_NAME: &str = "stage.json";
 /// The form of manifest and files that this version writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A complete stage.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageManifest {
     /// The form.
     pub format: u32,
-    /// The digest of everything that decides what is read: the source and its config, the chosen collections, the mode.
+    /// Of no other stage, not even of one that is made from the same: what was read from a stage goes on in that one alone.
+    pub id: String,
+    /// The digest of everything that decides what is read: the source and its config, the chosen collections, the mode. Of a
+    /// stage that transforms have filled: the stage before it and the transforms.
     pub made_from: String,
     /// The run that made it.
     pub run_id: String,
@@ -41,6 +44,20 @@ pub struct StagedCollection {
     pub collection: Collection,
     /// Its partitions.
     pub partitions: Vec<StagedPartition>,
+    /// Records that were left out on purpose while it was filled.
+    pub filtered_count: u64,
+    /// Records that were refused while it was filled.
+    pub rejected_count: u64,
+}
+
+impl StagedCollection {
+    /// Records in all partitions.
+    pub fn record_count(&self) -> u64 {
+        self.partitions
+            .iter()
+            .map(|partition| partition.record_count)
+            .sum()
+    }
 }
 
 /// One partition of a stage.
@@ -94,13 +111,14 @@ impl StageManifest {
         Ok(self)
     }
 
+    /// An id that no other stage has, for one that the run `run_id` makes.
+    pub fn new_id(run_id: &str) -> String {
+        format!("{run_id}-{:016x}", fastrand::u64(..))
+    }
+
     /// Records in all.
     pub fn record_count(&self) -> u64 {
-        self.collections
-            .iter()
-            .flat_map(|staged| &staged.partitions)
-            .map(|partition| partition.record_count)
-            .sum()
+        self.collections.iter().map(StagedCollection::record_count).sum()
     }
 }
 
@@ -122,6 +140,16 @@ pub(super) fn unwritable(folder: &Path, error: &std::io::Error) -> Error {
     )
     .with_help("make room there, or choose another folder with `--working-dir`")
     .with_cause(error)
+}
+
+/// A cursor or a partition is none of this stage: what was read of another one cannot be gone on with here.
+pub(super) fn other_stage(collection: &str, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Integrity,
+        "staging.other_stage",
+        format!("{what} of `{collection}` is not of the records that are staged now"),
+    )
+    .with_help("begin anew with `whimbrel run`")
 }
 
 /// A stage cannot be read.

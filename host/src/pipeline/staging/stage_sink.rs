@@ -61,6 +61,8 @@ impl Stage {
                         size_bytes: 0,
                     })
                     .collect(),
+                filtered_count: 0,
+                rejected_count: 0,
             })
             .collect();
         Ok(Self(Arc::new(State {
@@ -75,6 +77,14 @@ impl Stage {
             stage: self.clone(),
             open: HashMap::new(),
             lane: None,
+        }
+    }
+
+    /// Takes note of how many records of collection number `index` did not come as far as the stage.
+    pub fn leave_out(&self, index: usize, filtered: u64, rejected: u64) {
+        let mut filled = self.0.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(staged) = filled.get_mut(index) {
+            (staged.filtered_count, staged.rejected_count) = (filtered, rejected);
         }
     }
 

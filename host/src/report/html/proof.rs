@@ -30,6 +30,7 @@ pub fn verification(report: &FinalReport) -> Markup {
         results.iter().partition(|result| is_sure_to_be_equal(result));
     let has_losses = results.iter().any(|result| result.equal_after_loss_count > 0);
     let has_changes = results.iter().any(|result| result.changed_since_count > 0);
+    let has_unreadable = results.iter().any(|result| result.source_unreadable_count > 0);
     let has_speed = results.iter().any(|result| result.latency.is_some());
     html! {
         section.long {
@@ -41,6 +42,7 @@ pub fn verification(report: &FinalReport) -> Markup {
                             th { "Collection" } th { "Level" } th.number { "Compared" }
                             @if has_losses { th { "Equal after a declared loss" } }
                             @if has_changes { th.number { "Changed since" } }
+                            @if has_unreadable { th.number { "Unreadable in the source" } th.number { "Left out by no copy" } }
                             @if has_speed { th { "Read by key" } }
                         }
                     }
@@ -59,6 +61,10 @@ pub fn verification(report: &FinalReport) -> Markup {
                                     }
                                 }
                                 @if has_changes { td.number { (count(result.changed_since_count)) } }
+                                @if has_unreadable {
+                                    td.number { (count(result.source_unreadable_count)) }
+                                    td.number { (count(result.source_unchecked_count)) }
+                                }
                                 @if has_speed { td { @if let Some(latency) = &result.latency { (speed(latency)) } } }
                             }
                         }
@@ -68,6 +74,12 @@ pub fn verification(report: &FinalReport) -> Markup {
             (more(results.len().saturating_sub(ROWS_MAX)))
             @if has_changes {
                 p.note { "What changed in the source while both sides were compared is neither equal nor different." }
+            }
+            @if has_unreadable {
+                p.note {
+                    "Of records that the source could not deliver or a transform refused, and that no copy has left out, nobody can say whether \
+                     the sink is right to lack them."
+                }
             }
             @if let Some(note) = &summary.certificate {
                 p.note { "Certificate: " (named(&certificate(note, str::to_owned, str::to_owned))) }

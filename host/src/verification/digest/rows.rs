@@ -1,9 +1,10 @@
 //! The columns of a batch in the order of a recipe, and the digests of its rows.
 //! Neighbour: `super` counts what losses have changed.
 
-use arrow_array::BinaryArray;
 use arrow_array::cast::AsArray as _;
+use arrow_array::{Array as _, BinaryArray, StringArray};
 use whimbrel_plugin_api::collection::FieldLoss;
+use whimbrel_plugin_api::source::OTHER_FIELDS;
 use whimbrel_plugin_api::{Batch, Error, Schema};
 
 use super::Pair;
@@ -12,6 +13,7 @@ use crate::verification::losses::{FieldLosses, Touched};
 
 /// Keys of the hash: what is hashed with one is never taken for what is hashed with the other.
 const RECORD_HASH_KEY: &[u8; 32] = b"whimbrel record digest version 1";
+const OTHER_FIELDS_HASH_KEY: &[u8; 32] = b"whimbrel other fields, version 1";
 const KEY_HASH_KEY: &[u8; 32] = b"whimbrel digest of key version 1";
 
 /// A recipe, looked at once.
@@ -68,6 +70,8 @@ pub(in crate::verification) struct Rows {
     columns: Vec<Column>,
     key: Vec<usize>,
     presence: Option<BinaryArray>,
+    /// Of each record the names of fields that the recipe lacks, as JSON, if the side was asked for them and knows.
+    others: Option<StringArray>,
 }
 
 struct Column {
@@ -95,6 +99,9 @@ impl Rows {
             }),
         };
         let mask = batch.schema.fields.len();
+        let is_in_recipe = plan.fields.iter().any(|(name, _)| name == OTHER_FIELDS);
+        let others = batch.schema.index_of(OTHER_FIELDS).filter(|_| !is_in_recipe);
+        let others = others.and_then(|index| batch.records.column(index).as_string_opt::<i32>().cloned());
         Self {
             columns: plan.fields.iter().zip(columns).map(column).collect(),
             key: plan.key.clone(),
@@ -102,6 +109,8 @@ impl Rows {
                 .schema
                 .presence
                 .then(|| batch.records.column(mask).as_binary::<i32>().clone()),
+            // Most often no record of a batch has any.
+            others: others.filter(|others| others.null_count() < others.len()),
         }
     }
 
@@ -120,7 +129,12 @@ impl Rows {
                 work.touched.push((index, touched));
             }
         }
-        let record = digest(RECORD_HASH_KEY, work.encoded.octets());
+        let mut record = digest(RECORD_HASH_KEY, work.encoded.octets());
+        if let Some(names) = self.names_of_others(row) {
+            // With fields that the recipe lacks it is like no record of the other side.
+            let octets = [&record.to_be_bytes()[..], names.as_bytes()].concat();
+            record = digest(OTHER_FIELDS_HASH_KEY, &octets);
+        }
         let key = match self.key[..] {
             [] => record,
             [column] => digest(KEY_HASH_KEY, work.field(column)),
@@ -160,6 +174,21 @@ impl Rows {
             Ok(digest(RECORD_HASH_KEY, work.encoded.octets()))
         };
         self.columns.iter().map(field).collect()
+    }
+
+    /// The names of the fields that the record in `row` has and the recipe lacks, if the side was asked for them and knows.
+    pub(in crate::verification) fn others(&self, row: usize) -> Vec<String> {
+        let names = self.names_of_others(row);
+        // What is no list is still something that the record has besides.
+        names.map_or_else(Vec::new, |names| {
+            serde_json::from_str(names).unwrap_or_else(|_| vec![OTHER_FIELDS.to_owned()])
+        })
+    }
+
+    #[inline]
+    fn names_of_others(&self, row: usize) -> Option<&str> {
+        let others = self.others.as_ref()?;
+        others.is_valid(row).then(|| others.value(row))
     }
 
     #[inline]

@@ -211,3 +211,56 @@ fn losses_are_counted_by_field_and_record() {
     exact.digest(&rows, &mut found).unwrap();
     assert_eq!(exact.altered(), (Vec::new(), 0));
 }
+
+#[test]
+fn a_record_with_fields_that_the_recipe_lacks_is_like_none_without_them() {
+    use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use whimbrel_plugin_api::source::OTHER_FIELDS;
+    use whimbrel_plugin_api::{Field, RecordType};
+
+    let pairs_of = |others: Option<[Option<&str>; 3]>| {
+        let mut fields = vec![Field::required("id", RecordType::INT64)];
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1, 2, 3]))];
+        let recipe = Recipe {
+            schema: Schema::new(fields.clone()),
+            key: vec!["id".to_owned()],
+            losses: Vec::new(),
+        };
+        if let Some(others) = others {
+            fields.push(Field::new(OTHER_FIELDS, RecordType::Text));
+            columns.push(Arc::new(StringArray::from(others.to_vec())));
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let batch = Batch::new(
+            Arc::clone(&schema),
+            RecordBatch::try_new(schema.to_arrow(), columns).unwrap(),
+        )
+        .unwrap();
+        let mut pairs = Vec::new();
+        Digester::new(recipe.clone()).digest(&batch, &mut pairs).unwrap();
+        let others: Vec<Vec<String>> = (0..3)
+            .map(|row| FieldDigests::new(&recipe, &batch).others(row))
+            .collect();
+        (pairs, others)
+    };
+    let (plain, _) = pairs_of(None);
+    assert_eq!(pairs_of(Some([None, None, None])).0, plain);
+    let (with, others) = pairs_of(Some([None, Some("[\"admin\"]"), Some("[\"a\",\"b\"]")]));
+    assert_eq!(with[0], plain[0]);
+    for row in [1, 2] {
+        assert_eq!(
+            with[row].key, plain[row].key,
+            "it is found by its key all the same"
+        );
+        assert_ne!(with[row].record, plain[row].record);
+    }
+    assert_eq!(
+        others,
+        [
+            vec![],
+            vec!["admin".to_owned()],
+            vec!["a".to_owned(), "b".to_owned()]
+        ]
+    );
+    assert_ne!(pairs_of(Some([None, Some("[\"b\"]"), None])).0[1], with[1]);
+}

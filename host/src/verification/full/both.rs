@@ -24,6 +24,8 @@ pub(super) struct BothRead {
     pub(super) source_request: ReadRequest,
     pub(super) sink_request: ReadRequest,
     pub(super) source: SideDigests,
+    /// Whether the source's digests were made while its records were copied.
+    pub(super) is_tapped: bool,
     /// None if the sink lacks the collection.
     pub(super) sink: Option<SideDigests>,
 }
@@ -92,6 +94,7 @@ impl Reading<'_> {
             can: &self.settings.sink_can,
             folder: &sink_folder,
         };
+        let is_tapped = tapped.is_some();
         let (theirs, ours) = self.at_once(source, sink, tapped, &from, &into)?;
         source_request.snapshot = None;
         Ok(BothRead {
@@ -99,6 +102,7 @@ impl Reading<'_> {
             source_request,
             sink_request,
             source: theirs,
+            is_tapped,
             sink: ours,
         })
     }

@@ -158,13 +158,12 @@ impl Comparison<'_> {
         list_unreadable(&ours, counts.unreadable, &mut listing)?;
         listing.end(&mut result)?;
         self.count(&read, &ours, &counts, &mut result);
-        result.digests = Some(digests_of(
-            both,
-            &read.recipe,
-            extracted.as_ref(),
-            &read.source,
-            &ours,
-        ));
+        let mut digests = digests_of(both, &read.recipe, extracted.as_ref(), &read.source, &ours);
+        if counts.settled > 0 {
+            // They are those of the first look, and the sink is not as it was then.
+            digests.read_back = None;
+        }
+        result.digests = Some(digests);
         Ok(result)
     }
 
@@ -205,7 +204,6 @@ impl Comparison<'_> {
         };
         let mut looking = Looking {
             sides: self.both_sides(source, sink, read, ours),
-            source_files: &read.source.files,
             rules: Rules {
                 schema: &read.recipe.schema,
                 is_keyed,
@@ -293,7 +291,14 @@ impl Comparison<'_> {
         let source_count = read.source.buckets.total().count;
         let tally = counts.tally;
         result.source_count = source_count;
-        result.source_unreadable_count = read.source.unreadable_count + read.source.refused_count;
+        let unreadable = read.source.unreadable_count + read.source.refused_count;
+        let explained = match read.is_tapped {
+            // They were met by the copy, which has told all of them.
+            true => unreadable,
+            false => self.both.left_out.unseen_count(),
+        };
+        result.note_source_unreadable(unreadable, explained);
+        result.sink_unreadable_count = ours.unreadable_count;
         result.left_out_count = tally.left_out_count;
         result.duplicate_key_count = tally.duplicate_key_count;
         result.compared_count = source_count
@@ -302,8 +307,13 @@ impl Comparison<'_> {
         result.sink_count = match self.both.sample {
             // What was there before, or came from elsewhere, is not part of the sample.
             Some(_) => result.compared_count.saturating_sub(counts.missing),
-            None => ours.buckets.total().count,
+            None => ours
+                .buckets
+                .total()
+                .count
+                .saturating_add_signed(counts.settled_more),
         };
+        result.settled_count = counts.settled;
         result.every_record = true;
         result.losses.clone_from(&read.source.losses);
         result.equal_after_loss_count = read.source.lossy_record_count.saturating_sub(counts.lossy);

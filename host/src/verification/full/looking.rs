@@ -1,6 +1,7 @@
 //! The records at fault on their way to the list: put in order, looked at some at a time, judged.
 //!
-//! Memory is bounded by the number of those that are looked at together. Neighbours: `compare` brings the differences,
+//! Memory is bounded by the number of those that are looked at together. Nothing is read again of what `compare` says already of a
+//! difference. Neighbours: `compare` brings the differences,
 //! `second_look` looks, `suspect` judges, `listing` keeps what comes of it.
 
 use whimbrel_plugin_api::Error;
@@ -9,9 +10,9 @@ use super::listing::Listing;
 use super::second_look::BothSides;
 use super::suspect::{Rules, Suspect, Verdict};
 use crate::events::{Failure, MismatchKind};
-use crate::verification::pairs::{Difference, PairFile, Place, Tally};
+use crate::verification::pairs::{Difference, Place, Tally};
 
-/// Differences that are put in order at one time, about 100 octets each. In the order of their places the records of a batch
+/// Differences that are put in order at one time, about 160 octets each. In the order of their places the records of a batch
 /// are read at once.
 pub(super) const DIFFERENCES_MAX: usize = 200_000;
 /// Records that are looked at together.
@@ -35,12 +36,15 @@ pub(super) struct Counts {
     pub(super) unreadable: u64,
     /// Records that are not equal though a declared loss touches them.
     pub(super) lossy: u64,
+    /// Records that differed at first and are alike now: somebody has written to the sink meanwhile.
+    pub(super) settled: u64,
+    /// How many records the sink has got by that; less than none if it has lost some.
+    pub(super) settled_more: i64,
 }
 
 /// Records at fault on their way to the list.
 pub(super) struct Looking<'a, 'l> {
     pub(super) sides: BothSides<'a>,
-    pub(super) source_files: &'a [PairFile],
     pub(super) rules: Rules<'a>,
     pub(super) suspects_max: usize,
     pub(super) listing: &'a mut Listing<'l>,
@@ -57,7 +61,7 @@ impl Looking<'_, '_> {
         for some in found.chunks(self.suspects_max) {
             let mut suspects = Vec::with_capacity(some.len());
             for difference in some {
-                suspects.push(Suspect::new(*difference, self.first_of(difference.source)?));
+                suspects.push(Suspect::new(*difference, difference.source_record));
             }
             self.sides.look_again(&mut suspects)?;
             for suspect in &suspects {
@@ -67,19 +71,14 @@ impl Looking<'_, '_> {
         Ok(())
     }
 
-    /// The digest that the record at `place` of the source had at first.
-    fn first_of(&self, place: Option<Place>) -> Result<Option<u128>, Error> {
-        let Some(place) = place else { return Ok(None) };
-        let file = self
-            .source_files
-            .get(place.file)
-            .ok_or_else(|| Error::internal("a difference is in a file of pairs that is not there"))?;
-        Ok(Some(file.pair_at(place.position)?.record))
-    }
-
     fn list(&mut self, suspect: &Suspect) -> Result<(), Error> {
         let verdict = suspect.verdict(&self.rules);
         self.counts.lossy += suspect.lossy_count(&verdict);
+        if verdict == Verdict::Equal && !self.rules.is_sample {
+            let now = suspect.sink_now.as_ref().map_or(0, |seen| seen.copies);
+            self.counts.settled += 1;
+            self.counts.settled_more += now.cast_signed() - suspect.difference.sink_count.cast_signed();
+        }
         if let Verdict::Differs { kind, .. } = verdict {
             self.counts.missing += u64::from(kind == MismatchKind::Missing);
             let is_of_sink = suspect.sink_now.is_none();

@@ -30,6 +30,8 @@ pub(super) struct Seen {
     pub(super) copies: u64,
     /// Digests of the single fields, in the order of the recipe.
     pub(super) fields: Vec<u128>,
+    /// Fields that it has and the recipe lacks, as far as that was asked for.
+    pub(super) others: Vec<String>,
     /// The values as text, in the same order, if they are to be shown; none of a field that the record does not have.
     pub(super) texts: Vec<Option<String>>,
     /// Its key as a person reads it: `id=7, part=2`.
@@ -69,11 +71,13 @@ impl Eyes<'_> {
                 texts.push(fields.text(&field.name, VALUE_CHARS_MAX)?);
             }
         }
+        let mut digests = FieldDigests::new(self.recipe, &alone);
         Ok(Seen {
             record,
             sum: record,
             copies: 1,
-            fields: FieldDigests::new(self.recipe, &alone).of(0)?,
+            others: digests.others(0),
+            fields: digests.of(0)?,
             texts,
             label: self.label(batch, row)?,
             is_lossy: self.is_lossy(&alone)?,

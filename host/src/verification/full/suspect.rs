@@ -183,10 +183,12 @@ impl Suspect {
             MismatchKind::ChangedSince => &[],
             _ => all.as_slice(),
         };
+        let others = self.sink_now.iter().filter(|_| kind == MismatchKind::Different);
+        let others = others.flat_map(|seen| seen.others.iter().cloned());
         Some(Mismatch {
             kind,
             record,
-            fields: fields.iter().map(name).collect(),
+            fields: fields.iter().map(name).chain(others).collect(),
             values: self.values(shown, rules.schema),
         })
     }

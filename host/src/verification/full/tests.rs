@@ -33,6 +33,7 @@ struct Case {
     left_out: LeftOut,
     shows_values: bool,
     taps: bool,
+    names_others: bool,
     folder: tempfile::TempDir,
 }
 
@@ -46,6 +47,7 @@ impl Case {
             left_out: LeftOut::default(),
             shows_values: false,
             taps: false,
+            names_others: false,
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -93,6 +95,7 @@ impl Case {
             sample: self.sample,
             counted: None,
             left_out: &self.left_out,
+            names_others: self.names_others,
         };
         let settings = FullSettings {
             work_folder: &self.work(),
@@ -476,6 +479,75 @@ fn records_that_the_source_cannot_deliver_are_counted() {
         let (result, listed) = case.listed();
         assert_eq!(listed.len(), 2, "{listed:?}");
         assert_eq!(result.source_unreadable_count, 2);
+        assert_eq!(result.source_unchecked_count, 2);
+    }
+}
+
+#[test]
+fn what_a_copy_has_left_out_before_the_sink_is_no_open_question() {
+    let unchecked = |taps, known| {
+        let mut case = Case::new(
+            MadeUp::of(rows()).that_can(false, false).with_broken(&[10, 20]),
+            MadeUp::of(rows().into_iter().filter(|row| ![10, 20].contains(&row.id))).that_can(false, false),
+        );
+        case.taps = taps;
+        (0..known).for_each(|_| case.left_out.add_unseen());
+        let (result, listed) = case.listed();
+        assert!(listed.is_empty(), "{listed:?}");
+        assert_eq!(result.source_unreadable_count, 2);
+        result.source_unchecked_count
+    };
+    assert_eq!(
+        (unchecked(false, 0), unchecked(false, 1), unchecked(false, 3)),
+        (2, 1, 0)
+    );
+    // Made while copying, the digests are of what the copy has told itself.
+    assert_eq!(unchecked(true, 0), 0);
+}
+
+#[test]
+fn what_is_put_right_in_the_sink_meanwhile_leaves_no_digests_of_it() {
+    for [source_looks_up, source_resumes, sink_looks_up, sink_resumes] in abilities() {
+        let sink = rows().into_iter().filter(|row| row.id != 5).map(|mut row| {
+            row.score += if row.id == 6 { 1.0 } else { 0.0 };
+            row
+        });
+        let sink = sink.chain([row(1_000)]);
+        let case = Case::new(
+            MadeUp::of(rows()).that_can(source_looks_up, source_resumes),
+            MadeUp::of(sink)
+                .that_can(sink_looks_up, sink_resumes)
+                .changes(|stored| stored.clone_from(&rows().into_iter().chain([row(2_000)]).collect())),
+        );
+        let (result, listed) = case.listed();
+        // The new extra one came too late to be seen.
+        assert!(listed.is_empty(), "{listed:?}");
+        assert_eq!((result.comparison, result.settled_count), (Comparison::Equal, 3));
+        assert_eq!(result.sink_count, result.source_count);
+        let digests = result.digests.unwrap();
+        assert!(digests.read_back.is_none() && digests.transformed.is_some());
+    }
+}
+
+#[test]
+fn a_field_that_only_the_record_of_the_sink_has_is_a_difference_unless_it_is_the_sinks_own() {
+    for [source_looks_up, source_resumes, sink_looks_up, sink_resumes] in abilities() {
+        for names_others in [true, false] {
+            let mut case = Case::new(
+                MadeUp::of(rows()).that_can(source_looks_up, source_resumes),
+                MadeUp::of(rows())
+                    .that_can(sink_looks_up, sink_resumes)
+                    .with_others(7, &["admin", "since"]),
+            );
+            case.names_others = names_others;
+            let (result, listed) = case.listed();
+            if names_others {
+                assert_eq!(listed, ["Different id=7 admin since"]);
+            } else {
+                assert!(listed.is_empty(), "{listed:?}");
+            }
+            assert_eq!(result.mismatch_count, u64::from(names_others));
+        }
     }
 }
 

@@ -64,8 +64,12 @@ pub struct Difference {
     pub kind: DifferenceKind,
     /// Where the source has it; the last of several.
     pub source: Option<Place>,
+    /// The digest of that record.
+    pub source_record: Option<u128>,
     /// Where the sink has it; the last of several.
     pub sink: Option<Place>,
+    /// How often the sink has it.
+    pub sink_count: u64,
 }
 
 /// What counts as a difference.
@@ -289,7 +293,9 @@ fn differing(kind: DifferenceKind, source: Option<&Seen>, sink: Option<&Seen>) -
         key,
         kind,
         source: source.map(|seen| seen.place.place()),
+        source_record: source.map(|seen| seen.record),
         sink: sink.map(|seen| seen.place.place()),
+        sink_count: sink.map_or(0, |seen| seen.count),
     })
 }
 

@@ -1,4 +1,4 @@
-//! A finished file of pairs: read from its start, or at the place of one record.
+//! A finished file of pairs: read from its start; and where the batch of a record is.
 //!
 //! The file itself is nothing but pairs, the digest of the key before that of the record, 16 octets each, big-endian. What
 //! it holds is only believed where its `index` vouches for it: a flipped bit is refused and never taken for a difference.
@@ -126,22 +126,6 @@ impl PairFile {
         Err(no_record(position))
     }
 
-    /// The pair of the record at `position`.
-    ///
-    /// # Errors
-    /// As [`PairFile::batch_of`].
-    pub fn pair_at(&self, position: u64) -> Result<Pair, Error> {
-        let mut batches = Batches::open(&self.path, self.before(position))?;
-        while let Some(batch) = batches.next_with(position)? {
-            let further = position.checked_sub(batch.entry.first);
-            let further = further.and_then(|further| usize::try_from(further).ok());
-            if let Some(pair) = further.and_then(|further| batch.pairs().nth(further)) {
-                return Ok(pair);
-            }
-        }
-        Err(no_record(position))
-    }
-
     /// The last known place before `position`.
     fn before(&self, position: u64) -> Mark {
         let number = self.marks.partition_point(|mark| mark.first <= position);
@@ -205,20 +189,6 @@ impl Batches {
     /// Behind the batches so far.
     pub(super) fn mark(&self) -> Mark {
         self.entries.mark()
-    }
-
-    /// The batch with the record at `position`, which is not in one before.
-    fn next_with(&mut self, position: u64) -> Result<Option<ReadBatch<'_>>, Error> {
-        while let Some(entry) = self.entries.next()? {
-            if position < entry.first + entry.record_count {
-                return self.read(entry).map(Some);
-            }
-            let bytes = i64::try_from(entry.record_count * PAIR_BYTES as u64);
-            let bytes = bytes.map_err(|_| torn(&self.path, "a batch is too large"))?;
-            let moved = self.pairs.seek_relative(bytes);
-            moved.map_err(|error| fault(&self.path, &error))?;
-        }
-        Ok(None)
     }
 
     fn read(&mut self, entry: Entry) -> Result<ReadBatch<'_>, Error> {

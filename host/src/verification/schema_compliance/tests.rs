@@ -52,12 +52,8 @@ fn codes(compliance: &Compliance) -> Vec<&str> {
 #[test]
 fn what_is_as_planned_is_worth_no_word() {
     assert_eq!(judged(&orders(), Vec::new()), Compliance::default());
-    // Nor is a wider table, nor one that is not there.
+    // Nor is a wider field, nor a table that is not there.
     let mut wider = orders();
-    wider
-        .schema
-        .fields
-        .push(Field::new("since", RecordType::TimestampTz));
     wider.schema.fields[2].record_type = RecordType::Numeric;
     assert_eq!(judged(&wider, Vec::new()), Compliance::default());
     let other = Collection::new("others", Schema::default());
@@ -131,6 +127,23 @@ fn fields_that_may_be_null_and_references_that_are_gone_are_hints() {
     // A system that knows no references at all lacks none.
     there.references.clear();
     assert_eq!(codes(&judged(&there, Vec::new())), ["verification.nullable"]);
+}
+
+#[test]
+fn fields_that_only_the_sink_has_are_a_hint() {
+    let mut there = orders();
+    let own = |number: usize| Field::new(format!("own_{number}"), RecordType::Bool);
+    there.schema.fields.push(own(0));
+    let compliance = judged(&there, Vec::new());
+    assert!(compliance.mismatches.is_empty());
+    assert_eq!(codes(&compliance), ["verification.sink_only_fields"]);
+    assert_eq!(
+        compliance.findings[0].message,
+        "the sink has fields that no copy fills, and nothing of them was compared: `own_0`"
+    );
+    there.schema.fields.extend((1..25).map(own));
+    let message = &judged(&there, Vec::new()).findings[0].message;
+    assert!(message.ends_with("`own_19` and 5 more"), "{message}");
 }
 
 #[test]

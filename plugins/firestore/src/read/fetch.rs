@@ -221,7 +221,7 @@ impl Fetcher {
     /// Takes what one message brings.
     async fn take(&mut self, response: RunQueryResponse, count: &mut u32) -> Result<(), Stop> {
         if let Some(read_time) = response.read_time {
-            let read_time = snapshot::to_grain(read_time, false);
+            let read_time = snapshot::to_micros(read_time);
             self.as_of.answered(read_time, Instant::now());
             self.chunk.read_time = Some(read_time);
         }

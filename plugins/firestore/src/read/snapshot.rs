@@ -41,19 +41,37 @@ impl Fixed {
     }
 }
 
-/// The present by the service's own clock, at the grain in which `config` says that it can be read again. Costs one read.
-pub(crate) async fn fix(client: &Client, config: &FirestoreConfig) -> Result<Fixed> {
+/// The present by the service's own clock, at the grain in which it can be read again: a whole minute if it is to be `kept_on` by
+/// point-in-time recovery. The next one is waited for, since all that was written before the call is to be seen. Costs a read,
+/// and another one after waiting; answers with the number of reads.
+pub(crate) async fn fix(client: &Client, services: &Services, kept_on: bool) -> Result<(Fixed, u64)> {
     let mut attempts = client.attempts();
+    let mut awaited = None;
+    let mut reads = 0;
     loop {
-        match present(client).await {
-            Ok(at) => {
-                return Ok(Fixed {
-                    at: to_grain(at, config.point_in_time_recovery),
-                    told: Instant::now(),
-                });
+        let now = match present(client).await {
+            Ok(now) => now,
+            Err(fault) => {
+                attempts.after(fault).await?;
+                continue;
             }
-            Err(fault) => attempts.after(fault).await?,
+        };
+        reads += 1;
+        let at = if kept_on {
+            *awaited.get_or_insert_with(|| next_minute(now))
+        } else {
+            to_micros(now)
+        };
+        let left = until(at, now);
+        if left.is_zero() {
+            let told = Instant::now();
+            return Ok((Fixed { at, told }, reads));
         }
+        services.log(
+            LogLevel::Info,
+            format!("what is there at {at} is read: {} s to wait", left.as_secs() + 1),
+        );
+        tokio::time::sleep(left).await;
     }
 }
 
@@ -68,14 +86,24 @@ async fn present(client: &Client) -> Result<Timestamp, Fault> {
     latest.ok_or_else(|| Status::internal("the answer to a query has no read time").into())
 }
 
-/// What can be named as read time of `at`: whole microseconds, or minutes.
-pub(super) fn to_grain(at: Timestamp, minutes: bool) -> Timestamp {
-    if minutes {
-        return Timestamp {
-            seconds: at.seconds - at.seconds.rem_euclid(MINUTE_SECS),
-            nanos: 0,
-        };
+/// The first whole minute that is not before `now`.
+fn next_minute(now: Timestamp) -> Timestamp {
+    let over = now.seconds.rem_euclid(MINUTE_SECS);
+    let is_whole = over == 0 && now.nanos == 0;
+    Timestamp {
+        seconds: now.seconds - over + if is_whole { 0 } else { MINUTE_SECS },
+        nanos: 0,
     }
+}
+
+/// How long it is from `now` to `at`; nothing if that is over.
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    let nanos = i128::from(at.seconds - now.seconds) * 1_000_000_000 + i128::from(at.nanos - now.nanos);
+    Duration::from_nanos(nanos.max(0).try_into().unwrap_or(u64::MAX))
+}
+
+/// What can be named as read time of `at`: whole microseconds.
+pub(super) fn to_micros(at: Timestamp) -> Timestamp {
     Timestamp {
         seconds: at.seconds,
         nanos: at.nanos - at.nanos % MICRO_NANOS,
@@ -283,19 +311,26 @@ mod tests {
             nanos: 1_999,
         };
         assert_eq!(
-            to_grain(fine, false),
+            to_micros(fine),
             Timestamp {
                 seconds: 61,
                 nanos: 1_000
             }
         );
-        assert_eq!(
-            to_grain(fine, true),
-            Timestamp {
-                seconds: 60,
-                nanos: 0
-            }
-        );
+    }
+
+    #[test]
+    fn a_whole_minute_never_lies_before_what_was_written() {
+        for (now, minute, left_ms) in [
+            ("2024-12-31T23:59:30.500001Z", "2025-01-01T00:00:00Z", 29_500),
+            ("2024-12-31T23:59:00.000001Z", "2025-01-01T00:00:00Z", 60_000),
+            ("2025-01-01T00:00:00Z", "2025-01-01T00:00:00Z", 0),
+        ] {
+            let (now, minute) = (at(now), at(minute));
+            assert_eq!(next_minute(now), minute);
+            assert_eq!(until(minute, now).as_micros().div_ceil(1_000), left_ms);
+            assert!(until(now, minute).is_zero());
+        }
     }
 
     #[test]

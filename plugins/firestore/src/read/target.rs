@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gcloud_sdk::prost_types::Timestamp;
-use whimbrel_plugin_api::{ReadRequest, Result, Schema};
+use whimbrel_plugin_api::source::OTHER_FIELDS;
+use whimbrel_plugin_api::{Field, ReadRequest, RecordType, Result, Schema};
 
 use crate::client::Client;
 use crate::config::FirestoreConfig;
@@ -46,6 +47,11 @@ pub(super) fn as_of(config: &FirestoreConfig, fixed: Option<Fixed>, read_time: O
 
 /// The schema of what is delivered.
 pub(super) fn delivered(schema: &Arc<Schema>, request: &ReadRequest) -> Result<Arc<Schema>> {
+    if request.columns.is_empty() && request.names_others && request.expected.is_some() {
+        let mut schema = Schema::clone(schema);
+        schema.fields.push(Field::new(OTHER_FIELDS, RecordType::Text));
+        return Ok(Arc::new(schema));
+    }
     if request.columns.is_empty() {
         return Ok(Arc::clone(schema));
     }

@@ -11,6 +11,7 @@ use arrow_array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions};
 use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::SchemaRef;
 use gcloud_sdk::google::firestore::v1::Value;
+use whimbrel_plugin_api::source::OTHER_FIELDS;
 use whimbrel_plugin_api::{RecordType, Result, Schema};
 
 use crate::error::RowFault;
@@ -34,6 +35,8 @@ pub(crate) struct Decoder {
     parts: Vec<Option<usize>>,
     /// The column that has the whole path.
     whole_path: Option<usize>,
+    /// The column with the names of fields that the schema lacks, if somebody wants them.
+    others: Option<usize>,
     presence: Option<Presence>,
     row_count: usize,
     /// Where texts are made.
@@ -70,7 +73,7 @@ struct Presence {
 impl Decoder {
     /// For records of `schema` out of collection `pattern`: fields of [`Pattern::key`] and [`crate::path::PATH_FIELD`] come
     /// from the path, the others from the document. References within `root` become paths. With `ignores_others` fields that
-    /// the schema lacks are passed over, else they are a misfit.
+    /// the schema lacks are passed over, or named in [`OTHER_FIELDS`] if the schema has it, else they are a misfit.
     pub(crate) fn new(
         schema: &Arc<Schema>,
         pattern: &Pattern,
@@ -83,7 +86,7 @@ impl Decoder {
         let mut columns = Vec::with_capacity(schema.fields.len());
         let mut places = HashMap::with_capacity(schema.fields.len());
         for (index, field) in schema.fields.iter().enumerate() {
-            let column = if is_of_path(&field.name) {
+            let column = if is_of_path(&field.name) || field.name == OTHER_FIELDS {
                 Column::of_texts(&field.record_type)?
             } else {
                 places.insert(field.name.clone(), index);
@@ -96,7 +99,7 @@ impl Decoder {
                 column,
             });
         }
-        let of_path = |index: &usize| !places.contains_key(&schema.fields[*index].name);
+        let of_path = |index: &usize| is_of_path(&schema.fields[*index].name);
         let presence = schema
             .presence
             .then(|| Presence::new(schema.fields.len(), (0..columns.len()).filter(of_path)));
@@ -111,6 +114,7 @@ impl Decoder {
                 Pattern::Group(_) => Vec::new(),
             },
             whole_path: schema.index_of(PATH_FIELD),
+            others: schema.index_of(OTHER_FIELDS),
             pattern: pattern.clone(),
             presence,
             row_count: 0,
@@ -175,6 +179,7 @@ impl Decoder {
             presence.masks.extend_from_slice(&presence.of_path);
         }
         let mut filled = 0;
+        let mut others: Vec<&str> = Vec::new();
         for (name, value) in fields {
             match self.places.get(name).copied() {
                 Some(index) => {
@@ -186,12 +191,35 @@ impl Decoder {
                         presence.set(self.row_count, index);
                     }
                 }
-                None if self.ignores_others => {}
+                None if self.ignores_others => others.push(name),
                 None => return Err(self.first_misfit(fields)),
             }
         }
+        self.name_others(others)?;
         if filled < self.places.len() {
             self.put_absent()?;
+        }
+        Ok(())
+    }
+
+    /// Fills the column with the names of `others`, if there is one.
+    fn name_others(&mut self, mut others: Vec<&str>) -> Result<(), Misfit> {
+        let Some(index) = self.others else { return Ok(()) };
+        let column = &mut self.columns[index].column;
+        if others.is_empty() {
+            column.push_null();
+            return Ok(());
+        }
+        others.sort_unstable();
+        let names = serde_json::Value::from(others).to_string();
+        push_part(column, &names).map_err(|_| {
+            Misfit::Value(RowFault::new(
+                "firestore.does_not_fit",
+                format!("the column `{OTHER_FIELDS}` cannot hold the names of a document's other fields"),
+            ))
+        })?;
+        if let Some(presence) = &mut self.presence {
+            presence.set(self.row_count, index);
         }
         Ok(())
     }
@@ -380,6 +408,38 @@ mod tests {
 
     fn record<const N: usize>(fields: [(&str, Plain); N]) -> Record {
         fields.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    #[test]
+    fn fields_that_the_schema_lacks_are_named_if_somebody_wants_them() {
+        for presence in [false, true] {
+            let fields = vec![
+                SchemaField::new("name", RecordType::Text),
+                SchemaField::new(OTHER_FIELDS, RecordType::Text),
+            ];
+            let wanted = schema(fields, presence);
+            let mut columns = decoder(&wanted, "users", true);
+            let document = |names: &[&str]| -> Fields {
+                names.iter().map(|name| ((*name).to_owned(), text("x"))).collect()
+            };
+            for names in [&["name"][..], &["name", "b", "a\"c"], &["z"], &[]] {
+                columns.push("users/1", &document(names)).unwrap();
+            }
+            let absent = if presence { Plain::Absent } else { Plain::Null };
+            let record = |name: Option<&str>, others: Option<&str>| {
+                let value = |of: Option<&str>| of.map_or(absent.clone(), Plain::text);
+                record([("name", value(name)), (OTHER_FIELDS, value(others))])
+            };
+            assert_eq!(
+                finish(&mut columns, &wanted),
+                [
+                    record(Some("x"), None),
+                    record(Some("x"), Some("[\"a\\\"c\",\"b\"]")),
+                    record(None, Some("[\"z\"]")),
+                    record(None, None),
+                ]
+            );
+        }
     }
 
     #[test]

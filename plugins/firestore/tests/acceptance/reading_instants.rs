@@ -138,12 +138,16 @@ fn after_an_instant_that_is_over_the_rest_is_read_as_it_is_now() {
 fn with_point_in_time_recovery_snapshots_are_whole_minutes() {
     let Some(place) = Place::new() else { return };
     place.put_numbered(numbered("users", 1));
-    let snapshot = place
-        .source(json!({ "point_in_time_recovery": true }))
-        .open_snapshot()
-        .unwrap();
+    let settings = json!({ "point_in_time_recovery": true });
+    let snapshot = place.source(settings.clone()).open_snapshot().unwrap();
     let snapshot = snapshot.unwrap();
     assert!(snapshot.ends_with(":00Z"), "{snapshot}");
+    // What was written a moment before is seen, so the minute is one that was waited for.
+    let request = ReadRequest {
+        snapshot: Some(snapshot),
+        ..ReadRequest::all("users")
+    };
+    assert_eq!(place.read(settings, &request).unwrap().ids().len(), 1);
     // Whole minutes are kept on for days, so it is the service that says what is too old.
     let mut source = place.source(json!({ "point_in_time_recovery": true }));
     place.layer.reset_counts();

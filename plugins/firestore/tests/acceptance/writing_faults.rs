@@ -313,7 +313,7 @@ fn requests_keep_to_their_limits_and_several_are_under_way() {
         place.layer.reset_counts();
         place.layer.script(
             place.method(),
-            [Answer::Delay(Duration::from_millis(100)).times(6).about("items")],
+            [Answer::Delay(Duration::from_secs(1)).times(3).about("items")],
         );
         let fate = transact(
             &mut sink,
@@ -342,7 +342,7 @@ fn a_document_is_never_under_way_twice_and_its_last_record_wins() {
     each_idempotent(|place| {
         let mut sink = place.prepared(&[&items()]);
         // Whoever would not wait would overtake.
-        let slow = Answer::Delay(Duration::from_millis(150)).about("items/0003");
+        let slow = Answer::Delay(Duration::from_secs(1)).about("items/0003");
         place.layer.script(place.method(), [slow.times(1)]);
         let again = |number: i64, n: i64| {
             let mut record = item(number);

@@ -63,6 +63,17 @@ pub enum Nul {
     Remove,
 }
 
+/// What becomes of tables whose row-level security hides records from whoever connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RowSecurity {
+    /// reading them is refused.
+    #[default]
+    Refuse,
+    /// the records that may be seen are all that there is to a copy; a repair removes nothing for the others.
+    VisibleOnly,
+}
+
 /// What becomes of fields that a record does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -15,7 +15,7 @@ use whimbrel_plugin_api::{Error, Item, ReadRequest, RecordStream, Result};
 
 use crate::client::Client;
 use crate::codec::{HEADER, TRAILER};
-use crate::connection::Connection;
+use crate::connection::{Connection, Spare};
 use crate::error::Fault;
 use crate::names::quote;
 use crate::rest::REST_COLUMN;
@@ -146,14 +146,19 @@ impl Scan {
         self.query.preparation()
     }
 
-    async fn run(self, mut connection: Connection, items: mpsc::Sender<Result<Item>>) {
+    async fn run(self, mut connection: Connection, spare: Option<Spare>, items: mpsc::Sender<Result<Item>>) {
         let outcome = match self.send_all(&mut connection, &items).await {
             Ok(()) => Ok(Item::End),
             Err(Stop::Failed(error)) => Err(error),
             // Nobody waits for anything any more.
             Err(Stop::Unwanted) => return connection.close().await,
         };
-        connection.close().await;
+        match spare {
+            Some(spare) if outcome.is_ok() && connection.run("COMMIT").await.is_ok() => {
+                spare.give_back(connection).await;
+            }
+            _ => connection.close().await,
+        }
         drop(items.send(outcome).await);
     }
 
@@ -309,15 +314,15 @@ pub(crate) struct TableStream {
 }
 
 impl TableStream {
-    /// Starts to read on `connection`, whose transaction is open and prepared.
-    pub(crate) fn start(client: Client, connection: Connection, scan: Scan) -> Self {
+    /// Starts to read on `connection`, whose transaction is open and prepared. Read to its end it goes to `spare`.
+    pub(crate) fn start(client: Client, connection: Connection, scan: Scan, spare: Option<Spare>) -> Self {
         let schema = Arc::clone(&scan.layout.schema);
         let (sender, items) = mpsc::channel(BATCHES_AHEAD);
         let cancelled = client.services().cancel_token().cancelled();
         let task = client.spawn(async move {
             tokio::select! {
                 biased;
-                () = scan.run(connection, sender) => {}
+                () = scan.run(connection, spare, sender) => {}
                 () = cancelled => {}
             }
         });

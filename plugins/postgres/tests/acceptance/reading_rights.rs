@@ -3,6 +3,7 @@
 
 use whimbrel_plugin_api::acceptance::Value;
 use whimbrel_plugin_api::serde_json::json;
+use whimbrel_plugin_api::source::{CountRequest, QueryRequest};
 use whimbrel_plugin_api::{Error, ErrorKind, FindingLevel, Item, ReadRequest, RecordStream, Source as _};
 
 use crate::postgres::{PORTER, Server, Version};
@@ -50,13 +51,58 @@ fn a_table_without_the_right_is_named_and_left_out() {
             .map(|found| (found.collection.as_str(), found.is_enforced))
             .collect();
         assert_eq!(references, [("partly", false)]);
-        assert_eq!(place.read("partly").len(), 3);
+        assert!(found[1].hides_records && !found[0].hides_records);
         let error = place.read_with(&ReadRequest::all("closed")).unwrap_err();
         assert_eq!(
             (error.kind, error.code.as_str()),
             (ErrorKind::Permission, "postgres.no_select")
         );
         assert!(error.message.contains("closed") && error.help.is_some());
+    }
+}
+
+#[test]
+fn a_table_of_which_records_are_hidden_is_read_only_if_what_is_visible_is_wanted() {
+    for place in places(TABLES) {
+        place
+            .database
+            .sql(&format!("GRANT SELECT ON open, partly TO {PORTER}"));
+        let url = place.database.password_url();
+        let of_all = Place {
+            config: json!({ "url": url }),
+            ..place
+        };
+        let error = of_all.read_with(&ReadRequest::all("partly")).unwrap_err();
+        assert_eq!(
+            (error.kind, error.code.as_str()),
+            (ErrorKind::Permission, "postgres.row_security")
+        );
+        assert!(error.help.unwrap().contains("visible_only"), "{}", error.message);
+        let count = CountRequest {
+            collection: "partly".to_owned(),
+            snapshot: None,
+        };
+        assert_eq!(
+            of_all.source().count(&count).unwrap_err().code,
+            "postgres.row_security"
+        );
+        // What is asked in the server's own language is refused by the server.
+        let rule = QueryRequest {
+            statement: "SELECT id FROM partly".to_owned(),
+            ..QueryRequest::default()
+        };
+        let asked = of_all
+            .source()
+            .query(&rule)
+            .and_then(|mut stream| to_the_end(&mut *stream));
+        assert_eq!(asked.unwrap_err().kind, ErrorKind::Permission);
+        let visible = Place {
+            config: json!({ "url": url, "row_security": "visible_only" }),
+            ..of_all
+        };
+        assert_eq!(visible.read("partly").len(), 3);
+        let mut stream = visible.source().query(&rule).unwrap();
+        assert_eq!(to_the_end(&mut *stream).unwrap(), 3);
     }
 }
 

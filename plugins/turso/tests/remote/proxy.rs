@@ -71,6 +71,9 @@ impl Proxy {
 
 fn serve(mut client: TcpStream, server: SocketAddr, watch: &Mutex<Watch>) -> std::io::Result<()> {
     let mut upstream = TcpStream::connect(server)?;
+    for socket in [&client, &upstream] {
+        socket.set_nodelay(true)?;
+    }
     loop {
         let request = message(&mut client)?;
         match fate(&request, watch) {

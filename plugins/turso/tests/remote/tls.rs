@@ -74,9 +74,11 @@ fn forward(
     counter: &AtomicUsize,
 ) -> std::io::Result<()> {
     client.set_read_timeout(Some(Duration::from_secs(60)))?;
+    client.set_nodelay(true)?;
     let connection = ServerConnection::new(config).map_err(std::io::Error::other)?;
     let mut client = StreamOwned::new(connection, client);
     let mut upstream = TcpStream::connect(server)?;
+    upstream.set_nodelay(true)?;
     loop {
         let request = message(&mut client)?;
         counter.fetch_add(request.len(), Ordering::SeqCst);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use whimbrel_plugin_api::source::{Item, ReadRequest, RejectedRecord};
+use whimbrel_plugin_api::source::{Item, OTHER_FIELDS, ReadRequest, RejectedRecord};
 use whimbrel_plugin_api::{Batch, Cursor, Error, ErrorKind, Schema};
 
 use super::{Shared, SideRead, add_losses};
@@ -221,7 +221,7 @@ impl<'a, 's> Reading<'a, 's> {
             }
         };
         for field in &grown.as_ref().unwrap_or(schema).fields {
-            let is_known = recipe.index_of(&field.name).is_some();
+            let is_known = recipe.index_of(&field.name).is_some() || field.name == OTHER_FIELDS;
             let is_noted = self.part.new_fields.iter().any(|known| known.name == field.name);
             if !is_known && !is_noted {
                 self.part.new_fields.push(field.clone());

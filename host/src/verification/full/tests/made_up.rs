@@ -7,6 +7,7 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use whimbrel_plugin_api::capability::SourceCapabilities;
 use whimbrel_plugin_api::collection::CollectionsRequest;
 use whimbrel_plugin_api::partition::{Partition, PartitionsRequest};
+use whimbrel_plugin_api::source::OTHER_FIELDS;
 use whimbrel_plugin_api::{
     Batch, Collection, Cursor, Error, ErrorKind, Field, Item, ReadRequest, RecordStream, RecordType,
     RejectedRecord, Result, Schema, Source,
@@ -45,6 +46,8 @@ struct State {
     /// Batches given out by streams from the start or a cursor on.
     batches: u64,
     lookups: u64,
+    /// A record with the names of fields that it has besides.
+    others: Option<(i64, String)>,
     /// Fails instead of giving out so many batches.
     fails_after: Option<u64>,
     is_missing: bool,
@@ -88,6 +91,12 @@ impl MadeUp {
         self
     }
 
+    pub(super) fn with_others(self, id: i64, names: &[&str]) -> Self {
+        let names = serde_json::to_string(names).unwrap();
+        self.state.lock().unwrap().others = Some((id, names));
+        self
+    }
+
     pub(super) fn fail_after(&self, batches: Option<u64>) {
         let mut state = self.state.lock().unwrap();
         state.batches = 0;
@@ -122,6 +131,7 @@ impl MadeUp {
     fn stream(&self, from: usize, part: Option<i64>, ids: Option<Vec<i64>>, limit: Option<u64>) -> Stream {
         Stream {
             system: self.clone(),
+            names_others: false,
             next: from,
             part,
             ids,
@@ -161,27 +171,27 @@ impl Source for MadeUp {
         };
         let descriptor = request.partition.as_ref().map(|part| part.descriptor.clone());
         let part = descriptor.and_then(|descriptor| descriptor.0.first().copied());
-        Ok(Box::new(self.stream(
-            from,
-            part.map(i64::from),
-            None,
-            request.limit,
-        )))
+        let mut stream = self.stream(from, part.map(i64::from), None, request.limit);
+        stream.names_others = request.names_others;
+        Ok(Box::new(stream))
     }
 
-    fn lookup(&mut self, _: &ReadRequest, keys: &Batch) -> Result<Box<dyn RecordStream>> {
+    fn lookup(&mut self, request: &ReadRequest, keys: &Batch) -> Result<Box<dyn RecordStream>> {
         if !self.can.lookup {
             return Err(Error::unsupported("lookup"));
         }
         self.state.lock().unwrap().lookups += 1;
         let ids = keys.records.column_by_name("id").unwrap();
         let ids: &Int64Array = ids.as_any().downcast_ref().unwrap();
-        Ok(Box::new(self.stream(0, None, Some(ids.values().to_vec()), None)))
+        let mut stream = self.stream(0, None, Some(ids.values().to_vec()), None);
+        stream.names_others = request.names_others;
+        Ok(Box::new(stream))
     }
 }
 
 struct Stream {
     system: MadeUp,
+    names_others: bool,
     next: usize,
     part: Option<i64>,
     /// Only these.
@@ -247,11 +257,28 @@ impl RecordStream for Stream {
             state.batches += 1;
         }
         let mut batch = batch(&rows);
+        if let Some((id, names)) = state.others.as_ref().filter(|_| self.names_others) {
+            batch = with_others(&batch, &rows, *id, names);
+        }
         if self.system.can.resume {
             batch.facts.cursor = Cursor((self.next as u64).to_be_bytes().to_vec());
         }
         Ok(Item::Batch(batch))
     }
+}
+
+fn with_others(batch: &Batch, rows: &[Row], id: i64, names: &str) -> Batch {
+    let mut schema = MadeUp::schema();
+    schema.fields.push(Field::new(OTHER_FIELDS, RecordType::Text));
+    let schema = Arc::new(schema);
+    let others: StringArray = rows.iter().map(|row| (row.id == id).then_some(names)).collect();
+    let mut columns = batch.records.columns().to_vec();
+    columns.push(Arc::new(others));
+    Batch::new(
+        Arc::clone(&schema),
+        RecordBatch::try_new(schema.to_arrow(), columns).unwrap(),
+    )
+    .unwrap()
 }
 
 pub(super) fn batch(rows: &[Row]) -> Batch {
