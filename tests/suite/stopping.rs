@@ -509,11 +509,11 @@ fn k3_a_call_that_crashes_every_worker_ends_the_run_after_three() {
     assert_eq!(end.named("worker_restarted").len(), 2);
     let report = end.report();
     assert_eq!(report["outcome"], "crashed");
-    assert_eq!(
-        (&report["errors"][0]["code"], &report["errors"][0]["call"]),
-        (&json!("plugin.crashed"), &json!("next")),
-        "{report}"
-    );
+    // A write of the other plugin may have been under way as well: all calls that were running are named.
+    let error = &report["errors"][0];
+    assert_eq!(error["code"], "plugin.crashed", "{report}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("`next` of source `scripted`"), "{report}");
 }
 
 #[test]
