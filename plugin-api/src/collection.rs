@@ -36,6 +36,10 @@ pub struct Collection {
     /// was not delivered does not mean that it is not there.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hides_records: bool,
+    /// Whether its parts and cursors hold within one snapshot only, as the places of records in a file do: a read goes on at a cursor
+    /// under the snapshot that gave it out and nowhere else, so that a later run cannot go on in the middle.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub within_snapshot: bool,
 }
 
 impl Collection {
@@ -51,6 +55,7 @@ impl Collection {
             losses: Vec::new(),
             cost: None,
             hides_records: false,
+            within_snapshot: false,
         }
     }
 
@@ -184,6 +189,17 @@ mod tests {
         let older = r#"{ "name": "a", "schema": { "fields": [] }, "key": ["id"] }"#;
         let collection: Collection = serde_json::from_str(older).unwrap();
         assert_eq!((collection.key, collection.cost), (vec!["id".to_owned()], None));
+    }
+
+    #[test]
+    fn parts_and_cursors_hold_for_ever_unless_it_is_said() {
+        let older = r#"{ "name": "a", "schema": { "fields": [] } }"#;
+        let mut collection: Collection = serde_json::from_str(older).unwrap();
+        assert!(!collection.within_snapshot);
+        assert!(!serde_json::to_string(&collection).unwrap().contains("within"));
+        collection.within_snapshot = true;
+        let text = serde_json::to_string(&collection).unwrap();
+        assert_eq!(serde_json::from_str::<Collection>(&text).unwrap(), collection);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error_form::ErrorForm;
+
 /// The result of every call of the plugin API.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -115,9 +117,50 @@ pub enum ErrorScope {
     Session,
 }
 
+/// How much an error matters to those who answer for a run. It follows from what the error is, by [`Error::severity`], unless whoever
+/// raised it knows better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorSeverity {
+    /// Nothing is wrong: somebody asked for it, or it passes by itself.
+    Low,
+    /// It may pass, or it is about single records.
+    Medium,
+    /// It does not pass before somebody has acted.
+    High,
+    /// What is stored, or the program itself, is not as it should be: somebody has to look before anything else is believed. A severity
+    /// that the receiver does not know is read as this one.
+    #[serde(other)]
+    Critical,
+}
+
+impl ErrorSeverity {
+    /// Its name in messages and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// The rule: what kind of error it is, and whether the system waits for a repair.
+    pub(crate) const fn of(kind: ErrorKind, pauses: bool) -> Self {
+        match kind {
+            ErrorKind::Integrity | ErrorKind::Internal => Self::Critical,
+            _ if pauses => Self::High,
+            ErrorKind::RateLimited | ErrorKind::Cancelled => Self::Low,
+            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::InvalidData => Self::Medium,
+            _ => Self::High,
+        }
+    }
+}
+
 /// An error of a plugin call. `message` follows STYLE: lower case, no final stop, objects in backticks, no
 /// record values and no secrets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "ErrorForm", into = "ErrorForm")]
 pub struct Error {
     /// The class.
     pub kind: ErrorKind,
@@ -126,27 +169,22 @@ pub struct Error {
     /// One sentence for a person.
     pub message: String,
     /// What the person can do, if known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     /// How much is spoilt.
-    #[serde(default)]
     pub scope: ErrorScope,
     /// How long to wait before trying again, in milliseconds, if the system said so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// Whether the system waits for somebody's repair (its disk is full, it takes no writes, it has no connection left) after
     /// which the same call may succeed: the host pauses and probes in place of spending its tries.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pauses: bool,
     /// Row indexes of the batch at fault; empty if unknown.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<u64>,
     /// Where in the configuration or the input, such as `config.url` or `export.json:3:14`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
     /// The causes, nearest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
+    /// How much it matters, if that is not what follows from the rest; see [`Error::severity`].
+    pub own_severity: Option<ErrorSeverity>,
 }
 
 impl Error {
@@ -163,6 +201,7 @@ impl Error {
             rows: Vec::new(),
             place: None,
             causes: Vec::new(),
+            own_severity: None,
         }
     }
 
@@ -217,6 +256,7 @@ impl Error {
             "run.fenced",
             "another run has taken over; nothing further is written by this one",
         )
+        .with_severity(ErrorSeverity::High)
     }
 
     /// [`ErrorKind::Exists`] with code `run.lane_held`: `holder` lives and cannot be fenced off.
@@ -248,6 +288,20 @@ impl Error {
     pub fn with_pause(mut self) -> Self {
         self.pauses = true;
         self
+    }
+
+    /// Says how much it matters, where that is not what [`Error::severity`] makes of the rest.
+    #[must_use]
+    pub fn with_severity(mut self, severity: ErrorSeverity) -> Self {
+        self.own_severity = Some(severity);
+        self
+    }
+
+    /// How much it matters. Critical: integrity, internal. High: what waits for somebody's repair, and every kind that is not named
+    /// here. Medium: unavailable, timeout, invalid data. Low: rate limited, cancelled.
+    pub fn severity(&self) -> ErrorSeverity {
+        self.own_severity
+            .unwrap_or(ErrorSeverity::of(self.kind, self.pauses))
     }
 
     /// Names the rows at fault (indexes into the batch) and narrows the scope to them.
@@ -319,8 +373,35 @@ mod tests {
             .with_place("config.x")
             .with_retry_after_ms(5)
             .with_pause()
-            .with_cause(&std::io::Error::other("disk"));
+            .with_cause(&std::io::Error::other("disk"))
+            .with_severity(ErrorSeverity::Low);
         let text = serde_json::to_string(&error).unwrap();
         assert_eq!(serde_json::from_str::<Error>(&text).unwrap(), error);
+    }
+
+    #[test]
+    fn the_severity_follows_from_the_kind_unless_somebody_knows_better() {
+        use ErrorSeverity::{Critical, High, Low, Medium};
+        for (number, wanted) in (1..=14).zip([
+            High, High, High, High, High, Medium, Medium, Low, Low, Medium, Critical, High, Critical,
+            Critical,
+        ]) {
+            let error = Error::new(ErrorKind::from(number), "a.b", "x");
+            assert_eq!(error.severity(), wanted, "{:?}", error.kind);
+            let text = serde_json::to_value(&error).unwrap();
+            assert_eq!(text["severity"], wanted.name());
+            assert_eq!(serde_json::from_value::<Error>(text).unwrap(), error);
+        }
+        let full = Error::new(ErrorKind::Unavailable, "a.b", "x").with_pause();
+        assert_eq!(full.severity(), High);
+        assert_eq!(full.with_severity(Critical).severity(), Critical);
+        // As a plugin sends it that knows nothing of severities, and as one of another time does.
+        let read = |severity: &str| {
+            let text = format!(r#"{{"kind":8,"code":"x.y","message":"m"{severity}}}"#);
+            serde_json::from_str::<Error>(&text).unwrap().severity()
+        };
+        assert_eq!(read(""), Low);
+        assert_eq!(read(r#","severity":"medium""#), Medium);
+        assert_eq!(read(r#","severity":"apocalyptic""#), Critical);
     }
 }

@@ -121,6 +121,7 @@ pub mod config;
 pub mod cursor;
 pub mod docs;
 pub mod error;
+mod error_form;
 pub mod export;
 pub mod json_form;
 pub mod manifest;
@@ -142,7 +143,7 @@ pub use capability::{
 pub use check::{Finding, FindingLevel};
 pub use collection::{Collection, CollectionsRequest, Cost};
 pub use cursor::Cursor;
-pub use error::{Error, ErrorKind, ErrorScope, Result};
+pub use error::{Error, ErrorKind, ErrorScope, ErrorSeverity, Result};
 pub use notifier::{Notification, NotificationReceipt, Notifier, OpenNotifier, Severity};
 pub use partition::{Partition, PartitionsRequest};
 pub use record_type::{Field, RecordType, Schema};

@@ -33,6 +33,8 @@ pub trait HostServices: Send + Sync {
     fn progress(&self, what: &str, done: u64, total: Option<u64>);
     /// Blocks until `permits` of the named quota may be used, and returns whether they were granted.
     fn acquire(&self, quota: &str, permits: u64) -> bool;
+    /// Takes note that calls of the object wait of their own will for `time` from now on.
+    fn waits(&self, _time: Duration) {}
 }
 
 /// The host, as a plugin sees it.
@@ -82,6 +84,13 @@ impl Services {
         } else {
             Err(Error::cancelled())
         }
+    }
+
+    /// Says that calls of this object wait of their own will for `time` from now on, as for a rate that they keep to: what a call
+    /// may last begins anew after that. Say it before each wait, and of a wait of more than a minute in parts, since a host need
+    /// not believe in longer ones. It returns at once. Hosts before 0.1.2 keep it as a line of the log.
+    pub fn waits(&self, time: Duration) {
+        self.host.waits(time);
     }
 
     /// The token that ends this object's calls.

@@ -4,6 +4,10 @@
 //! sessions may be open at once if the capabilities allow it. The order of calls is: `check`, `prepare`, `take_over`,
 //! then (`begin`, `write`.., `flush`, `commit` or `abort`)*, `add_constraints`, `finalize`. Neighbour: [`crate::source`].
 
+mod cost;
+
+pub use cost::SinkCost;
+
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
@@ -41,7 +45,7 @@ pub trait Sink: Send {
 
     /// Makes room for the collections: creates what is missing and compares what is there. With `dry` nothing is
     /// changed and the answer says what would be done. Called without `dry` by every session before it writes, by the
-    /// first one before the others are opened; running it again changes nothing.
+    /// first one before the others are opened (which say `again`); running it again changes nothing.
     fn prepare(&mut self, request: &PrepareRequest) -> Result<PrepareReport>;
 
     /// Follows a change of schema in mid-run, outside of `begin` and `commit`. Nothing is changed if the report has a
@@ -111,7 +115,8 @@ pub trait Sink: Send {
     /// Removes all records of the collections, in the given order, and nothing else; the collections themselves stay,
     /// unless a collection is nothing but its records, as a file is. All in one transaction where there are
     /// transactions. Outside of `begin` and `commit`. Needs no `prepare`; called without collections first, to learn whether it is
-    /// supported, then, in a sink with lanes, after a `take_over` that fences off whoever writes; `finalize` follows then. If unsupported: the default error.
+    /// supported, then, in a sink with lanes, after a `take_over` that fences off whoever writes; `finalize` follows then. If
+    /// unsupported: the default error.
     fn clear(&mut self, request: &ClearRequest) -> Result<ClearReport> {
         let _: &ClearRequest = request;
         Err(Error::unsupported("clear"))
@@ -183,6 +188,11 @@ pub struct PrepareRequest {
     pub collections: Vec<Collection>,
     /// Whether nothing may be changed.
     pub dry: bool,
+    /// Whether an earlier call of the same task has prepared these collections already, or, with `dry`, looked at them: another
+    /// session has, or this one did before its records were written. Nothing is left to be made, and a sink that bills for
+    /// looking need not look: what the answer says of `existed` and `record_count` counts for nothing then.
+    #[serde(skip_serializing_if = "is_false")]
+    pub again: bool,
 }
 
 /// What a sink says of one collection that is to be written.
@@ -205,6 +215,10 @@ pub struct PreparedCollection {
     /// named.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub required: Vec<String>,
+    /// What is billed for looking at it, writing it and reading it back; `None` where nothing is. Said of every collection that
+    /// can be prepared, with `again` too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<SinkCost>,
 }
 
 /// How one field is stored.
@@ -447,6 +461,10 @@ pub struct UndoReport {
     pub restored: u64,
     /// Records that somebody changed since and that were kept.
     pub kept: Vec<RejectedRecord>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[cfg(test)]

@@ -337,3 +337,27 @@ fn every_command_answers_in_json_and_asks_nobody_where_there_is_no_terminal() {
         }
     }
 }
+
+#[test]
+fn every_error_has_a_severity_in_json_in_the_log_and_in_the_report() {
+    let stage = ScriptedJob::new()
+        .sink("misbehave", misbehave("commit", 1, 1, "error"))
+        .set("/import/max_retries", json!(0))
+        .stage();
+    let end = stage.run(&["run", "job.yaml", "--json"]).expect(1).json();
+    let severity = end["errors"][0]["severity"].clone();
+    assert!(severity.is_string(), "{end}");
+    let folder = stage.path(".whimbrel/latest");
+    let kept: Value =
+        serde_json::from_slice(&std::fs::read(folder.join("final-migration-report.json")).unwrap()).unwrap();
+    assert_eq!(kept["errors"][0]["severity"], severity, "{kept}");
+    let log = lines(&folder.join("migration-log.json"));
+    let failures = log.iter().filter(|line| line["event"] == "finished");
+    let logged: Vec<&Value> = failures
+        .map(|line| &line["outcome"]["failure"]["severity"])
+        .collect();
+    assert_eq!(logged, [&severity], "{log:?}");
+    stage.write("job.yaml", "name: 1");
+    let refused = stage.run(&["run", "job.yaml", "--json"]).expect(2);
+    assert_eq!(refused.error()["severity"], "high", "{}", refused.out);
+}

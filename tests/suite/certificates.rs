@@ -593,7 +593,7 @@ fn a_tampered_certificate_is_refused() {
         verify(&stage, &path, &[]).expect(0).json()["integrity_only"],
         true
     );
-    let newer = stage.write(FILE, text.replacen("\"format\": 1", "\"format\": 3", 1));
+    let newer = stage.write(FILE, text.replacen("\"format\": 1", "\"format\": 4", 1));
     let answer = verify(&stage, &newer, &[]).expect(5);
     assert_eq!(answer.error()["code"], "certificate.newer_format");
     let other = stage.write(FILE, "{\"certificate\": 1}");

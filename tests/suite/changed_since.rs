@@ -206,6 +206,7 @@ fn r3_where_nothing_else_differs_the_source_is_not_called_equal() {
     );
     assert_eq!(report["verification"][0]["mismatch_count"], 0, "{report}");
     assert_eq!(report["verification"][0]["changed_since_count"], 2, "{report}");
+    assert_eq!(report["verification"][0]["comparison"], "undecided", "{report}");
     // What is left of it is a difference when nobody changes anything more.
     let arguments = [
         "verify",

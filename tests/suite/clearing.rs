@@ -429,3 +429,52 @@ fn what_was_cleared_is_written_down_and_said() {
     assert_eq!(last["report"]["cleared"][0]["removed_count"], 0);
     assert!(stage.path(COMMITTED).exists());
 }
+
+#[test]
+fn a_place_that_is_source_and_sink_is_written_over_with_a_warning_and_never_cleared() {
+    let stage = Stage::new();
+    stage.write("people.ndjson", "{\"id\":1}\n{\"id\":2}\n");
+    let turso = |file: &str| json!({ "plugin": "turso", "config": { "url": file } });
+    let job = |source: Value, sink: Value| {
+        Job::new(source, sink)
+            .set("/name", json!("in-place"))
+            .set("/collections", json!([{ "source": "people", "key": ["id"] }]))
+    };
+    job(files("people.ndjson"), turso("file:app.db")).write(&stage);
+    stage.run(&["run", "job.yaml"]).expect(0);
+    // Settings that say how is written make no other place of it.
+    let itself = job(turso("file:app.db"), turso("file:app.db"));
+    itself
+        .clone()
+        .set("/sink/config/busy_timeout_ms", json!(900))
+        .write(&stage);
+    let plan = stage.run(&["plan", "job.yaml", "--json"]).expect(0).json();
+    assert!(codes(&plan).contains(&"plan.in_place"), "{plan}");
+    let error = clear(&stage, &[]).expect(2).error();
+    assert_eq!(error["code"], "clear.in_place");
+    stage.run(&["run", "job.yaml"]).expect(0);
+    let count = || sql(&stage.path("app.db"), "SELECT count(*) FROM people");
+    assert_eq!(count(), "[(2,)]");
+    // Another collection of the same place is another one.
+    itself
+        .clone()
+        .set("/collections/0/sink", json!("persons"))
+        .write(&stage);
+    let plan = stage.run(&["plan", "job.yaml", "--json"]).expect(0).json();
+    assert!(!codes(&plan).contains(&"plan.in_place"), "{plan}");
+    stage.run(&["run", "job.yaml"]).expect(0);
+    clear(&stage, &[]).expect(0);
+    assert_eq!(count(), "[(2,)]");
+    // What one collection is written to, another one is read from.
+    itself
+        .set(
+            "/collections",
+            json!([
+                { "source": "people", "sink": "kept", "key": ["id"] },
+                { "source": "persons", "sink": "people", "key": ["id"] },
+            ]),
+        )
+        .write(&stage);
+    assert_eq!(clear(&stage, &[]).expect(2).error()["code"], "clear.in_place");
+    assert_eq!(count(), "[(2,)]");
+}

@@ -114,6 +114,39 @@ fn a_comprehensive_run_reads_its_documents_once_and_takes_the_reads_of_its_plan(
 }
 
 #[test]
+fn a_field_that_only_a_document_of_the_sink_has_shows_against_a_certificate() {
+    let Some(emulator) = Emulator::shared() else {
+        return;
+    };
+    let project = emulator.project("against");
+    let stage = Stage::new();
+    let person = |n: usize| format!("{{\"id\":\"p{n}\",\"name\":\"n {n}\"}}\n");
+    stage.write("people.ndjson", (0..20).map(person).collect::<String>());
+    let sink = json!({ "plugin": "firestore", "config": { "project": project, "host": emulator.host() } });
+    Job::new(crate::postgres_job::files("people.ndjson"), sink)
+        .set("/collections", json!([{ "source": "people", "key": ["id"] }]))
+        .set("/verification", json!("comprehensive"))
+        .write(&stage);
+    let run = report_of(stage.run(&["run", "job.yaml", "--json"]), 0);
+    assert_equal(&run, &[20]);
+    let certificate = ".whimbrel/latest/migration-certificate.json";
+    let against = [
+        "certificate",
+        "verify",
+        certificate,
+        "--against",
+        "job.yaml",
+        "--json",
+    ];
+    let held = stage.run(&against).expect(0).json();
+    assert_eq!(held["sink"][0]["record_count"], 20, "{held}");
+    let wider = r#"{"id":{"stringValue":"p8"},"name":{"stringValue":"n 8"},"admin":{"booleanValue":true}}"#;
+    emulator.put(&project, "people/p8", wider);
+    let changed = stage.run(&against).expect(4).json();
+    assert_eq!(changed["sink"][0]["state"], "failed", "{changed}");
+}
+
+#[test]
 fn a_repair_into_firestore_writes_what_differs_and_nothing_else() {
     let Some(emulator) = Emulator::shared() else {
         return;

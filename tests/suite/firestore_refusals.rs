@@ -72,7 +72,7 @@ fn f4_what_cannot_be_stored_is_rejected_before_it_is_sent() {
                 "{\"__name__\":1}".to_owned(),
                 "firestore.bad_field_name",
             ),
-            ("__id7__", "1".to_owned(), "firestore.bad_id"),
+            ("__own__", "1".to_owned(), "firestore.bad_id"),
             ("a/b", "1".to_owned(), "firestore.bad_id"),
             (".", "1".to_owned(), "firestore.bad_id"),
             ("..", "1".to_owned(), "firestore.bad_id"),
@@ -84,6 +84,8 @@ fn f4_what_cannot_be_stored_is_rejected_before_it_is_sent() {
             ("large", format!("\"{}\"", noise(3, 1_000_000))),
             ("array", "[1,\"two\",null,{\"a\":[]}]".to_owned()),
             ("__", "1".to_owned()),
+            // What Datastore has numbered keeps its number.
+            ("__id7__", "1".to_owned()),
             ("...", "1".to_owned()),
             ("id with space \u{1f600}", "1".to_owned()),
         ];
@@ -391,6 +393,64 @@ fn missing_and_loose_credentials_are_refused_before_any_network() {
         "no secret is shown"
     );
     let report = without_emulator(&stage, json!({ "credentials_file": stage.path("none.json") }));
+    assert_eq!(
+        report["errors"][0]["code"],
+        "firestore.no_key_file",
+        "{}",
+        told(&report)
+    );
+}
+
+#[test]
+fn the_variable_of_the_emulator_is_said_where_it_counts_and_refused_beside_a_key_file() {
+    let Some(scene) = Scene::new() else { return };
+    scene.stage.write("docs.ndjson", "{\"id\":1}\n");
+    let host = scene.emulator.host();
+    let answer = |config: Value, command: &str| {
+        let sink = json!({ "plugin": "firestore", "config": config });
+        Job::new(files("docs.ndjson"), sink)
+            .set("/collections", json!([{ "source": "docs", "key": ["id"] }]))
+            .write(&scene.stage);
+        let mut command = scene.stage.command(&[command, "job.yaml", "--json"]);
+        command
+            .env("FIRESTORE_EMULATOR_HOST", host)
+            .env_remove("GOOGLE_APPLICATION_CREDENTIALS");
+        let output = command.output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), report)
+    };
+    let is_said = |report: &Value| {
+        let text = report.to_string();
+        text.contains("firestore.emulator_from_environment")
+            && text.contains(&format!("the emulator at `{host}`"))
+    };
+    // The variable alone: used, and said before and with the run.
+    for command in ["check", "plan", "run"] {
+        let (code, report) = answer(json!({ "project": scene.project }), command);
+        assert_eq!(code, Some(0), "{command}: {}", told(&report));
+        assert!(is_said(&report), "{command}: {report}");
+    }
+    assert_eq!(scene.documents(&scene.project, "docs").len(), 1);
+    // The job says where: nothing is to be said, whatever the variable is.
+    let named = json!({ "project": scene.project, "host": scene.layer.host() });
+    let (code, report) = answer(named, "check");
+    assert_eq!(code, Some(0), "{}", told(&report));
+    assert!(!report.to_string().contains("emulator_from"), "{report}");
+    // A key file is for the service: neither it nor the emulator is touched.
+    let key = scene.stage.path("key.json");
+    let config = json!({ "project": scene.emulator.project("copy"), "credentials_file": key });
+    for command in ["check", "plan", "run"] {
+        let (code, report) = answer(config.clone(), command);
+        assert_eq!(code, Some(2), "{command}: {report}");
+        assert!(
+            report.to_string().contains("firestore.two_places"),
+            "{command}: {report}"
+        );
+    }
+    let (_, report) = answer(
+        json!({ "project": "p-1", "credentials_file": key, "fallback_host": null }),
+        "run",
+    );
     assert_eq!(
         report["errors"][0]["code"],
         "firestore.no_key_file",

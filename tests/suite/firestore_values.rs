@@ -97,6 +97,63 @@ fn d5_hostile_values_are_copied_exactly_whether_their_fields_are_mixed_or_not() 
 }
 
 #[test]
+fn d5_a_reference_into_the_database_that_is_written_is_rejected_and_others_are_copied() {
+    let Some(scene) = Scene::new() else { return };
+    let copy = scene.emulator.project("copy");
+    // To nobody, and to what Datastore has numbered.
+    let own = document_name(&scene.project, "users/nobody/numbers/__id7__");
+    let elsewhere = "projects/another-one/databases/(default)/documents/users/ann";
+    let into_copy = document_name(&copy, "users/ann");
+    let reference = |name: &str| json!({ "referenceValue": name });
+    let many = |name: &str| json!({ "arrayValue": { "values": [reference(&own), reference(name)] } });
+    let map = |name: &str| json!({ "mapValue": { "fields": { "to": reference(name) } } });
+    for (path, fields) in [
+        (
+            "users/own",
+            json!({ "one": reference(&own), "many": many(&own), "map": map(&own) }),
+        ),
+        (
+            "users/elsewhere",
+            json!({ "one": reference(elsewhere), "many": many(elsewhere), "map": map(elsewhere) }),
+        ),
+        ("users/one", json!({ "one": reference(&into_copy) })),
+        ("users/many", json!({ "many": many(&into_copy) })),
+        ("users/map", json!({ "map": map(&into_copy) })),
+    ] {
+        scene.emulator.put(&scene.project, path, &fields.to_string());
+    }
+    let job = Job::new(scene.side(), scene.direct(&copy)).set("/import/max_errors", json!(3));
+    let report = scene.run(&job, 0);
+    let mut rejected: Vec<String> = report["rejected"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pair| {
+            assert_eq!(pair[1]["code"], "firestore.bad_value");
+            format!("{} {}", pair[1]["record"], pair[1]["message"])
+        })
+        .collect();
+    rejected.sort();
+    assert_eq!(rejected.len(), 3, "{rejected:?}");
+    for (line, field) in rejected.iter().zip(["many", "map", "one"]) {
+        assert!(
+            line.starts_with(&format!("\"users/{field}\""))
+                && line.contains(&format!("`{field}` holds a reference")),
+            "{line}"
+        );
+    }
+    assert_eq!(report["verification"][0]["comparison"], "equal", "{report}");
+    let there = scene.documents(&copy, "users");
+    let paths: Vec<&str> = there.keys().map(String::as_str).collect();
+    assert_eq!(paths, ["users/elsewhere", "users/own"]);
+    assert_eq!(
+        there["users/own"]["one"],
+        reference(&document_name(&copy, "users/nobody/numbers/__id7__"))
+    );
+    assert_eq!(there["users/elsewhere"]["one"], reference(elsewhere));
+}
+
+#[test]
 fn d5_values_of_files_arrive_exactly_or_are_rejected_and_come_back() {
     let Some(scene) = Scene::new() else { return };
     let lines = [
@@ -155,7 +212,8 @@ fn d6_hostile_names_of_collections_documents_and_fields_are_copied_exactly() {
             .chain([&long.as_str()])
             .map(|name| ((*name).to_owned(), json!({ "stringValue": name })))
             .collect();
-        for id in NAMES.iter().chain([&long.as_str()]) {
+        // A number that Datastore gave is an id, too.
+        for id in NAMES.iter().chain([&long.as_str(), &"__id7__"]) {
             let path = format!("{collection}/{id}");
             let name = document_name(&scene.project, &path);
             writes.push(json!({ "update": { "name": name, "fields": fields } }));
@@ -170,7 +228,7 @@ fn d6_hostile_names_of_collections_documents_and_fields_are_copied_exactly() {
     assert_eq!(report["rejected_count"], 0, "{}", report["rejected"]);
     for collection in NAMES.iter().copied().chain(["users"]) {
         let original = scene.documents(&scene.project, collection);
-        assert_eq!(original.len(), NAMES.len() + 2);
+        assert_eq!(original.len(), NAMES.len() + 3);
         assert!(scene.documents(&copy, collection) == original, "{collection}");
     }
 }

@@ -39,6 +39,7 @@ mod firestore_faults;
 mod firestore_job;
 mod firestore_proof;
 mod firestore_refusals;
+mod firestore_snapshot;
 mod firestore_values;
 mod flights;
 #[path = "../harness/grpc_layer.rs"]
@@ -56,6 +57,7 @@ mod pausing;
 mod postgres;
 mod postgres_faults;
 mod postgres_job;
+mod postgres_keyless;
 mod postgres_proof;
 mod postgres_references;
 mod postgres_refusals;

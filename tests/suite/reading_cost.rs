@@ -193,7 +193,7 @@ fn billed_as_estimated(job: &ScriptedJob, options: &[&str]) -> Value {
 
 #[test]
 fn a_run_bills_what_its_plan_said_at_each_level() {
-    for (level, verification_units) in [("none", 0), ("basic", 2), ("standard", RECORDS)] {
+    for (level, verification_units) in [("none", 0), ("basic", 2 + 10), ("standard", RECORDS)] {
         for exact in [false, true] {
             let job = billed_job(&["a", "b"])
                 .source("exact_counts", json!(exact))
@@ -215,7 +215,8 @@ fn a_run_bills_what_its_plan_said_at_each_level() {
 
 #[test]
 fn a_source_that_does_not_count_is_read_only_where_nobody_has_counted() {
-    for (exact, wanted) in [(true, 0), (false, RECORDS)] {
+    // Ten records are compared: they are read for that, or met while all are read.
+    for (exact, wanted) in [(true, 10), (false, RECORDS)] {
         let job = billed_job(&["a"])
             .source("counts", json!(false))
             .source("exact_counts", json!(exact))
@@ -297,6 +298,31 @@ fn a_repeated_import_from_a_stage_bills_nothing() {
     let (report, _, again) = asked(&stage, &["run", "job.yaml", "--json"], 0);
     assert_eq!(again, 0);
     assert_eq!(report.get("cost"), None);
+}
+
+#[test]
+fn a_sink_is_held_against_its_certificate_without_reading_the_source() {
+    let stage = billed_job(&["a"])
+        .set("/verification", json!("comprehensive"))
+        .set(
+            "/sink",
+            json!({ "plugin": "turso", "config": { "url": "file:copy.db" } }),
+        )
+        .stage();
+    asked(&stage, &["run", "job.yaml", "--json"], 0);
+    let certificate = ".whimbrel/latest/migration-certificate.json";
+    let against = [
+        "certificate",
+        "verify",
+        certificate,
+        "--against",
+        "job.yaml",
+        "--json",
+    ];
+    let (answer, requests, units) = asked(&stage, &against, 0);
+    assert_eq!(answer["sink"][0]["record_count"], RECORDS, "{answer}");
+    // It says what it has, and that is all.
+    assert_eq!((requests.len(), units), (1, RECORDS), "{answer}");
 }
 
 #[test]

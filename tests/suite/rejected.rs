@@ -369,3 +369,110 @@ fn what_was_taken_before_the_state_knew_of_it_is_not_sent_twice() {
     assert_eq!(count(&stage, "people WHERE age IN (1, 2)"), 2);
     assert_eq!(listed(&stage, &["--state", "replayed"]).len(), 2);
 }
+
+#[test]
+fn what_a_killed_replay_took_is_settled_by_the_next_one_whatever_that_sends() {
+    let stage = stage("fail");
+    stage.run(&["run", "job.yaml"]).expect(0);
+    for number in ["1", "2", "3"] {
+        rejected(&stage, &["edit", number, "--set", &format!("age={number}")]).expect(0);
+    }
+    let killed = stage.run_with(
+        &["rejected", "replay", "1", "2", "--json"],
+        &[("WHIMBREL_CRASH_AT", "committed:1"), ("WHIMBREL_CRASH_ALL", "1")],
+    );
+    assert!(killed.code < 0, "{}", killed.out);
+    assert_eq!(count(&stage, "people WHERE age IN (1, 2)"), 2, "they were taken");
+    assert_eq!(
+        listed(&stage, &["--state", "replayed"]).len(),
+        0,
+        "and nobody knows"
+    );
+    // Its commit takes the place of the one that names the first two.
+    let other = rejected(&stage, &["replay", "3"]).expect(0).json();
+    assert_eq!(other["taken_count"], 1, "{other}");
+    assert_eq!(listed(&stage, &["--state", "replayed"]).len(), 3);
+    assert_eq!(count(&stage, "people WHERE age IN (1, 2, 3)"), 3);
+}
+
+#[test]
+fn records_of_a_commit_that_was_never_made_are_not_sent() {
+    let stage = stage("overwrite");
+    let job = std::fs::read_to_string(stage.path("job.yaml")).unwrap();
+    let mut job: Value = serde_json::from_str(&job).unwrap();
+    job["import"]["checkpoint_interval_ms"] = json!(0);
+    // What is corrected here differs from the source.
+    job["verification"] = json!("none");
+    job["limits"] = json!({ "batch_records": 200, "worker_restarts": 0 });
+    stage.write("job.yaml", job.to_string());
+    let variables = [
+        ("WHIMBREL_CRASH_AT", "commit_sent:2"),
+        ("WHIMBREL_CRASH_ALL", "1"),
+    ];
+    let killed = stage.run_with(&["run", "job.yaml"], &variables);
+    assert!(killed.code < 0, "{}", killed.err);
+    let kept = listed(&stage, &[]);
+    let of_commit = |seq: u64| kept.iter().filter(move |record| record["commit_seq"] == seq);
+    let (made, lost) = (of_commit(1).count(), of_commit(2).count());
+    assert!(made > 0 && lost > 0, "{kept:?}");
+    // All of them would be taken now.
+    for record in &kept {
+        let number = record["number"].to_string();
+        rejected(&stage, &["edit", &number, "--set", "age=1"]).expect(0);
+    }
+    let replayed = rejected(&stage, &["replay", "--all"]).expect(1).json();
+    assert_eq!(replayed["taken_count"], made, "{replayed}");
+    let refused = replayed["refused"].as_array().unwrap();
+    assert_eq!(refused.len(), lost);
+    for one in refused {
+        assert_eq!(one["code"], "rejected.not_committed");
+        assert!(one["message"].as_str().unwrap().contains("resume"), "{one}");
+    }
+    let run = replayed["run"].as_str().unwrap();
+    stage.run(&["resume"]).expect(0);
+    // The run that went on has met them again, and they are in its own list.
+    let again = rejected(&stage, &["replay", "--all", "--run", run])
+        .expect(1)
+        .json();
+    assert_eq!(
+        (&again["taken_count"], again["refused"].as_array().unwrap().len()),
+        (&json!(0), lost)
+    );
+    assert!(
+        again["refused"][0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("has met the record again")
+    );
+    assert_eq!(
+        count(&stage, "people"),
+        RECORDS - RECORDS / POISON_INTERVAL + made as u64
+    );
+}
+
+#[test]
+fn a_collection_without_a_key_stands_in_no_other_ones_way() {
+    for server in servers() {
+        let there = server.database();
+        there.sql("CREATE TABLE people (id bigint PRIMARY KEY, age bigint CHECK (age >= 0), name text)");
+        let stage = stage_with_one_poison(&database(&there.url()));
+        stage.write("log.ndjson", "{\"line\":\"a\"}\n{\"line\":\"b\"}\n");
+        let job = json!({
+            "name": "one-poison",
+            "source": { "plugin": "files", "config": { "path": "." } },
+            "sink": database(&there.url()),
+            "collections": [{ "source": "people", "key": ["id"] }, { "source": "log" }],
+            "import": { "max_errors": 1, "batch_size": RECORDS },
+        });
+        stage.write("job.yaml", job.to_string());
+        stage.run(&["run", "job.yaml"]).expect(0);
+        rejected(&stage, &["edit", "1", "--set", "age=1"]).expect(0);
+        let replayed = rejected(&stage, &["replay", "--all"]).expect(0).json();
+        assert_eq!(replayed["taken_count"], 1, "{replayed}");
+        assert_eq!(
+            there.sql("SELECT count(*) FROM people").trim(),
+            RECORDS.to_string()
+        );
+        assert_eq!(there.sql("SELECT count(*) FROM log").trim(), "2");
+    }
+}

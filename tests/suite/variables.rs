@@ -42,7 +42,7 @@ effects! {
     records_on_their_way_take_so_much("MIGRATION_MEMORY_THRESHOLD", "MIGRATION_MEMORY_THRESHOLD_MB") = memory;
     so_many_sessions_are_open("MIGRATION_CONNECTION_POOL_SIZE") = sessions;
     a_part_of_the_quota_is_used("MIGRATION_QUOTA_SAFETY", "MIGRATION_FIRESTORE_QUOTA_SAFETY_FACTOR") =
-        |name| shown(name, "0.25", "limits.quota_safety", json!(0.25));
+        quota_safety;
     rollback_is_enabled("MIGRATION_ROLLBACK_ENABLED") =
         |name| shown(name, "false", "rollback.enabled", json!(false));
     rollback_has_a_batch_size("ROLLBACK_BATCH_SIZE") = |name| shown(name, "7", "rollback.batch_size", json!(7));
@@ -351,6 +351,64 @@ fn p3_a_write_that_takes_longer_than_a_transaction_may_is_cancelled_and_tried_ag
     let codes: Vec<&Value> = end.named("retrying").iter().map(|event| &event["code"]).collect();
     assert_eq!(codes, ["run.transaction_timeout"]);
     assert_eq!(committed(&stage)["records"], 100);
+}
+
+/// A sink that keeps to a rate waits in its calls for longer than they may last.
+#[test]
+fn the_time_for_which_a_plugin_waits_of_its_own_will_is_none_of_its_calls() {
+    let codes = |call: &str, how: &str| {
+        let job = ScriptedJob::new()
+            .sink("misbehave", misbehave(call, 1, 1, how))
+            // The calls are looked at each second.
+            .sink("slow_ms", json!(2_500))
+            .set("/import/retry_delay_ms", json!(0))
+            .set("/import/transaction_timeout_ms", json!(100));
+        let stage = job.stage();
+        let end = Running::start_with(&stage, &[], &[]).finish().expect(0);
+        assert_eq!(committed(&stage)["records"], 100, "{call} {how}");
+        let retries = end.named("retrying").into_iter();
+        retries
+            .map(|event| event["code"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    std::thread::scope(|scope| {
+        for call in ["write", "commit"] {
+            scope.spawn(move || assert_eq!(codes(call, "wait"), [""; 0], "{call}"));
+        }
+        scope.spawn(|| assert_eq!(codes("write", "slow"), ["run.transaction_timeout"]));
+    });
+}
+
+/// A run of 300 views, of which 1,000 a day are allowed.
+fn quota_safety(name: &str) {
+    let billed = |part: Option<f64>| {
+        let mut billed = json!({ "unit": "page views", "usd_per_million": 40.0, "units_max": 1_000 });
+        if let Some(part) = part {
+            billed["units_part"] = json!(part);
+        }
+        ScriptedJob::new().source("billed", billed).stage()
+    };
+    let plan = |stage: &Stage, variables: &[(&str, &str)], status: i32| {
+        let plan = stage.run_with(&["plan", "job.yaml", "--json"], variables);
+        let plan = plan.expect(status).json();
+        assert_eq!(
+            plan.to_string().contains("plan.over_quota"),
+            status == 2,
+            "{plan}"
+        );
+        plan["estimate"]["cost"]["units_max"].clone()
+    };
+    let (silent, own) = (billed(None), billed(Some(0.9)));
+    let variable = [(name, "0.01")];
+    assert_eq!(plan(&silent, &[], 0), 1_000);
+    assert_eq!(plan(&silent, &variable, 2), 10);
+    // What the plugin's own config says goes first.
+    assert_eq!(plan(&own, &variable, 0), 900);
+    let key = "source.config.billed.units_part";
+    let row = show(&silent, &[], &variable, key);
+    assert_eq!(row["value"], 0.01);
+    assert!(row["origin"].to_string().contains(name), "{name}: {row}");
+    assert_eq!(show(&own, &[], &variable, key)["value"], 0.9);
 }
 
 fn checkpoint_interval(name: &str) {

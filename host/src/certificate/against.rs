@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::body::{Body, CollectionSection};
 use super::check::{Check, CheckState};
-use crate::events::{Mismatch, MismatchKind, RunSummary, VerificationResult};
+use crate::events::{CollectionDigests, Mismatch, MismatchKind, RunSummary, VerificationResult};
 use crate::report::figures::{counted, printable};
 
 /// What a sink came to.
@@ -57,16 +57,31 @@ impl AgainstSink {
 
 /// Compares `body` with what a verification has read back just now.
 pub fn against_sink(body: &Body, summary: &RunSummary) -> AgainstSink {
-    let collections = body.collections.iter().map(|section| {
-        let now = summary
-            .verification
-            .iter()
-            .find(|result| result.source == section.source && result.sink == section.sink);
-        collection(section, now)
-    });
+    let collections = body
+        .collections
+        .iter()
+        .map(|section| collection(section, of_section(section, summary)));
     AgainstSink {
         collections: collections.collect(),
     }
+}
+
+/// Whether some collection was read by other fields than those of the certificate.
+pub fn has_other_fields(body: &Body, summary: &RunSummary) -> bool {
+    let is_other = |section: &CollectionSection| {
+        let now = of_section(section, summary).and_then(|now| now.digests.as_ref());
+        now.is_some_and(|now| !is_of_fields(section, now))
+    };
+    body.collections.iter().any(is_other)
+}
+
+fn of_section<'a>(section: &CollectionSection, summary: &'a RunSummary) -> Option<&'a VerificationResult> {
+    let mut results = summary.verification.iter();
+    results.find(|result| result.source == section.source && result.sink == section.sink)
+}
+
+fn is_of_fields(section: &CollectionSection, digests: &CollectionDigests) -> bool {
+    (&digests.fields, &digests.key) == (&section.fields, &section.key)
 }
 
 fn collection(section: &CollectionSection, now: Option<&VerificationResult>) -> SinkCollection {
@@ -101,7 +116,7 @@ fn collection(section: &CollectionSection, now: Option<&VerificationResult>) -> 
     let Some(place) = &digests.read_back else {
         return unchecked("it was not read back");
     };
-    if (&digests.fields, &digests.key) != (&section.fields, &section.key) {
+    if !is_of_fields(section, digests) {
         return answer(
             CheckState::Unchecked,
             "its records are made of other fields now",

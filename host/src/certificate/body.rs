@@ -6,8 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 /// The number of this form. The second one has numbers in the place of the names of parts, says whether a comparison was gone
-/// on with, and counts the records that the source could not deliver.
-pub const FORMAT: u64 = 2;
+/// on with, and counts the records that the source could not deliver. The third one names the snapshots of the source if there
+/// were several.
+pub const FORMAT: u64 = 3;
+/// What is written at least; a certificate that names no snapshots has the second form, so that older programs can check it.
+const FORMAT_WRITTEN_MIN: u64 = 2;
 
 /// All that is certified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +161,19 @@ pub struct CollectionSection {
     pub losses: Vec<LossSection>,
     /// The digests.
     pub digests: PlacesSection,
+    /// At which snapshots of the source its records were read, if the copy or the comparison is one of several. From format 3 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<SnapshotsSection>,
+}
+
+/// Snapshots of the source, as it names them, in the order in which they were met. Records that were changed between them may have
+/// been read as they were at any of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotsSection {
+    /// At which the copy has read the records; none unless the collections of the copy were read at several.
+    pub copied: Vec<String>,
+    /// At which the records were read of which the source's digests are made; none unless these were several.
+    pub compared: Vec<String>,
 }
 
 /// A declared loss.
@@ -256,10 +272,20 @@ impl Body {
             .collections
             .iter()
             .any(|collection| collection.source_unreadable_count > 0);
+        let has_snapshots = self
+            .collections
+            .iter()
+            .any(|collection| collection.snapshots.is_some());
         match self.run.gone_on_with.is_some() || has_unreadable {
+            _ if has_snapshots => 3,
             true => 2,
             false => 1,
         }
+    }
+
+    /// The form that it is written in.
+    pub fn format_written(&self) -> u64 {
+        self.format_min().max(FORMAT_WRITTEN_MIN)
     }
 
     /// What the sections come to by themselves, collection by collection, and the rules.

@@ -83,6 +83,7 @@ fn compared(name: &str, records: u64, salt: u128) -> VerificationResult {
             key: texts(&["id"]),
             extracted: Some(place(records, salt + 1_000)),
             transformed: Some(place(records, salt)),
+            snapshots: crate::events::SnapshotsRead::default(),
             read_back: Some(place(records, salt)),
         }),
         ..VerificationResult::begun(name, &name.to_lowercase(), VerificationLevel::Comprehensive)

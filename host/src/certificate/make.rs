@@ -15,13 +15,16 @@ use whimbrel_plugin_api::manifest::Role;
 
 use super::body::{
     Body, CollectionSection, FORMAT, GoneOnSection, JobSection, LossSection, PartitionSection, PlaceSection,
-    PlacesSection, PluginSection, ReferenceSection, RuleSection, RunSection, Verdict,
+    PlacesSection, PluginSection, ReferenceSection, RuleSection, RunSection, SnapshotsSection, Verdict,
 };
 use super::canonical;
 use super::file::{CertificateFile, FILE_NAME};
 use super::key::SigningKey;
 use crate::config::VerificationLevel;
-use crate::events::{CollectionResult, Comparison, PlaceDigest, ReferenceResult, VerificationResult};
+use crate::events::{
+    CollectionDigests, CollectionResult, Comparison, PlaceDigest, ReferenceResult, SnapshotsRead,
+    VerificationResult,
+};
 use crate::report::TaskReport;
 use crate::report::figures::counted;
 use crate::workspace::{fault, write_whole};
@@ -142,6 +145,7 @@ pub fn body(report: &TaskReport, facts: &Facts<'_>) -> Result<Body, String> {
         rules: rules(report),
         references: report.summary.sink_references.iter().map(reference).collect(),
     };
+    body.format = body.format_written();
     // The task may know of more that differs than there are sections.
     let of_task = match report.outcome {
         "done" => Verdict::Equal,
@@ -244,13 +248,29 @@ fn collection(
             transformed: digests.transformed.as_ref().map(place),
             read_back: digests.read_back.as_ref().map(place),
         },
+        snapshots: snapshots(copied, digests),
     };
     section.verdict = match result.comparison {
-        Comparison::Equal => section.verdict_of_counts(),
+        Comparison::Equal | Comparison::Undecided => section.verdict_of_counts(),
         // The counts leave out what is no record: a field that the sink lacks.
         Comparison::Different => Verdict::Different,
     };
     Ok(section)
+}
+
+fn snapshots(copied: Option<&CollectionResult>, digests: &CollectionDigests) -> Option<SnapshotsSection> {
+    let several = |read: &SnapshotsRead| match read.are_several() {
+        true => read.names().to_vec(),
+        false => Vec::new(),
+    };
+    let section = SnapshotsSection {
+        // Those of one collection are named too where others were read at another one.
+        copied: copied
+            .map(|copied| copied.snapshots.names().to_vec())
+            .unwrap_or_default(),
+        compared: several(&digests.snapshots),
+    };
+    (section != SnapshotsSection::default()).then_some(section)
 }
 
 /// All that were declared, each with the number of records that it has changed.

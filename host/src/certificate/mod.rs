@@ -17,7 +17,7 @@ mod markdown;
 mod page;
 mod text;
 
-pub use against::{AgainstSink, SinkCollection, against_sink};
+pub use against::{AgainstSink, SinkCollection, against_sink, has_other_fields};
 pub use body::{Body, Verdict};
 pub use check::{Check, CheckState, Checked, Demands, VERDICT, check};
 pub use file::{CertificateFile, FILE_NAME, read};

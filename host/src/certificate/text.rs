@@ -187,6 +187,7 @@ pub(super) fn exceptions(body: &Body) -> Vec<String> {
                 ),
             );
         }
+        lines.extend(several_snapshots(collection));
     }
     for rule in body.rules.iter().filter(|rule| rule.state != "held") {
         lines.push(format!(
@@ -209,6 +210,28 @@ pub(super) fn exceptions(body: &Body) -> Vec<String> {
             reference.parent
         ));
     }
+    lines
+}
+
+/// That a collection is of no single moment of the source, as far as it is.
+fn several_snapshots(collection: &CollectionSection) -> Vec<String> {
+    let Some(snapshots) = &collection.snapshots else {
+        return Vec::new();
+    };
+    let line = |what: &str, names: &[String]| match names {
+        [] => Vec::new(),
+        [only] => vec![format!(
+            "`{}`: {what} at snapshot `{only}` of the source, and others at another one",
+            collection.source
+        )],
+        [first, .., last] => vec![format!(
+            "`{}`: {what} at {} snapshots of the source, `{first}` to `{last}`, not as of one moment",
+            collection.source,
+            names.len()
+        )],
+    };
+    let mut lines = line("copied from what was read", &snapshots.copied);
+    lines.extend(line("compared with what was read", &snapshots.compared));
     lines
 }
 

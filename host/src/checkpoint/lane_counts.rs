@@ -1,8 +1,11 @@
-//! What a lane's checkpoint says of the records up to its cursor, beside how many were written.
+//! What a lane's checkpoint says of the records up to its cursor, beside how many were written: counts, and at which snapshots of the
+//! source they were read.
 //!
 //! So that a resumed run can tell of the whole copy and not of its own part alone.
 
 use std::collections::BTreeMap;
+
+use crate::events::SnapshotsRead;
 
 /// Records of a partition from its start on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,6 +24,8 @@ const READ: &str = "whimbrel.read";
 const FILTERED: &str = "whimbrel.filtered";
 const SKIPPED: &str = "whimbrel.skipped";
 const REJECTED: &str = "whimbrel.rejected";
+/// The names of the snapshots, as a list in JSON.
+const SNAPSHOTS: &str = "whimbrel.snapshots";
 
 impl LaneCounts {
     /// Those of a checkpoint; what it does not say is 0.
@@ -52,9 +57,34 @@ impl LaneCounts {
     }
 }
 
+/// The snapshots that a checkpoint names; none if it names none, or in a form of another program.
+pub fn lane_snapshots(extensions: &BTreeMap<String, String>) -> SnapshotsRead {
+    let text = extensions.get(SNAPSHOTS);
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+/// The same as an extension of a checkpoint, if there are any.
+pub fn snapshots_extension(read: &SnapshotsRead) -> Option<(String, String)> {
+    let text = serde_json::to_string(read).ok()?;
+    (!read.names().is_empty()).then(|| (SNAPSHOTS.to_owned(), text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn snapshots_survive_a_checkpoint_and_nonsense_names_none() {
+        let mut read = SnapshotsRead::default();
+        assert_eq!(snapshots_extension(&read), None);
+        read.note("2024-05-05T05:05:05Z");
+        read.note("an \"other\" one");
+        let mut extensions: BTreeMap<_, _> = snapshots_extension(&read).into_iter().collect();
+        assert_eq!(lane_snapshots(&extensions), read);
+        extensions.insert(SNAPSHOTS.to_owned(), "now".to_owned());
+        assert_eq!(lane_snapshots(&extensions), SnapshotsRead::default());
+    }
 
     #[test]
     fn counts_survive_a_checkpoint_and_nonsense_counts_as_nothing() {

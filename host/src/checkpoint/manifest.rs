@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::sink::LaneId;
 use whimbrel_plugin_api::{Cursor, Error, ErrorKind, Partition};
 
-/// The version of the manifest's form.
-pub const LANE_FORMAT: u32 = 1;
+/// The newest version of the manifest's form: collections whose lanes were begun anew by themselves. Any other one is written as
+/// version 1, which programs read that know of no such collections.
+pub const LANE_FORMAT: u32 = 2;
+/// The version without such collections.
+const FIRST_FORMAT: u32 = 1;
 
 /// How the run's lane is called in reports.
 pub const RUN_LANE_LABEL: &str = "run";
@@ -29,7 +32,7 @@ pub fn run_lane(job: &str, source: &str) -> LaneId {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Manifest {
-    /// [`LANE_FORMAT`].
+    /// At most [`LANE_FORMAT`].
     pub format: u32,
     /// The run that began the copy, or the one that it goes back to if that had copied nothing.
     pub run_id: String,
@@ -60,6 +63,9 @@ pub struct ManifestCollection {
     pub partitions: Vec<Partition>,
     /// Whether each part is gone over twice.
     pub has_second_pass: bool,
+    /// In whose name its lanes were begun, if they were begun anew since the others were; empty if not.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub begun_by: String,
 }
 
 /// Something that is not as it was when the copy began.
@@ -74,13 +80,22 @@ pub struct Difference {
 }
 
 impl Manifest {
-    /// As the cursor of the run's lane, in the form of [`LANE_FORMAT`].
+    /// In whose name the lanes of `collection` were begun.
+    pub fn begun_by<'a>(&'a self, collection: &'a ManifestCollection) -> &'a str {
+        match collection.begun_by.as_str() {
+            "" => &self.begun_by,
+            own => own,
+        }
+    }
+
+    /// As the cursor of the run's lane, in the oldest form that has room for it.
     ///
     /// # Errors
     /// `plugin.internal` if it cannot be written, which is a defect.
     pub fn to_cursor(&self) -> Result<Cursor, Error> {
+        let is_first = self.collections.iter().all(|of| of.begun_by.is_empty());
         let current = Self {
-            format: LANE_FORMAT,
+            format: if is_first { FIRST_FORMAT } else { LANE_FORMAT },
             ..self.clone()
         };
         serde_json::to_vec(&current).map(Cursor).map_err(|error| {
@@ -214,12 +229,13 @@ mod tests {
                 },
             ],
             has_second_pass: source == "tree",
+            begun_by: String::new(),
         }
     }
 
     fn manifest() -> Manifest {
         Manifest {
-            format: LANE_FORMAT,
+            format: FIRST_FORMAT,
             run_id: "20260102T030405Z-0011aabb".to_owned(),
             begun_by: "20260103T030405Z-0011aabb".to_owned(),
             begun_at: "2026-01-02T03:04:05Z".to_owned(),
@@ -243,6 +259,20 @@ mod tests {
             ..manifest()
         };
         assert_eq!(unnumbered.to_cursor().unwrap(), cursor);
+    }
+
+    #[test]
+    fn a_collection_that_was_begun_anew_by_itself_is_read_by_no_older_program() {
+        let mut anew = manifest();
+        anew.collections[0].begun_by = "20260104T030405Z-0011aabb/7".to_owned();
+        let cursor = anew.to_cursor().unwrap();
+        let found = Manifest::of_cursor(&cursor).unwrap().unwrap();
+        assert_eq!((found.format, &found.collections), (2, &anew.collections));
+        assert_eq!(
+            found.begun_by(&found.collections[0]),
+            "20260104T030405Z-0011aabb/7"
+        );
+        assert_eq!(found.begun_by(&found.collections[1]), found.begun_by);
     }
 
     #[test]
@@ -272,7 +302,7 @@ mod tests {
     #[test]
     fn one_of_a_newer_program_is_named_as_such_whatever_its_form() {
         for text in [
-            r#"{"format":2}"#,
+            r#"{"format":3}"#,
             r#"{"format":9,"collections":{"as":"a map"},"run_id":7}"#,
         ] {
             let error = Manifest::of_cursor(&Cursor(text.as_bytes().to_vec())).unwrap_err();

@@ -11,6 +11,6 @@ mod resume;
 mod simulation;
 
 pub use lane::{Answer, Lane, Reclaimed};
-pub use lane_counts::LaneCounts;
+pub use lane_counts::{LaneCounts, lane_snapshots, snapshots_extension};
 pub use manifest::{Difference, LANE_FORMAT, Manifest, ManifestCollection, RUN_LANE_LABEL, run_lane};
 pub use resume::ResumeOptions;

@@ -87,17 +87,17 @@ pub fn daemon(global: &Global, command: &DaemonCommand) -> Exit {
             if start.no_detach {
                 stay(global, schedules, &variables).map_err(|error| vec![error])
             } else {
-                detach(global, &args.settings, &schedules)
+                detach(global, &args.settings, &schedules, &variables)
             }
         }),
         DaemonCommand::Stop(_) => {
-            found(args).and_then(|living| stop(global, &living).map_err(|error| vec![error]))
+            found(args, &variables).and_then(|living| stop(global, &living).map_err(|error| vec![error]))
         }
-        DaemonCommand::Status(_) => find(&args.settings).map(|living| {
+        DaemonCommand::Status(_) => find(&args.settings, &variables).map(|living| {
             say_status(global, title, living.as_ref());
             Exit::Done
         }),
-        DaemonCommand::Reload(_) => found(args).and_then(|living| reload(global, &living)),
+        DaemonCommand::Reload(_) => found(args, &variables).and_then(|living| reload(global, &living)),
     };
     done.unwrap_or_else(|faults| refuse(global, title, None, &faults))
 }
@@ -156,8 +156,13 @@ fn words(event: &DaemonEvent) -> String {
 }
 
 /// Starts the daemon as a process that outlives this one, and waits until it has its place.
-fn detach(global: &Global, settings: &Path, schedules: &Schedules) -> Result<Exit, Vec<Error>> {
-    if let Some(living) = find(settings)? {
+fn detach(
+    global: &Global,
+    settings: &Path,
+    schedules: &Schedules,
+    variables: &Variables,
+) -> Result<Exit, Vec<Error>> {
+    if let Some(living) = find(settings, variables)? {
         return Err(vec![daemon_running(&living.folder)]);
     }
     bring_up(global, settings, &schedules.working_dir).map_err(|error| vec![error])
@@ -207,8 +212,8 @@ fn start_detached(global: &Global, settings: &Path, log: File) -> std::io::Resul
 }
 
 /// The daemon of the settings file. It may run although its files are wrong by now.
-fn found(args: &DaemonArgs) -> Result<Living, Vec<Error>> {
-    find(&args.settings)?.ok_or_else(|| {
+fn found(args: &DaemonArgs, variables: &Variables) -> Result<Living, Vec<Error>> {
+    find(&args.settings, variables)?.ok_or_else(|| {
         let text = format!("no daemon of `{}` runs", args.settings.display());
         vec![no_daemon(text).with_help("`whimbrel daemon start` starts one")]
     })

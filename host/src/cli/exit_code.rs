@@ -142,7 +142,8 @@ impl Exit {
             return Self::Fenced;
         }
         // Whatever keeps a run from going on with a copy: nothing was written, and somebody has to decide.
-        if failure.error.code.starts_with("resume.") {
+        // Not so if that is one collection alone, while others were copied.
+        if failure.error.code.starts_with("resume.") && failure.error.code != "resume.snapshot_ended" {
             return Self::Config;
         }
         match failure.error.kind {

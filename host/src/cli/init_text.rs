@@ -109,7 +109,7 @@ fn config(text: &mut String, schema: &Value) {
     }
 }
 
-/// What is said of a key: its description, and the variable that can stand in for it.
+/// What is said of a key: its description, and the variable or limit that can stand in for it.
 fn about(root: &Value, property: &Value) -> String {
     let mut words = property
         .get("description")
@@ -125,6 +125,10 @@ fn about(root: &Value, property: &Value) -> String {
     if !names.is_empty() {
         let gap = if words.is_empty() { "" } else { " " };
         words.push_str(&format!("{gap}Left out: variable {}.", names.join(" or ")));
+    }
+    if let Some(setting) = property.get("x-whimbrel-setting").and_then(Value::as_str) {
+        let gap = if words.is_empty() { "" } else { " " };
+        words.push_str(&format!("{gap}Left out: `{setting}` of the job, if it is set."));
     }
     words
 }

@@ -2,7 +2,7 @@
 //!
 //! A run keeps them in the sink, and one that goes on with its copy compares them. No secret is in them: where one stands, the text that
 //! refers to it counts, so that a changed password does not make another copy of it. Which system that text stands for is added by the
-//! worker, once the plugins have filled in what they know.
+//! worker, once the plugins have filled in what they know; it also takes out of the source's config what may change meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,16 @@ use serde_json::{Value, json};
 use whimbrel_plugin_api::manifest::Role;
 
 use super::tasks::Prepared;
-use crate::config::Job;
+use crate::config::{Job, short_digest as digest, source_as_written};
+use crate::orchestrator::RunOptions;
 use crate::report::PluginUsed;
 
-/// Letters of a digest: enough to tell two versions of a job apart, and short enough for a message.
-const DIGEST_CHARS: usize = 16;
+/// Tells the worker of a run what the copy depends on.
+pub fn tell(options: &mut RunOptions, prepared: &Prepared) {
+    options.made_from = made_from(prepared);
+    let shown = prepared.loaded.shown();
+    options.source_written = shown.pointer("/source/config").cloned().unwrap_or_default();
+}
 
 /// Those of a job that is ready to be run.
 pub fn made_from(prepared: &Prepared) -> BTreeMap<String, String> {
@@ -24,10 +29,7 @@ pub fn made_from(prepared: &Prepared) -> BTreeMap<String, String> {
     let config = job.pointer("/source/config").cloned().unwrap_or_default();
     let rules = json!([part("collections"), part("include"), part("exclude")]);
     let mut made_from = BTreeMap::from([
-        (
-            "source".to_owned(),
-            format!("{source}, config {}", digest(&config)),
-        ),
+        ("source".to_owned(), source_as_written(source, &config)),
         ("collections".to_owned(), digest(&rules)),
         ("transforms".to_owned(), digest(&part("transforms"))),
         ("mode".to_owned(), mode(&job)),
@@ -71,37 +73,6 @@ fn mode(job: &Value) -> String {
         // How large the sample is matters only where one is taken.
         mode if mode == "test" => format!("test, {} records", text("sample_records")),
         mode => mode,
-    }
-}
-
-fn digest(value: &Value) -> String {
-    let mut text = String::new();
-    write_sorted(value, &mut text);
-    blake3::hash(text.as_bytes()).to_hex()[..DIGEST_CHARS].to_owned()
-}
-
-/// Without the order of keys, which says nothing.
-fn write_sorted(value: &Value, text: &mut String) {
-    match value {
-        Value::Object(members) => {
-            let sorted: BTreeMap<&String, &Value> = members.iter().collect();
-            text.push('{');
-            for (key, member) in sorted {
-                text.push_str(&format!("{key:?}:"));
-                write_sorted(member, text);
-                text.push(',');
-            }
-            text.push('}');
-        }
-        Value::Array(items) => {
-            text.push('[');
-            for item in items {
-                write_sorted(item, text);
-                text.push(',');
-            }
-            text.push(']');
-        }
-        leaf => text.push_str(&leaf.to_string()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! made. The next run that took the lane over has met such records again: of a run, those count that belong to commits which the
 //! later runs have found made. What the lane has reached by now, the worker knows. Neighbour: `rejected`, where people see them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use whimbrel_plugin_api::Error;
 
@@ -21,6 +21,8 @@ const PAGE_RECORDS: u32 = 5_000;
 pub fn refused_before(store: &dyn StateStore, chain: &[RunRecord]) -> Result<Vec<RefusedBefore>, Error> {
     // By collection and partition, the fewest commits that any later run has found.
     let mut found: HashMap<(String, String), u64> = HashMap::new();
+    // Collections that a later run has copied again from their start.
+    let mut anew: HashSet<String> = HashSet::new();
     let mut newest_first = Vec::new();
     for run in chain.iter().rev() {
         let mut of_run = Vec::new();
@@ -34,7 +36,8 @@ pub fn refused_before(store: &dyn StateStore, chain: &[RunRecord]) -> Result<Vec
             for record in page.records {
                 filter.after = record.number;
                 let lane = (record.collection, record.partition);
-                let is_made = found.get(&lane).is_none_or(|seq| record.seq <= *seq);
+                let is_made =
+                    found.get(&lane).is_none_or(|seq| record.seq <= *seq) && !anew.contains(&lane.0);
                 if !is_made || record.state == RejectedState::Replayed {
                     continue;
                 }
@@ -54,6 +57,7 @@ pub fn refused_before(store: &dyn StateStore, chain: &[RunRecord]) -> Result<Vec
             }
         }
         newest_first.push(of_run);
+        anew.extend(store.begun_anew(&run.id)?);
         for lane in store.lanes_found(&run.id)? {
             let seq = found.entry((lane.collection, lane.partition)).or_insert(lane.seq);
             *seq = lane.seq.min(*seq);

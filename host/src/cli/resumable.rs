@@ -134,7 +134,10 @@ pub fn next(remembered: &Remembered, run: &RunRecord) -> Result<Option<RunId>, E
 }
 
 /// The runs of the copy of `run`, the oldest first, without those that were refused.
-fn chain(remembered: &Remembered, run: &RunRecord) -> Result<Vec<RunRecord>, Error> {
+///
+/// # Errors
+/// What is wrong with the state.
+pub fn chain(remembered: &Remembered, run: &RunRecord) -> Result<Vec<RunRecord>, Error> {
     let mut chain = remembered.select(&RunFilter {
         chain: Some(run.chain().to_owned()),
         limit: CHAIN_MAX,
@@ -256,13 +259,17 @@ pub fn durable(
             // The sink was restored before that run: what was seen until then is not there any more.
             known = RunCheckpoint::new("", now());
         }
+        let anew = store.begun_anew(&run.id)?;
+        anew.iter().for_each(|collection| known.forget(collection));
         for part in store.durable(&run.id)? {
             add(&mut known, part);
         }
         let file = workspace.run(run.id.as_str()).map(|folder| folder.checkpoint());
-        if let Ok(file) = file.and_then(|path| RunCheckpoint::read(&path))
+        if let Ok(mut file) = file.and_then(|path| RunCheckpoint::read(&path))
             && file.run_id == run.id.as_str()
         {
+            // It may have been written before they were begun anew.
+            anew.iter().for_each(|collection| file.forget(collection));
             known.merge(file);
         }
     }

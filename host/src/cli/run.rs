@@ -12,7 +12,7 @@ use super::certificate::Certifying;
 use super::event_output::EventOutput;
 use super::job_flags::JobFlags;
 use super::kept_flags::KeptFlags;
-use super::made_from::made_from;
+use super::made_from;
 use super::notifying::{self, Notifying};
 use super::resume::{Wish, go_on};
 use super::run_record::RunRecord;
@@ -203,7 +203,7 @@ pub fn run_prepared(
             warn(finding);
         }
     }
-    options.made_from = made_from(&prepared);
+    made_from::tell(&mut options, &prepared);
     options.run_id = record.run_id().to_owned();
     options.sizes_writes = prepared.loaded.origin("/import/batch_size") != Origin::Default;
     options.staging_folder = record.staging_folder();

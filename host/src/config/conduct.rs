@@ -30,13 +30,14 @@ pub struct Limits {
     /// Sessions of the sink that are open at the same time, at most.
     #[schemars(range(min = 1, max = 1_000))]
     pub connection_pool_size: u32,
-    /// Seconds that one call of a plugin may last before it is cancelled.
+    /// Seconds that one call of a plugin may last before it is cancelled, not counting the time for which it waits to keep to a
+    /// rate.
     #[schemars(range(min = 1, max = 86_400))]
     pub call_timeout_secs: u32,
     /// Records that a source puts into one batch, unless their size ends it sooner.
     #[schemars(range(min = 1, max = 65_536))]
     pub batch_records: u32,
-    /// Part of a service's quota that is used.
+    /// Part of a service's quota that plugins use whose configs do not say it.
     #[schemars(range(min = 0.01, max = 1.0))]
     pub quota_safety: f64,
     /// Milliseconds between two looks at the memory and the calls of a run.

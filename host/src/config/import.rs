@@ -51,7 +51,8 @@ pub struct Import {
     /// Milliseconds before the first of these tries; doubled for each further one, up to a minute.
     #[schemars(range(min = 0, max = 60_000))]
     pub retry_delay_ms: u64,
-    /// Milliseconds that a transaction may stay open; a call that takes longer is cancelled.
+    /// Milliseconds that a transaction may stay open; a call that takes longer is cancelled, not counting the time for which a
+    /// plugin waits to keep to a rate.
     #[schemars(range(min = 100, max = 86_400_000))]
     pub transaction_timeout_ms: u64,
     /// Milliseconds that a run waits for somebody's repair of the sink (its disk is full, it takes no writes, it has no

@@ -432,7 +432,7 @@ pub enum Staging {
 pub enum VerificationLevel {
     /// Not at all.
     None,
-    /// The number of records of each collection, and what the sink says of its fields and keys.
+    /// The number of records of each collection, ten of its records, and what the sink says of its fields and keys.
     Basic,
     /// Counts, and the records themselves: all of small collections, samples of large ones.
     #[default]

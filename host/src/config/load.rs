@@ -157,7 +157,7 @@ pub fn load_job(path: &Path, overrides: &Overrides, variables: &Variables) -> Re
     let octets = read_file(path, "job file").map_err(|error| vec![error])?;
     let settings = match settings::file(path, overrides, variables) {
         Some((settings, must_exist)) if must_exist || settings.exists() => {
-            let octets = read_file(&settings, "settings file").map_err(|error| vec![error])?;
+            let octets = read_file(&settings, SETTINGS_KIND).map_err(|error| vec![error])?;
             Some((settings, octets))
         }
         _ => None,
@@ -200,6 +200,9 @@ pub(crate) fn parse(octets: &[u8]) -> Result<LoadedJob, Vec<Error>> {
     })
 }
 
+/// What a settings file is called in messages.
+pub(super) const SETTINGS_KIND: &str = "settings file";
+
 pub(super) fn read_file(path: &Path, kind: &str) -> Result<Vec<u8>, Error> {
     let name = path.display();
     let unreadable = |error: &std::io::Error| {
@@ -217,7 +220,11 @@ pub(super) fn read_file(path: &Path, kind: &str) -> Result<Vec<u8>, Error> {
             return Err(
                 Error::config("config.file_missing", format!("{kind} `{name}` does not exist"))
                     .with_help(similar_file(path).unwrap_or_else(|| {
-                        "give the path of a file that is there, such as `job.yaml`".into()
+                        let such_as = match kind {
+                            SETTINGS_KIND => settings::SETTINGS_FILE,
+                            _ => "job.yaml",
+                        };
+                        format!("give the path of a file that is there, such as `{such_as}`")
                     }))
                     .with_place(name.to_string()),
             );

@@ -5,7 +5,8 @@
 //!
 //! A property of a plugin's schema may carry `"x-whimbrel-env"`, a name or a list of names of variables that stand in
 //! for it where the job leaves it out, and `"x-whimbrel-path": true` if it is a path, which then starts at the folder
-//! where whimbrel was started.
+//! where whimbrel was started. With `"x-whimbrel-setting": "limits.quota_safety"` a limit of the job stands in for it, if
+//! anybody has set that one.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -27,6 +28,12 @@ const VARIABLE_MARK: &str = "x-whimbrel-env";
 
 /// Says of such a property that it is a path.
 const PATH_MARK: &str = "x-whimbrel-path";
+
+/// Names the limit of the job that stands in for a property.
+const SETTING_MARK: &str = "x-whimbrel-setting";
+
+/// How such a name begins. Other parts of a job are nobody's business: they may hold secrets of another plugin.
+const SETTING_PREFIX: &str = "limits.";
 
 /// Mappings inside each other that are filled from variables.
 const DEPTH_MAX: usize = 16;
@@ -52,7 +59,7 @@ impl Filled {
 /// Completes the config at `pointer` (such as `/source/config`) by what the plugin's schema says, and lists its faults;
 /// empty if it fits.
 ///
-/// Fields that the config leaves out are filled from the variables that the schema names. Texts that were one reference
+/// Fields that the config leaves out are filled from the variables and limits that the schema names. Texts that were one reference
 /// become numbers where numbers are wanted. Fields that the schema marks as secret become known to `loaded.secrets`; one
 /// that stands in a file in clear is a finding.
 pub fn complete(schema: &Value, loaded: &mut LoadedJob, pointer: &str, variables: &Variables) -> Vec<Error> {
@@ -67,6 +74,7 @@ pub fn complete(schema: &Value, loaded: &mut LoadedJob, pointer: &str, variables
             *loaded.spans.root.at_mut(&place, layer) = SpanNode::of_layer(layer);
         }
     }
+    fill_from_settings(schema, loaded, &mut document, pointer);
     if let (Some(config), Some(span)) = (document.pointer_mut(pointer), loaded.spans.root.find_mut(pointer)) {
         coerce(schema, config, span);
         let mut in_clear = false;
@@ -151,6 +159,58 @@ fn fill(
                     config.insert(key.clone(), value);
                     let name = name.to_owned();
                     filled.push(Filled { pointer, name });
+                }
+            }
+        }
+    }
+}
+
+/// Fills the fields at `pointer` of `document` that are left out and for which `schema` names a limit of the job that is set;
+/// they come from what that one comes from.
+fn fill_from_settings(schema: &Value, loaded: &mut LoadedJob, document: &mut Value, pointer: &str) {
+    let mut wanted = Vec::new();
+    if let Some(Value::Object(config)) = document.pointer(pointer) {
+        settings_wanted(schema, schema, config, pointer, DEPTH_MAX, &mut wanted);
+    }
+    for (mapping, key, setting) in wanted {
+        let set = loaded.spans.node(&setting).cloned();
+        let (Some(node), Some(value)) = (set, document.pointer(&setting).cloned()) else {
+            continue;
+        };
+        if let Some(Value::Object(members)) = document.pointer_mut(&mapping) {
+            let layer = node.layer;
+            *loaded.spans.root.at_mut(&join(&mapping, &key), layer) = node;
+            members.insert(key, value);
+        }
+    }
+}
+
+/// The fields that `config` leaves out and for which the schema names a limit: the pointer of their mapping, their key, and the
+/// pointer of the limit. None of a mapping that `config` does not have.
+fn settings_wanted(
+    root: &Value,
+    schema: &Value,
+    config: &Map<String, Value>,
+    pointer: &str,
+    depth: usize,
+    wanted: &mut Vec<(String, String, String)>,
+) {
+    let properties = expanded(root, schema)
+        .into_iter()
+        .filter_map(|schema| schema.get("properties")?.as_object())
+        .flatten();
+    for (key, property) in properties {
+        match config.get(key) {
+            Some(Value::Object(members)) if depth > 0 => {
+                let pointer = join(pointer, key);
+                settings_wanted(root, property, members, &pointer, depth - 1, wanted);
+            }
+            Some(_) => {}
+            None => {
+                let marks = expanded(root, property);
+                let named = marks.iter().find_map(|schema| schema.get(SETTING_MARK)?.as_str());
+                if let Some(name) = named.and_then(|name| name.strip_prefix(SETTING_PREFIX)) {
+                    wanted.push((pointer.to_owned(), key.clone(), join("/limits", name)));
                 }
             }
         }

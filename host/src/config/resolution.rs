@@ -345,11 +345,11 @@ pub(crate) fn settings_alone(path: &Path, octets: &[u8]) -> Result<(Value, Spans
     }
 }
 
-/// The values of a settings file as far as they can be read, whatever is wrong with them; `None` if it says nothing.
+/// A settings file as far as it can be read, whatever is wrong with it; `None` if it says nothing.
 ///
 /// # Errors
 /// What keeps the file as a whole from being read.
-pub(crate) fn settings_readable(path: &Path, octets: &[u8]) -> Result<Option<Value>, Vec<Error>> {
+pub(crate) fn settings_readable(path: &Path, octets: &[u8]) -> Result<Option<Tree>, Vec<Error>> {
     let mut faults = Vec::new();
     let tree = read(octets, "the settings file", SETTINGS_LAYER, &mut faults);
     if tree.is_none() && !faults.is_empty() {
@@ -359,7 +359,7 @@ pub(crate) fn settings_readable(path: &Path, octets: &[u8]) -> Result<Option<Val
         };
         return Err(into_errors(faults, &spans));
     }
-    Ok(tree.map(|tree| tree.value))
+    Ok(tree)
 }
 
 /// The absolute folder of a file.

@@ -2,7 +2,7 @@
 //!
 //! All of them are good, with their jobs, or none is taken. Not here: who runs them ([`crate::scheduler`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
@@ -12,15 +12,23 @@ use croner::Cron;
 use serde::Deserialize;
 use whimbrel_plugin_api::Error;
 
-use super::load::{load_job, read_file};
+use super::fault::into_errors;
+use super::layers::Tree;
+use super::load::{SETTINGS_KIND, load_job, read_file};
 use super::nearest::nearest;
+use super::origin::Layer;
 use super::overrides::Overrides;
+use super::references::Resolver;
 use super::resolution::{folder_of_file, settings_alone, settings_readable};
+use super::secrets::Secrets;
 use super::spans::Spans;
 use super::variables::Variables;
 
 /// The folder of the daemon, beside the settings file, unless something else is said.
 const WORKING_DIR: &str = ".whimbrel";
+
+/// Days for which the output of scheduled runs is kept, unless something else is said.
+const LOG_DAYS: u32 = 90;
 
 /// When a job is run.
 #[derive(Debug, Clone)]
@@ -53,6 +61,8 @@ pub struct Schedules {
     pub settings: PathBuf,
     /// The folder of the daemon, an absolute path.
     pub working_dir: PathBuf,
+    /// Days for which the output of runs is kept.
+    pub log_days: u32,
     /// The schedules, in their order.
     pub list: Vec<Schedule>,
 }
@@ -71,7 +81,7 @@ struct Written {
 /// # Errors
 /// Every fault of the settings, the schedules and their jobs; kind config, with a place.
 pub fn load_schedules(path: &Path, variables: &Variables) -> Result<Schedules, Vec<Error>> {
-    let octets = read_file(path, "settings file").map_err(|error| vec![error])?;
+    let octets = read_file(path, SETTINGS_KIND).map_err(|error| vec![error])?;
     let (value, spans) = settings_alone(path, &octets)?;
     let folder = folder_of_file(path);
     let written = value
@@ -86,7 +96,16 @@ pub fn load_schedules(path: &Path, variables: &Variables) -> Result<Schedules, V
         settings: Some(path.to_owned()),
         ..Overrides::default()
     };
+    let log_days = value.get("log_days").and_then(serde_json::Value::as_u64);
+    let settings = Tree {
+        value,
+        span: spans.root.clone(),
+    };
     let mut faults = Vec::new();
+    let working_dir = working_dir(path, &settings, variables).unwrap_or_else(|wrong| {
+        faults.extend(wrong);
+        PathBuf::new()
+    });
     let mut list: Vec<Schedule> = Vec::new();
     let mut jobs: BTreeMap<PathBuf, ()> = BTreeMap::new();
     for (index, one) in written.into_iter().enumerate() {
@@ -115,10 +134,12 @@ pub fn load_schedules(path: &Path, variables: &Variables) -> Result<Schedules, V
     if !faults.is_empty() {
         return Err(faults);
     }
-    let named = value.get("working_dir").and_then(serde_json::Value::as_str);
     Ok(Schedules {
         settings: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
-        working_dir: folder.join(named.unwrap_or(WORKING_DIR)),
+        working_dir,
+        log_days: log_days
+            .and_then(|days| u32::try_from(days).ok())
+            .unwrap_or(LOG_DAYS),
         list,
     })
 }
@@ -126,12 +147,42 @@ pub fn load_schedules(path: &Path, variables: &Variables) -> Result<Schedules, V
 /// The folder of the daemon of the settings file at `path` by what that file says now, whatever else is wrong with it.
 ///
 /// # Errors
-/// `config.file_missing`, `config.file_unreadable`, and what keeps the file from being read as YAML.
-pub fn daemon_folder(path: &Path) -> Result<PathBuf, Vec<Error>> {
-    let octets = read_file(path, "settings file").map_err(|error| vec![error])?;
-    let value = settings_readable(path, &octets)?.unwrap_or_default();
-    let named = value.get("working_dir").and_then(serde_json::Value::as_str);
-    Ok(folder_of_file(path).join(named.unwrap_or(WORKING_DIR)))
+/// `config.file_missing`, `config.file_unreadable`, what keeps the file from being read as YAML, and a reference in `working_dir` to what is
+/// not there.
+pub fn daemon_folder(path: &Path, variables: &Variables) -> Result<PathBuf, Vec<Error>> {
+    let octets = read_file(path, SETTINGS_KIND).map_err(|error| vec![error])?;
+    match settings_readable(path, &octets)? {
+        Some(tree) => working_dir(path, &tree, variables),
+        None => Ok(folder_of_file(path).join(WORKING_DIR)),
+    }
+}
+
+/// The folder that the settings name, where a reference stands for what it refers to, as for a run.
+fn working_dir(path: &Path, settings: &Tree, variables: &Variables) -> Result<PathBuf, Vec<Error>> {
+    let folder = folder_of_file(path);
+    let Some(mut named) = settings.part("/working_dir") else {
+        return Ok(folder.join(WORKING_DIR));
+    };
+    // The first layer is that of a job file, which is not there.
+    let folders = [folder.clone(), folder.clone()];
+    let secrets = Secrets::default();
+    let mut resolver = Resolver {
+        parameters: None,
+        variables,
+        folders: &folders,
+        secrets: &secrets,
+        used: BTreeSet::new(),
+        unresolved: BTreeSet::new(),
+        faults: Vec::new(),
+        findings: Vec::new(),
+    };
+    resolver.resolve(&mut named, "/working_dir", "working_dir");
+    if !resolver.faults.is_empty() {
+        let mut spans = Spans::new(settings.span.clone());
+        spans.layers = [path, path].map(|path| Layer::File(path.to_owned())).to_vec();
+        return Err(into_errors(resolver.faults, &spans));
+    }
+    Ok(folder.join(named.value.as_str().unwrap_or(WORKING_DIR)))
 }
 
 fn read(written: &Written, spans: &Spans, index: usize) -> Result<(Cron, Tz), Error> {

@@ -17,6 +17,9 @@ pub const SETTINGS_FILE: &str = "whimbrel.yaml";
 /// Schedules of one settings file.
 const SCHEDULES_MAX: usize = 1_000;
 
+/// A hundred years.
+const LOG_DAYS_MAX: u32 = 36_500;
+
 /// The keys of a job that `defaults` may set; the others belong to one job alone.
 const DEFAULTS: [&str; 12] = [
     "mode",
@@ -139,6 +142,12 @@ pub fn schema() -> Value {
                 "type": "array",
                 "items": { "$ref": "#/$defs/Schedule" },
                 "maxItems": SCHEDULES_MAX,
+            },
+            "log_days": {
+                "description": "Days for which `whimbrel daemon` keeps what its runs have printed. Left out: 90.",
+                "type": "integer",
+                "minimum": 1,
+                "maximum": LOG_DAYS_MAX,
             },
             "working_dir": {
                 "description": "The folder in which runs keep their status, logs, reports and state; a relative path \

@@ -2,13 +2,83 @@
 //! it did when a copy began, while a changed password makes none.
 //!
 //! What the plugin's schema or the name of a key calls a secret counts for nothing; of a URL all counts but its password and such
-//! parameters. Neighbour: `coercion.rs`, which knows secrets.
+//! parameters. Nor does a property count of which the schema says that it decides how is read and not what (`"x-whimbrel-may-change":
+//! true`). Neighbour: `coercion.rs`, which knows secrets.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use super::coercion::{is_suspect, mark_secrets};
+use super::schema::expanded;
 use super::secrets::MASK;
 use super::spans::SpanNode;
+
+/// Marks a property of a plugin's schema that may have another value in a run that goes on with a copy: the records are the same.
+const MAY_CHANGE_MARK: &str = "x-whimbrel-may-change";
+/// Letters of a digest: enough to tell two versions of a job apart, and short enough for a message.
+const DIGEST_CHARS: usize = 16;
+
+/// What a source's `config`, as it is written, counts as among the things that a copy is made from.
+pub fn source_as_written(plugin: &str, config: &Value) -> String {
+    format!("{plugin}, config {}", short_digest(config))
+}
+
+/// `config` without what `schema` marks as open to change while a copy is under way.
+pub fn lasting(schema: &Value, config: &Map<String, Value>) -> Map<String, Value> {
+    lasting_of(schema, &expanded(schema, schema), config)
+}
+
+fn lasting_of(root: &Value, schemas: &[&Value], config: &Map<String, Value>) -> Map<String, Value> {
+    let mut kept = Map::new();
+    for (key, value) in config {
+        let of_key = schemas
+            .iter()
+            .filter_map(|schema| schema.get("properties")?.get(key));
+        let of_key: Vec<&Value> = of_key.flat_map(|schema| expanded(root, schema)).collect();
+        let is_marked = |schema: &&Value| schema.get(MAY_CHANGE_MARK) == Some(&Value::Bool(true));
+        if of_key.iter().any(is_marked) {
+            continue;
+        }
+        let value = match value {
+            Value::Object(members) => Value::Object(lasting_of(root, &of_key, members)),
+            other => other.clone(),
+        };
+        kept.insert(key.clone(), value);
+    }
+    kept
+}
+
+/// A digest that does not depend on the order of keys, which says nothing.
+pub fn short_digest(value: &Value) -> String {
+    let mut text = String::new();
+    write_sorted(value, &mut text);
+    blake3::hash(text.as_bytes()).to_hex()[..DIGEST_CHARS].to_owned()
+}
+
+fn write_sorted(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(members) => {
+            let sorted: BTreeMap<&String, &Value> = members.iter().collect();
+            text.push('{');
+            for (key, member) in sorted {
+                text.push_str(&format!("{key:?}:"));
+                write_sorted(member, text);
+                text.push(',');
+            }
+            text.push('}');
+        }
+        Value::Array(items) => {
+            text.push('[');
+            for item in items {
+                write_sorted(item, text);
+                text.push(',');
+            }
+            text.push(']');
+        }
+        leaf => text.push_str(&leaf.to_string()),
+    }
+}
 
 /// What `config`, complete and resolved, says besides its secrets, which the plugin's `schema` tells. For a digest, not for people.
 pub fn system_named(schema: &Value, config: &Map<String, Value>) -> Value {
@@ -106,6 +176,37 @@ mod tests {
             panic!("a config is a mapping");
         };
         system_named(&schema, &config)
+    }
+
+    #[test]
+    fn what_decides_how_is_read_and_not_what_does_not_last() {
+        let schema = json!({
+            "$defs": { "Quota": { "properties": { "reads": {} } } },
+            "properties": {
+                "place": { "type": "string" },
+                "retries": { "x-whimbrel-may-change": true },
+                "quota": { "$ref": "#/$defs/Quota", "x-whimbrel-may-change": true },
+                "nested": { "properties": { "wait": { "x-whimbrel-may-change": true }, "name": {} } },
+                "counts": { "x-whimbrel-may-change": false },
+            },
+        });
+        let of = |config: Value| {
+            let Value::Object(config) = config else {
+                panic!("a config is a mapping");
+            };
+            Value::Object(lasting(&schema, &config))
+        };
+        let kept = of(json!({
+            "place": "a", "retries": 3, "quota": { "reads": 7 }, "nested": { "wait": 1, "name": "n" }, "counts": 1, "retried": 2,
+        }));
+        assert_eq!(
+            kept,
+            json!({ "place": "a", "nested": { "name": "n" }, "counts": 1, "retried": 2 })
+        );
+        let Value::Object(kept) = kept else {
+            panic!("it is a mapping");
+        };
+        assert_eq!(lasting(&Value::Null, &kept), kept);
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub const VARIABLES: [Variable; 26] = [
             "MIGRATION_FIRESTORE_QUOTA_SAFETY_FACTOR",
         ],
         "/limits/quota_safety",
-        "Part of a service's quota that is used.",
+        "Part of a service's quota that plugins use whose configs do not say it.",
     ),
     value(
         &["MIGRATION_CONNECTION_POOL_SIZE"],

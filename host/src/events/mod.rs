@@ -11,9 +11,10 @@ mod outcome;
 mod refused;
 #[cfg(test)]
 mod scrubbing;
+mod snapshots;
 mod verification;
 
-pub use cost::{CollectionCost, CostEstimate};
+pub use cost::{CollectionCost, CostEstimate, SinkCollectionCost, SinkCostEstimate};
 pub use emitter::Emitter;
 pub use failure::Failure;
 pub use outcome::{
@@ -21,11 +22,14 @@ pub use outcome::{
     MeasuredRate, Orphan, Outcome, ReferenceResult, ReferenceState, RunSummary, StagedFacts,
 };
 pub use refused::{RefusedAgain, RefusedBefore};
+pub use snapshots::SnapshotsRead;
 pub use verification::{
     CHANGED_SINCE, CertificateNote, CollectionDigests, Comparison, FieldValues, LossCount, Mismatch,
     MismatchKind, PartitionDigest, PlaceDigest, ReadLatency, RepairResult, RuleMoment, RuleResult, RuleState,
     VerificationResult,
 };
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::export::Description;
@@ -251,7 +255,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         digest: Option<String>,
     },
-    /// A lane is held from now on: records that were refused for a later commit of it than this will be met again.
+    /// A lane is held from now on, or a transaction of it was repeated with another judgement: records that were refused for a later commit of it than this will be met again.
     LaneTaken {
         /// In the source.
         collection: String,
@@ -266,12 +270,21 @@ pub enum Event {
         /// Whether the partition is complete.
         done: bool,
     },
+    /// A collection is copied again from its start by a run that goes on: what was durable of it before counts no more, and records of
+    /// it that were refused will be met again.
+    BegunAnew {
+        /// In the source.
+        collection: String,
+    },
     /// Rejected records of an earlier run were sent again, and what the sink took of them is durable.
     Replayed {
         /// The numbers of those that were taken.
         taken: Vec<u64>,
         /// Those that were not.
         refused: Vec<RefusedAgain>,
+        /// Those that the sink has taken of replays which were broken off before anybody was told, by the run that refused them.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        known: BTreeMap<String, Vec<u64>>,
     },
     /// The worker waits until all events before this one are durable in the state; for the supervisor alone.
     Barrier {

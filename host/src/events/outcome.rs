@@ -9,7 +9,7 @@ use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::source::RejectedRecord;
 
 use super::verification::{CertificateNote, RepairResult, RuleResult, VerificationResult};
-use super::{CostEstimate, Failure, PhaseReport};
+use super::{CostEstimate, Failure, PhaseReport, SinkCostEstimate, SnapshotsRead};
 
 /// How a worker's task ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,6 +104,9 @@ pub struct RunSummary {
     /// What reading the source costs, as it was estimated before the copy, if the source bills it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostEstimate>,
+    /// What asking the sink costs, as it was estimated before the copy, if the sink bills it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sink_cost: Option<SinkCostEstimate>,
     /// Counts of both sides, for `stats`.
     pub stats: Vec<CollectionStats>,
     /// What was removed, for `clear`.
@@ -130,6 +133,8 @@ pub enum Guarantee {
     ExactlyOnce,
     /// Once in effect: what is written again changes nothing.
     Idempotent,
+    /// At most once: nothing is written again, and what was interrupted is begun anew where the target was emptied.
+    AtMostOnce,
     /// At least once: what is written again may be there twice.
     AtLeastOnce,
 }
@@ -140,6 +145,7 @@ impl Guarantee {
         match self {
             Self::ExactlyOnce => "exactly once",
             Self::Idempotent => "once in effect",
+            Self::AtMostOnce => "at most once",
             Self::AtLeastOnce => "at least once",
         }
     }
@@ -310,4 +316,8 @@ pub struct CollectionResult {
     pub complete: bool,
     /// What its mappings lose.
     pub losses: Vec<FieldLoss>,
+    /// The snapshots of the source at which its records were read, in this run and in those that it has gone on with; left out unless
+    /// the collections of the copy were read at several.
+    #[serde(skip_serializing_if = "SnapshotsRead::is_empty")]
+    pub snapshots: SnapshotsRead,
 }

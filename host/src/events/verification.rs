@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::capability::Loss;
 use whimbrel_plugin_api::manifest::Role;
 
+use super::SnapshotsRead;
 use crate::config::VerificationLevel;
 
 /// The code of a task that found nothing to differ, and some records of which it cannot be said.
@@ -19,6 +20,9 @@ pub enum Comparison {
     Equal,
     /// Something does.
     Different,
+    /// Nothing is known to differ, but of some records it cannot be said: they changed meanwhile, or the source could not deliver
+    /// them and no copy has left them out.
+    Undecided,
 }
 
 /// How many records a declared loss has touched.
@@ -49,6 +53,9 @@ pub struct CollectionDigests {
     /// Records as they were read back from the sink, declared losses taken into account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_back: Option<PlaceDigest>,
+    /// The snapshots of the source at which its records were read for them; left out unless there were several.
+    #[serde(skip_serializing_if = "SnapshotsRead::are_no_several")]
+    pub snapshots: SnapshotsRead,
 }
 
 /// The digest of a collection at one place. Does not depend on the order of records, nor on how they were divided.
@@ -251,6 +258,17 @@ impl VerificationResult {
     pub fn note_source_unreadable(&mut self, unreadable: u64, explained: u64) {
         self.source_unreadable_count = unreadable;
         self.source_unchecked_count = unreadable.saturating_sub(explained);
+    }
+
+    /// Says how it ended, when everything is counted.
+    pub fn conclude(&mut self) {
+        self.comparison = if self.mismatch_count > 0 {
+            Comparison::Different
+        } else if self.changed_since_count > 0 || self.source_unchecked_count > 0 {
+            Comparison::Undecided
+        } else {
+            Comparison::Equal
+        };
     }
 
     /// Of a collection that is about to be compared.

@@ -15,6 +15,9 @@ use whimbrel_plugin_api::{Error, ErrorKind, Result};
 use super::call_board::CallBoard;
 use crate::events::{Emitter, Event, Failure};
 
+/// The longest wait that is believed in at once, so that a plugin that miscounts does not hang for ever.
+const ANNOUNCED_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// All calls that have begun and not returned.
 pub struct CallLog {
     pub(super) emitter: Emitter,
@@ -38,6 +41,25 @@ pub struct InFlight {
     /// Ends it, if the object is open already.
     pub canceller: Option<Canceller>,
     timed_out: Arc<Mutex<Option<Limit>>>,
+    waiting: Waiting,
+}
+
+/// Until when the calls of one opened object wait of their own will, as it has said.
+#[derive(Clone, Default)]
+pub(super) struct Waiting(Arc<Mutex<Option<Instant>>>);
+
+impl Waiting {
+    /// They wait for `time` from now on.
+    pub(super) fn announce(&self, time: Duration) {
+        let until = Instant::now() + time.min(ANNOUNCED_MAX);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Others of them may wait for longer.
+        *known = Some(known.map_or(until, |known| known.max(until)));
+    }
+
+    fn until(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How long a call may last, and why.
@@ -75,6 +97,15 @@ impl InFlight {
     fn is_of_transaction(&self) -> bool {
         self.role == Role::Sink && matches!(self.call, "begin" | "write" | "flush" | "commit")
     }
+
+    /// How long it works since it began, or since the end of the last wait that was announced.
+    fn worked(&self) -> Duration {
+        let from = self
+            .waiting
+            .until()
+            .map_or(self.since, |until| until.max(self.since));
+        Instant::now().saturating_duration_since(from)
+    }
 }
 
 impl CallLog {
@@ -97,7 +128,7 @@ impl CallLog {
             .unwrap_or_else(PoisonError::into_inner) = Some(time);
     }
 
-    /// The calls that last longer than they may; others may last `time`.
+    /// The calls that last longer than they may, waits that they have announced apart; others may last `time`.
     pub fn overdue(&self, time: Duration) -> Vec<(u64, InFlight, Limit)> {
         let transaction = *self
             .transaction_limit
@@ -117,7 +148,7 @@ impl CallLog {
                         is_of_transaction: false,
                     },
                 };
-                (call.since.elapsed() > limit.time).then(|| (*id, call.clone(), limit))
+                (call.worked() > limit.time).then(|| (*id, call.clone(), limit))
             })
             .collect()
     }
@@ -162,6 +193,7 @@ pub(super) struct CallSite {
     pub(super) canceller: Option<Canceller>,
     /// Set for good once a call was ended by its limit: a cancelled object refuses all further calls.
     pub(super) timed_out: Arc<Mutex<Option<Limit>>>,
+    pub(super) waiting: Waiting,
 }
 
 impl CallSite {
@@ -174,6 +206,7 @@ impl CallSite {
             since: Instant::now(),
             canceller: self.canceller.clone(),
             timed_out: Arc::clone(&self.timed_out),
+            waiting: self.waiting.clone(),
         };
         self.log
             .in_flight
@@ -211,5 +244,76 @@ impl CallSite {
             };
             Failure::from(error).at_call(&self.plugin, self.role, call)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(role: Role) -> CallSite {
+        CallSite {
+            log: CallLog::new(Emitter::new(Box::new(std::io::sink())), None),
+            plugin: "a".into(),
+            role,
+            canceller: None,
+            timed_out: Arc::default(),
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// The limits that the one call under way is beyond, if each call may last no time at all, and each of a transaction `time`.
+    fn overdue(site: &CallSite, time: Duration) -> Vec<bool> {
+        let begun = Instant::now();
+        // A clock may stand still for a moment.
+        while begun.elapsed().is_zero() {}
+        site.log.limit_transactions(time);
+        let calls = site.log.overdue(Duration::from_nanos(1));
+        calls
+            .iter()
+            .map(|(_, _, limit)| limit.is_of_transaction)
+            .collect()
+    }
+
+    #[test]
+    fn the_time_of_a_wait_that_was_announced_is_none_of_the_call() {
+        for (role, call, is_of_transaction) in [
+            (Role::Source, "next", false),
+            (Role::Sink, "prepare", false),
+            (Role::Sink, "commit", true),
+        ] {
+            let site = site(role);
+            let outcome = site.run(call, || {
+                assert_eq!(overdue(&site, Duration::ZERO), [is_of_transaction], "{call}");
+                site.waiting.announce(Duration::from_secs(60));
+                assert_eq!(overdue(&site, Duration::ZERO), [false; 0], "{call}");
+                // A shorter one beside it takes nothing back.
+                site.waiting.announce(Duration::ZERO);
+                assert_eq!(overdue(&site, Duration::ZERO), [false; 0], "{call}");
+                Ok(())
+            });
+            outcome.unwrap();
+        }
+    }
+
+    #[test]
+    fn after_a_wait_a_call_may_last_as_long_as_any_other() {
+        let site = site(Role::Sink);
+        site.waiting.announce(Duration::ZERO);
+        let outcome = site.run("commit", || {
+            assert_eq!(overdue(&site, Duration::ZERO), [true]);
+            site.waiting.announce(Duration::ZERO);
+            assert_eq!(overdue(&site, Duration::ZERO), [true]);
+            assert_eq!(overdue(&site, Duration::MAX), [false]);
+            Ok(())
+        });
+        outcome.unwrap();
+    }
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        let waiting = Waiting::default();
+        waiting.announce(Duration::MAX);
+        assert!(waiting.until().unwrap() <= Instant::now() + ANNOUNCED_MAX);
     }
 }

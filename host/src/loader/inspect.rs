@@ -8,8 +8,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use object::elf;
-use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
-use object::{Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, ReadCache, ReadRef as _};
+use object::read::elf::{
+    FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable, Sym as _, SymbolTable,
+};
+use object::{Endianness, ReadCache, ReadRef as _, SymbolIndex};
 use semver::Version;
 use whimbrel_plugin_api::manifest::{
     API_VERSION, HEADER_SYMBOL, MANIFEST_BYTES_MAX, MANIFEST_SYMBOL, Manifest,
@@ -34,10 +36,10 @@ pub fn inspect(path: &Path) -> Result<Manifest, Error> {
     let (file, size_bytes) = open(path)?;
     let octets = ReadCache::new(file);
     check_whole(&octets, size_bytes)?;
-    let file = ElfFile64::<Endianness, _>::parse(&octets).map_err(|error| {
+    let tables = Tables::read(&octets).map_err(|error| {
         refuse("plugin.truncated", "its ELF tables are damaged or cut short").with_cause(&error)
     })?;
-    let manifest = Manifest::parse(&manifest_octets(&file)?)?;
+    let manifest = Manifest::parse(tables.manifest_octets()?)?;
     let host_api = host_api_version();
     if !manifest.is_compatible(&host_api) {
         return Err(refuse(
@@ -59,10 +61,7 @@ pub fn inspect(path: &Path) -> Result<Manifest, Error> {
             ),
         ));
     }
-    if !file
-        .dynamic_symbols()
-        .any(|symbol| symbol.is_definition() && symbol.name() == Ok(HEADER_SYMBOL))
-    {
+    if tables.exported(HEADER_SYMBOL).is_none() {
         return Err(refuse(
             "plugin.not_a_plugin",
             format!("it has a manifest, but no symbol `{HEADER_SYMBOL}`"),
@@ -153,32 +152,72 @@ fn check_whole(octets: &ReadCache<File>, size_bytes: u64) -> Result<(), Error> {
     Ok(())
 }
 
-fn manifest_octets<'data>(
-    file: &ElfFile64<'data, Endianness, &'data ReadCache<File>>,
-) -> Result<Vec<u8>, Error> {
-    let symbol = file
-        .dynamic_symbols()
-        .find(|symbol| symbol.is_definition() && symbol.name() == Ok(MANIFEST_SYMBOL))
-        .ok_or_else(|| {
+type Header = elf::FileHeader64<Endianness>;
+type Octets<'data> = &'data ReadCache<File>;
+
+/// The tables that say where the manifest is. Others are not read: the one of all symbols, which is there for debuggers, is a large part
+/// of a library, and every library of a folder is looked at by each command.
+struct Tables<'data> {
+    octets: Octets<'data>,
+    endian: Endianness,
+    sections: SectionTable<'data, Header, Octets<'data>>,
+    symbols: SymbolTable<'data, Header, Octets<'data>>,
+}
+
+impl<'data> Tables<'data> {
+    fn read(octets: Octets<'data>) -> object::Result<Self> {
+        let header = Header::parse(octets)?;
+        let endian = header.endian()?;
+        let sections = header.sections(endian, octets)?;
+        let symbols = sections.symbols(endian, octets, elf::SHT_DYNSYM)?;
+        Ok(Self {
+            octets,
+            endian,
+            sections,
+            symbols,
+        })
+    }
+
+    /// What the library defines for others under `name`.
+    fn exported(&self, name: &str) -> Option<(SymbolIndex, &'data elf::Sym64<Endianness>)> {
+        self.symbols.enumerate().find(|(_, symbol)| {
+            symbol.is_definition(self.endian, self.symbols.strings())
+                && self.symbols.symbol_name(self.endian, symbol) == Ok(name.as_bytes())
+        })
+    }
+
+    fn manifest_octets(&self) -> Result<&'data [u8], Error> {
+        let (index, symbol) = self.exported(MANIFEST_SYMBOL).ok_or_else(|| {
             refuse(
                 "plugin.not_a_plugin",
                 "it is a library, but not a whimbrel plugin",
             )
         })?;
-    let size = (symbol.size() as usize).min(MANIFEST_BYTES_MAX);
-    let damaged = || {
-        refuse(
-            "plugin.bad_manifest",
-            "the plugin's manifest is not where it should be",
-        )
-    };
-    let index = symbol.section_index().ok_or_else(damaged)?;
-    let section = file.section_by_index(index).map_err(|_| damaged())?;
-    section
-        .data_range(symbol.address(), size as u64)
-        .map_err(|_| damaged())?
-        .map(<[u8]>::to_vec)
-        .ok_or_else(damaged)
+        self.content(index, symbol).ok_or_else(|| {
+            refuse(
+                "plugin.bad_manifest",
+                "the plugin's manifest is not where it should be",
+            )
+        })
+    }
+
+    /// What a symbol stands for, at most as long as a manifest may be; `None` if that is not in the file.
+    fn content(&self, index: SymbolIndex, symbol: &elf::Sym64<Endianness>) -> Option<&'data [u8]> {
+        let size_bytes = symbol.st_size(self.endian).min(MANIFEST_BYTES_MAX as u64);
+        let section = self.symbols.symbol_section(self.endian, symbol, index).ok()??;
+        let section = self.sections.section(section).ok()?;
+        let (offset, length) = section.file_range(self.endian)?;
+        let within = symbol
+            .st_value(self.endian)
+            .checked_sub(section.sh_addr(self.endian))?;
+        let is_in_section = within.checked_add(size_bytes)? <= length;
+        let octets = is_in_section.then(|| {
+            self.octets
+                .read_bytes_at(offset.checked_add(within)?, size_bytes)
+                .ok()
+        });
+        octets?
+    }
 }
 
 #[cfg(test)]
@@ -207,6 +246,20 @@ mod tests {
             let code = code_of(&whole[..cut]);
             assert!(code.starts_with("plugin."), "{code}");
         }
+    }
+
+    #[test]
+    fn what_only_debuggers_read_is_not_looked_at() {
+        let mut whole = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let header = Header::parse(&*whole).unwrap();
+        let endian = header.endian().unwrap();
+        let sections = header.sections(endian, &*whole).unwrap();
+        let symbols = sections.symbols(endian, &*whole, elf::SHT_SYMTAB).unwrap();
+        let entry_bytes = size_of::<elf::SectionHeader64<Endianness>>();
+        let table = symbols.section().0 * entry_bytes + header.e_shoff(endian) as usize;
+        // Its offset, behind name, type, flags and address.
+        whole[table + 24..table + 32].fill(0x7f);
+        assert_eq!(code_of(&whole), "plugin.not_a_plugin");
     }
 
     #[test]

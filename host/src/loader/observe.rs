@@ -4,6 +4,7 @@
 //! `opened` holds the opened objects.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use whimbrel_plugin_api::abi::Validation;
@@ -11,16 +12,17 @@ use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::services::HostServices;
 use whimbrel_plugin_api::{LogLevel, Result};
 
-use super::calls::CallSite;
 pub use super::calls::{CallLog, InFlight};
+use super::calls::{CallSite, Waiting};
 use super::library::LoadedPlugin;
 pub use super::opened::{OpenedNotifier, OpenedSink, OpenedSource, OpenedStream, OpenedTransform};
 use crate::events::{Emitter, Event, Failure};
 
-/// What the host offers to plugins: their log becomes events.
+/// What the host offers to one opened object: its log becomes events, its waits are none of the time of its calls.
 struct PluginServices {
     plugin: Arc<str>,
     emitter: Emitter,
+    waiting: Waiting,
 }
 
 impl HostServices for PluginServices {
@@ -46,6 +48,10 @@ impl HostServices for PluginServices {
     fn acquire(&self, _: &str, _: u64) -> bool {
         // No quota is configured, so every permit is free.
         true
+    }
+
+    fn waits(&self, time: Duration) {
+        self.waiting.announce(time);
     }
 }
 
@@ -85,13 +91,15 @@ impl Opener {
             role,
             canceller: None,
             timed_out: Arc::default(),
+            waiting: Waiting::default(),
         }
     }
 
-    fn services(&self) -> Arc<PluginServices> {
+    fn services(&self, site: &CallSite) -> Arc<PluginServices> {
         Arc::new(PluginServices {
             plugin: self.name().into(),
             emitter: self.log.emitter.clone(),
+            waiting: site.waiting.clone(),
         })
     }
 
@@ -104,10 +112,11 @@ impl Opener {
     /// Opens the source role.
     pub fn open_source(&self, config: &Map<String, Value>) -> Result<OpenedSource, Failure> {
         let mut site = self.site(Role::Source);
+        let services = self.services(&site);
         let source = site.run("open", || {
             self.loaded
                 .plugin
-                .open_source(&Value::Object(config.clone()), self.services(), self.validation)
+                .open_source(&Value::Object(config.clone()), services, self.validation)
         })?;
         site.canceller = Some(source.canceller());
         Ok(OpenedSource {
@@ -120,10 +129,11 @@ impl Opener {
     /// Opens a session of the sink role.
     pub fn open_sink(&self, config: &Map<String, Value>) -> Result<OpenedSink, Failure> {
         let mut site = self.site(Role::Sink);
+        let services = self.services(&site);
         let sink = site.run("open", || {
             self.loaded
                 .plugin
-                .open_sink(&Value::Object(config.clone()), self.services(), self.validation)
+                .open_sink(&Value::Object(config.clone()), services, self.validation)
         })?;
         site.canceller = Some(sink.canceller());
         Ok(OpenedSink {
@@ -135,12 +145,11 @@ impl Opener {
     /// Opens the transform role.
     pub fn open_transform(&self, config: &Map<String, Value>) -> Result<OpenedTransform, Failure> {
         let mut site = self.site(Role::Transform);
+        let services = self.services(&site);
         let transform = site.run("open", || {
-            self.loaded.plugin.open_transform(
-                &Value::Object(config.clone()),
-                self.services(),
-                self.validation,
-            )
+            self.loaded
+                .plugin
+                .open_transform(&Value::Object(config.clone()), services, self.validation)
         })?;
         site.canceller = Some(transform.canceller());
         Ok(OpenedTransform {
@@ -152,10 +161,11 @@ impl Opener {
     /// Opens the notifier role.
     pub fn open_notifier(&self, config: &Map<String, Value>) -> Result<OpenedNotifier, Failure> {
         let mut site = self.site(Role::Notifier);
+        let services = self.services(&site);
         let notifier = site.run("open", || {
             self.loaded
                 .plugin
-                .open_notifier(&Value::Object(config.clone()), self.services())
+                .open_notifier(&Value::Object(config.clone()), services)
         })?;
         site.canceller = Some(notifier.canceller());
         Ok(OpenedNotifier {

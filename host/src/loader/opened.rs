@@ -19,7 +19,7 @@ use whimbrel_plugin_api::source::{
 use whimbrel_plugin_api::transform::{Applied, Plan, Transform};
 use whimbrel_plugin_api::{Batch, ConflictPolicy, Sink, Source};
 
-use super::calls::{CallLog, CallSite};
+use super::calls::{CallLog, CallSite, Waiting};
 use crate::events::Failure;
 
 /// An opened source.
@@ -148,6 +148,7 @@ fn host_site(name: &str, role: Role, log: &Arc<CallLog>) -> CallSite {
         role,
         canceller: None,
         timed_out: Arc::default(),
+        waiting: Waiting::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use whimbrel_plugin_api::capability::{SinkCapabilities, SourceCapabilities};
 use whimbrel_plugin_api::manifest::Role;
 
@@ -44,6 +45,9 @@ pub struct RunOptions {
     pub sizes_writes: bool,
     /// What the copy depends on, by name, as digests without secrets.
     pub made_from: BTreeMap<String, String>,
+    /// The config of the source as it is written, with references in the place of secrets: part of what the copy depends on, but for
+    /// what the plugin says of its settings.
+    pub source_written: serde_json::Value,
     /// The copy that is gone on with; none if the run begins one.
     pub resume: Option<ResumeOptions>,
     /// Rejected records of an earlier run that are sent again; only for a replay.
@@ -62,6 +66,8 @@ pub struct VerifyOptions {
     pub results_folder: PathBuf,
     /// Whether the values of differing fields are listed and reported.
     pub shows_values: bool,
+    /// Whether only the sink is read, for its digests: nothing is compared.
+    pub is_of_sink_alone: bool,
     /// Only these collections, in their names in the source; empty means all that the job verifies.
     pub collections: Vec<String>,
     /// Records that the runs of the copy have refused; a run knows its own.
@@ -88,6 +94,8 @@ pub struct Opened {
     pub transforms: Transforms,
     /// Name and version of the source, for what is made from it.
     pub source_version: String,
+    /// What the source's config says of which records there are.
+    pub source_lasting: Map<String, Value>,
 }
 
 impl Opened {
@@ -106,6 +114,8 @@ pub struct TaskContext {
     pub job: Job,
     /// What else it is told.
     pub options: RunOptions,
+    /// Whether both sides are one and the same place.
+    pub is_in_place: bool,
     /// Says when writing may begin; none if nobody is waited for.
     pub gate: Option<Receiver<()>>,
     /// Where everybody waits until what was said is durable in the state.

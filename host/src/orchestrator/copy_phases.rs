@@ -7,7 +7,7 @@ use whimbrel_plugin_api::capability::Loss;
 use whimbrel_plugin_api::collection::FieldLoss;
 
 use super::context::TaskContext;
-use super::ending::{Ended, failed, list_copied, list_planned};
+use super::ending::{Ended, failed, list_copied, list_planned, say_snapshots};
 use super::validation::{has_committed, refused};
 use crate::config::Staging;
 use crate::events::{Failure, Outcome, Phase, PhaseOutcome, StagedFacts};
@@ -151,6 +151,7 @@ fn overlapped_copy(
     let copied = copied.and_then(|()| outcomes.failure().map_or(Ok(()), Err));
     let seconds = clock.elapsed().as_secs_f64();
     list_copied(&mut context.summary, collections, &counters, outcomes);
+    say_snapshots(context);
     let ended = |ran: bool| match (&copied, ran) {
         (_, false) => PhaseOutcome::Skipped,
         (Ok(()), true) => PhaseOutcome::Done,
@@ -244,6 +245,7 @@ fn staged_copy(
         .and_then(|()| outcomes.failure().map_or(Ok(()), Err));
     written.follow(&read, transformed.as_deref());
     list_copied(&mut context.summary, collections, &written, outcomes);
+    say_snapshots(context);
     let outcome = outcome_of(&copied);
     context.end(
         Phase::Import,
@@ -289,7 +291,11 @@ fn extract(
 ) -> Result<StageManifest, Ended> {
     let clock = context.begin(Phase::Extraction);
     let manifest = StageManifest {
-        made_from: made_from(&context.job, &context.plugins.source_version),
+        made_from: made_from(
+            &context.job,
+            &context.plugins.source_lasting,
+            &context.plugins.source_version,
+        ),
         ..StageManifest::default()
     };
     let from = From {

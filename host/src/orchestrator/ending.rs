@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 
 use super::context::TaskContext;
 use crate::control::Cause;
-use crate::events::{CollectionResult, Failure, Outcome, RunSummary};
-use crate::phases::{post_migration, pre_validation};
+use crate::events::{CollectionResult, Event, Failure, FoundBy, Outcome, RunSummary, SnapshotsRead};
+use crate::phases::post_migration;
 use crate::pipeline::{Counters, Outcomes};
 use crate::plan::PlannedCollection;
+use crate::report::several_snapshots;
 
 /// What a phase answers if the task ends there.
 pub(super) type Ended = Box<Outcome>;
@@ -49,12 +50,23 @@ pub(super) fn list_planned(summary: &mut RunSummary, collections: &[PlannedColle
             source: planned.source.name.clone(),
             sink: planned.sink.name.clone(),
             key: planned.sink.key.clone(),
-            estimate: pre_validation::expected(planned),
+            estimate: planned.expected_count(),
             estimate_bytes: planned.source.estimate.size_bytes,
             losses: planned.sink.losses.clone(),
             ..CollectionResult::default()
         })
         .collect();
+}
+
+/// Says of the collections that were listed, and are copied, which of them are of no single moment of the source.
+pub(super) fn say_snapshots(context: &mut TaskContext) {
+    if let Some(finding) = several_snapshots(&context.summary) {
+        context.emitter.emit(&Event::Found {
+            role: None,
+            finding: finding.clone(),
+        });
+        context.summary.findings.push(FoundBy { role: None, finding });
+    }
 }
 
 pub(super) fn list_copied(
@@ -72,10 +84,23 @@ pub(super) fn list_copied(
         result.skipped_count = counted.skipped.load(Ordering::Relaxed);
         result.rejected_count = counted.rejected.load(Ordering::Relaxed);
         result.read_bytes = counted.bytes.load(Ordering::Relaxed);
+        result.snapshots = counted.snapshots();
         if !counters.is_staging() {
             result.written_count = counted.written.load(Ordering::Relaxed);
             result.complete = counted.is_complete();
         }
+    }
+    let mut all = SnapshotsRead::default();
+    summary
+        .collections
+        .iter()
+        .for_each(|result| all.merge(&result.snapshots));
+    if !all.are_several() {
+        // That everything is of one moment is what is expected.
+        summary
+            .collections
+            .iter_mut()
+            .for_each(|result| result.snapshots = SnapshotsRead::default());
     }
     (summary.rejected_count, summary.rejected) = outcomes.rejected();
     summary.first_commit_ms = counters.first_commit_ms();

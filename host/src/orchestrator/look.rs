@@ -9,6 +9,7 @@ use whimbrel_plugin_api::{Error, ErrorKind};
 use super::comparison;
 use super::context::TaskContext;
 use super::ending::{Ended, failed, list_planned, with_memory};
+use super::in_place;
 use super::run::verify_phase;
 use super::validation::{Depth, Ready, validate, validate_for_verification};
 use crate::config::VerificationLevel;
@@ -108,6 +109,10 @@ pub fn stats(mut context: TaskContext) -> Outcome {
 /// Removes the records of the planned collections from the sink, those that refer to others first.
 pub fn clear(mut context: TaskContext) -> Outcome {
     let attempt = validate_for_verification(&mut context).and_then(|(_, collections)| {
+        let refusal = in_place::refusal(&collections).filter(|_| context.is_in_place);
+        if let Some(error) = refusal {
+            return Err(not_begun(&mut context, error.into()));
+        }
         let opened = context.plugins.sink.open_sink(&context.job.sink.config);
         let mut sink = opened
             .and_then(|mut sink| clearing::look(&mut sink).map(|()| sink))

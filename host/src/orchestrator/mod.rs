@@ -5,6 +5,7 @@ mod comparison;
 mod context;
 mod copy_phases;
 mod ending;
+mod in_place;
 mod look;
 mod repair;
 mod replay;

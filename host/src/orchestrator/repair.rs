@@ -171,6 +171,7 @@ fn prepare(collections: &[PlannedCollection], sink: &mut OpenedSink) -> Result<(
     let report = sink.prepare(&PrepareRequest {
         collections: collections.iter().map(|planned| planned.sink.clone()).collect(),
         dry: false,
+        ..PrepareRequest::default()
     })?;
     match blockers(&report.findings).next() {
         Some(blocker) => Err(Error::config(&blocker.code, &blocker.message).into()),

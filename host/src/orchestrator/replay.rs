@@ -63,16 +63,19 @@ fn send(
     collections: &[PlannedCollection],
     sink: &mut OpenedSink,
 ) -> Result<Replayed, Failure> {
-    let report = sink.prepare(&PrepareRequest {
-        collections: collections.iter().map(|planned| planned.sink.clone()).collect(),
-        dry: false,
-    })?;
-    if let Some(blocker) = blockers(&report.findings).next() {
-        return Err(Error::config(&blocker.code, &blocker.message).into());
+    // None of the records may be of a collection that the job still copies.
+    if !collections.is_empty() {
+        let report = sink.prepare(&PrepareRequest {
+            collections: collections.iter().map(|planned| planned.sink.clone()).collect(),
+            dry: false,
+            ..PrepareRequest::default()
+        })?;
+        if let Some(blocker) = blockers(&report.findings).next() {
+            return Err(Error::config(&blocker.code, &blocker.message).into());
+        }
     }
     let replay = Replay {
         job: &context.job,
-        run_id: &context.options.run_id,
         options,
         transforms: &context.plugins.transforms,
         emitter: &context.emitter,

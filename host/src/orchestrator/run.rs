@@ -220,6 +220,7 @@ pub(super) fn verify_phase(
         work_folder: options.work_folder.clone(),
         results_folder: options.results_folder.clone(),
         shows_values: options.shows_values,
+        is_of_sink_alone: options.is_of_sink_alone,
         partitions_parallel: context.job.limits.partitions_parallel,
         memory_bytes_max: DIGEST_BYTES_MAX,
         source_can: context.plugins.source_capabilities.clone(),

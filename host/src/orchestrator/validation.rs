@@ -7,15 +7,17 @@ use whimbrel_plugin_api::Error;
 
 use super::context::TaskContext;
 use super::ending::{Ended, failed, list_planned, unverified};
-use crate::config::Staging;
-use crate::events::{CostEstimate, Failure, Outcome, Phase, PhaseOutcome};
+use super::in_place;
+use crate::config::{OrphanPolicy, Staging};
+use crate::events::{CostEstimate, Failure, Outcome, Phase, PhaseOutcome, SinkCostEstimate};
 use crate::loader::observe::{OpenedSink, OpenedSource};
 use crate::phases::pre_validation::{self, Look, Validated};
 use crate::phases::staged::{self, Stages};
-use crate::phases::{references, rules};
+use crate::phases::{references, rules, sink_references};
 use crate::pipeline::staging::StageManifest;
 use crate::plan::cost::{self, RunShape, Units};
 use crate::plan::guarantee::{Sides, guarantees};
+use crate::plan::sink_cost::{self, Asked};
 use crate::plan::{PlannedCollection, Spent, made_from};
 
 /// What validation hands on: both sides, opened, and the plan with what it took.
@@ -41,14 +43,9 @@ impl Taken {
         collections: &[PlannedCollection],
         tried: Option<&Units>,
     ) -> Option<CostEstimate> {
-        let shape = RunShape {
-            skip_phases: &context.options.skip_phases,
-            dry_run: context.options.dry_run,
-            is_resumed: context.options.resume.is_some(),
-        };
         cost::estimate(
             &context.job,
-            shape,
+            shape(context),
             collections,
             &self.spent,
             &self.searched,
@@ -57,11 +54,41 @@ impl Taken {
     }
 }
 
+fn shape(context: &TaskContext) -> RunShape<'_> {
+    RunShape {
+        skip_phases: &context.options.skip_phases,
+        dry_run: context.options.dry_run,
+        is_resumed: context.options.resume.is_some(),
+    }
+}
+
+/// What a run takes of the sink.
+fn sink_estimate(context: &TaskContext, validated: &Validated, is_plan: bool) -> Option<SinkCostEstimate> {
+    let is_wanted = context.job.import.on_orphan != OrphanPolicy::Skip;
+    let searched = sink_references::readings(&validated.collections, is_wanted, &validated.references);
+    let parts_max = match context.plugins.source_capabilities.partitions {
+        true => context.job.limits.partitions_parallel.into(),
+        false => 1,
+    };
+    let asked = Asked {
+        costs: &validated.sink_costs,
+        looks_up: context.plugins.reading_back().lookup,
+        parts_max,
+        searched: &searched,
+        is_plan,
+    };
+    sink_cost::estimate(&context.job, shape(context), &validated.collections, &asked)
+}
+
 /// A stage that an earlier run of the job has left and that holds what this one would read.
 pub(super) fn reusable_stage(context: &mut TaskContext) -> Result<Option<Arc<StageManifest>>, Ended> {
     let found = if context.job.staging == Staging::Disk {
         let folder = Stages::of(&context.options.staging_folder).extracted;
-        let wanted = made_from(&context.job, &context.plugins.source_version);
+        let wanted = made_from(
+            &context.job,
+            &context.plugins.source_lasting,
+            &context.plugins.source_version,
+        );
         let there = StageManifest::read(&folder);
         let is_one = there.is_some();
         let found = there.filter(|manifest| manifest.made_from == wanted && !context.options.reads_anew);
@@ -133,8 +160,22 @@ fn look(
         checks: !context.skips(Phase::PreValidation),
         staging_folder: &context.options.staging_folder,
         resumes: context.options.resume.is_some(),
+        only: context.options.replay.as_ref().map(|replay| {
+            let records = replay.records.iter();
+            records.map(|record| record.collection.clone()).collect()
+        }),
     };
     let mut validated = pre_validation::run(&look, &mut source, &mut sink)?;
+    if context.is_in_place {
+        let finding = in_place::finding(&validated.collections);
+        pre_validation::note(
+            &context.job,
+            &context.emitter,
+            None,
+            finding.as_slice(),
+            &mut validated,
+        );
+    }
     if depth != Depth::Systems && look.checks && validated.blockers.is_empty() {
         look_at_references(context, &mut source, &mut validated)?;
         look_at_rules(context, &mut validated)?;
@@ -212,11 +253,15 @@ pub(super) fn validate(
             Err(failed(context, failure.in_phase(Phase::PreValidation)))
         }
         Ok((source, sink, validated)) => {
+            if depth != Depth::Systems {
+                context.summary.sink_cost = sink_estimate(context, &validated, depth == Depth::Plan);
+            }
             context.summary.ddl = validated.ddl;
             if depth != Depth::Systems {
                 let sides = Sides {
                     source: &context.plugins.source_capabilities,
                     sink: &context.plugins.sink_capabilities,
+                    is_staged: context.job.staging == Staging::Disk,
                 };
                 context.summary.guarantees = guarantees(&validated.collections, sides, &validated.findings);
             }
@@ -234,10 +279,11 @@ pub(super) fn validate(
             }
             let mut blockers = validated.blockers;
             // Of a run that is gone on with, nobody knows how much is left.
-            if context.options.resume.is_none()
-                && let Some(cost) = &context.summary.cost
-            {
-                blockers.extend(cost::beyond(cost).map(Failure::from));
+            if context.options.resume.is_none() {
+                let summary = &context.summary;
+                let of_source = summary.cost.as_ref().and_then(cost::beyond);
+                let of_sink = summary.sink_cost.as_ref().and_then(sink_cost::beyond);
+                blockers.extend(of_source.into_iter().chain(of_sink).map(Failure::from));
             }
             if validated.orphans_listed
                 && let Some(file) = &context.options.orphans_file

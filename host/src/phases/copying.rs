@@ -164,7 +164,9 @@ pub fn into_sink(
         sink: &mut sink,
         reopen: &reopen,
     };
-    let course = lanes::look(scene, collections, capabilities.lanes, &mut holder).map_err(in_import)?;
+    let mut course = lanes::look(scene, collections, capabilities.lanes, &mut holder).map_err(in_import)?;
+    lanes::judge_collections(scene, collections, capabilities, &mut course, &mut holder)
+        .map_err(in_import)?;
     let mut sinks = vec![sink];
     with_snapshot(scene, from, |from, snapshot| {
         let mut tasks = tasks(

@@ -3,6 +3,7 @@
 //! The run's own lane is claimed first and held in every later claim, so that of two runs that come at once one gets all lanes, and a run
 //! that lost them is fenced off everywhere. Neighbours: [`crate::checkpoint`] has the rules, `copying` uses the lanes.
 
+mod anew;
 mod holder;
 mod refusals;
 
@@ -14,7 +15,7 @@ use whimbrel_plugin_api::{Cursor, Error, Finding, Partition};
 use self::refusals::{changed, emptied, no_lanes, nothing_in_sink, other_stage, sink_behind, superseded};
 use super::copying::Scene;
 use crate::checkpoint::{
-    LANE_FORMAT, Lane, LaneCounts, Manifest, ManifestCollection, ResumeOptions, run_lane,
+    LANE_FORMAT, Lane, LaneCounts, Manifest, ManifestCollection, ResumeOptions, lane_snapshots, run_lane,
 };
 use crate::config::Job;
 use crate::crash_site;
@@ -22,6 +23,7 @@ use crate::events::{Event, Failure};
 use crate::pipeline::{CopyTask, Counters, NO_COMMIT, ReachedLane};
 use crate::plan::PlannedCollection;
 
+pub(super) use self::anew::judge_collections;
 pub(super) use self::holder::{Holder, one};
 
 /// Ends the descriptor of a partition in the name of its lane in a second pass.
@@ -37,19 +39,23 @@ pub(super) enum Course {
         old: Vec<LaneId>,
         run_id: String,
     },
-    /// The earlier copy is gone on with.
+    /// The earlier copy is gone on with, but for the collections that are copied `anew` from their start.
     GoOn {
         lane: Box<Lane>,
         manifest: Box<Manifest>,
+        anew: BTreeSet<String>,
     },
 }
 
 impl Course {
     /// The parts of a collection, if the earlier copy has divided it.
     pub(super) fn partitions(&self, source: &str) -> Option<Vec<Partition>> {
-        let Self::GoOn { manifest, .. } = self else {
+        let Self::GoOn { manifest, anew, .. } = self else {
             return None;
         };
+        if anew.contains(source) {
+            return None;
+        }
         let of = manifest.collections.iter().find(|of| of.source == source)?;
         Some(of.partitions.clone())
     }
@@ -120,7 +126,8 @@ pub(super) fn look(
             if !differences.is_empty() && !resume.accepts_changes {
                 return Err(changed(&differences).into());
             }
-            Ok(Course::GoOn { lane, manifest })
+            let anew = BTreeSet::new();
+            Ok(Course::GoOn { lane, manifest, anew })
         }
         None if resume.resumes.is_empty() => Err(nothing_in_sink().into()),
         None if has_committed => Err(emptied(&resume.resumes).into()),
@@ -148,7 +155,7 @@ pub(super) fn claim(
     (tasks, again): (&mut Vec<CopyTask>, &mut Vec<CopyTask>),
     counters: &Counters,
 ) -> Result<RunLane, Failure> {
-    let (mut lane, old, run_id, begun_by, earlier) = match course {
+    let (mut lane, old, run_id, begun_by, earlier, anew) = match course {
         Course::NoLanes => {
             for task in tasks.iter_mut().chain(again.iter_mut()) {
                 let id = lane_of(scene, task);
@@ -159,17 +166,25 @@ pub(super) fn claim(
             return Ok(RunLane(None));
         }
         // Lanes of a run that the new copy goes back to may be left from before another copy, so they begin under a name of their own.
-        Course::Anew { lane, old, run_id } => (lane, old, run_id, scene.facts.run_id.to_owned(), None),
-        Course::GoOn { lane, manifest } => {
-            let (run_id, begun_by) = (manifest.run_id.clone(), manifest.begun_by.clone());
-            (
-                lane,
-                lanes_of(scene.job, &manifest),
-                run_id,
-                begun_by,
-                Some(manifest),
-            )
+        Course::Anew { lane, old, run_id } => {
+            let begun_by = scene.facts.run_id.to_owned();
+            (lane, old, run_id, begun_by, None, BTreeSet::new())
         }
+        Course::GoOn { lane, manifest, anew } => {
+            let (run_id, begun_by) = (manifest.run_id.clone(), manifest.begun_by.clone());
+            let old = lanes_of(scene.job, &manifest);
+            (lane, old, run_id, begun_by, Some(manifest), anew)
+        }
+    };
+    // A name that no earlier worker has had, not even one of this run.
+    let begun_anew_by = format!("{}/{}", scene.facts.run_id, lane.state().epoch);
+    let own_name = |source: &str| -> String {
+        if anew.contains(source) {
+            return begun_anew_by.clone();
+        }
+        let of = earlier.iter().flat_map(|earlier| &earlier.collections);
+        let of = of.filter(|of| of.source == source);
+        of.map(|of| of.begun_by.clone()).next().unwrap_or_default()
     };
     let claims_run = match &earlier {
         Some(_) => lane.claim(),
@@ -178,7 +193,9 @@ pub(super) fn claim(
     let mut claims = vec![claims_run];
     let mut wanted = BTreeSet::new();
     for task in tasks.iter_mut().chain(again.iter_mut()) {
-        task.machine = Lane::new(lane_of(scene, task), begun_by.clone());
+        let own_name = own_name(&task.source_name);
+        let name = if own_name.is_empty() { &begun_by } else { &own_name };
+        task.machine = Lane::new(lane_of(scene, task), name);
         wanted.insert(key_of(task.machine.id()));
         claims.push(task.machine.claim());
     }
@@ -193,7 +210,10 @@ pub(super) fn claim(
     for task in tasks.iter_mut().chain(again.iter_mut()) {
         task.machine.claimed(one(states.next().into_iter().collect())?)?;
     }
-    let now = manifest_of(scene, collections, &partitions_of(tasks), (&run_id, &begun_by));
+    let mut now = manifest_of(scene, collections, &partitions_of(tasks), (&run_id, &begun_by));
+    for of in &mut now.collections {
+        of.begun_by = own_name(&of.source);
+    }
     let is_new = earlier.as_ref().is_none_or(|earlier| {
         (&earlier.made_from, &earlier.collections) != (&now.made_from, &now.collections)
     });
@@ -202,7 +222,7 @@ pub(super) fn claim(
         crash_site::reach("manifest_committed");
     }
     crash_site::reach("lanes_claimed");
-    tell_and_check(scene, (tasks, again), counters, earlier.is_some())?;
+    tell_and_check(scene, (tasks, again), counters, earlier.is_some(), &anew)?;
     tasks.retain(|task| !task.machine.state().done);
     again.retain(|task| !task.machine.state().done);
     Ok(RunLane(Some(*lane)))
@@ -231,7 +251,9 @@ fn tell_and_check(
     (tasks, again): (&[CopyTask], &[CopyTask]),
     counters: &Counters,
     goes_on: bool,
+    anew: &BTreeSet<String>,
 ) -> Result<(), Failure> {
+    anew::tell(scene, anew);
     let nothing = ResumeOptions::default();
     let resume = scene.facts.resume.filter(|_| goes_on).unwrap_or(&nothing);
     // Of those that were refused on the way into a stage, the stage itself has told.
@@ -249,6 +271,8 @@ fn tell_and_check(
         let is_again = task.held_back.is_second_pass();
         let state = task.machine.state();
         let known = resume.known_seqs.get(&task.source_name);
+        // What was seen of those that are begun anew counts no more.
+        let known = known.filter(|_| !anew.contains(&task.source_name));
         let known = known.and_then(|of| of.get(&task.partition.label)).copied();
         if known.is_some_and(|known| known > state.seq) && !resume.accepts_sink_cursor {
             return Err(sink_behind(task, state.seq, known.unwrap_or_default()).into());
@@ -262,8 +286,9 @@ fn tell_and_check(
             record_count: if is_again { 0 } else { state.record_count },
             done: state.done,
         });
+        let own = counters.of(task.collection);
+        own.restore_snapshots(&lane_snapshots(&state.extensions));
         if !is_again {
-            let own = counters.of(task.collection);
             own.restore(LaneCounts::of(&state.extensions), state.record_count, state.done);
         }
         let reached = ReachedLane {
@@ -283,7 +308,8 @@ fn tell_and_check(
             role: None,
             finding: Finding::info(
                 "resume.later_records",
-                "what is still to be read is read as it is now, not as it was when the copy began",
+                "what is still to be read is read as it is now, not as it was when the copy began, unless the source still has that; \
+                 collections that were read at several snapshots of it are named in the report",
             ),
         });
     }
@@ -319,13 +345,16 @@ fn key_of(id: &LaneId) -> (String, Cursor) {
 
 /// All lanes of a copy but the run's own.
 pub(super) fn lanes_of(job: &Job, manifest: &Manifest) -> Vec<LaneId> {
+    let lanes = manifest.collections.iter();
+    lanes.flat_map(|of| lanes_of_one(job, of)).collect()
+}
+
+fn lanes_of_one(job: &Job, of: &ManifestCollection) -> Vec<LaneId> {
     let mut lanes = Vec::new();
-    for of in &manifest.collections {
-        for partition in &of.partitions {
-            lanes.push(lane_id(job, &of.source, partition, false));
-            if of.has_second_pass {
-                lanes.push(lane_id(job, &of.source, partition, true));
-            }
+    for partition in &of.partitions {
+        lanes.push(lane_id(job, &of.source, partition, false));
+        if of.has_second_pass {
+            lanes.push(lane_id(job, &of.source, partition, true));
         }
     }
     lanes
@@ -358,6 +387,7 @@ fn manifest_of(
             schema: schema_digest(planned),
             partitions: partitions.get(&index).cloned().unwrap_or_default(),
             has_second_pass: !planned.held_back.is_empty(),
+            begun_by: String::new(),
         });
     Manifest {
         format: LANE_FORMAT,

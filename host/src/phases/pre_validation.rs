@@ -3,6 +3,7 @@
 //! Both plugins look at their systems, the source says what it has, transforms what they make of it, the sink what it
 //! would do. Nothing is changed on either side.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use whimbrel_plugin_api::capability::SinkCapabilities;
@@ -16,6 +17,7 @@ use crate::events::{Emitter, Event, Failure, FoundBy, ReferenceResult, RuleResul
 use crate::loader::observe::{OpenedSink, OpenedSource};
 use crate::plan::cost::Units;
 use crate::plan::guarantee::settle_duplicates;
+use crate::plan::sink_cost::{self, SinkCosts};
 use crate::plan::{PlannedCollection, Spent, blockers, plan, settle, settle_order};
 use crate::transform::{Chain, Transforms};
 
@@ -43,6 +45,8 @@ pub struct Validated {
     pub spent: Spent,
     /// What it bills for the search among the references.
     pub searched: Units,
+    /// What the sink bills, by its name of the collection; empty if it bills nothing.
+    pub sink_costs: SinkCosts,
 }
 
 /// What is looked at, and how.
@@ -61,6 +65,8 @@ pub struct Look<'a> {
     pub staging_folder: &'a Path,
     /// Whether the copy of an earlier run is gone on with: what the sink holds is its own.
     pub resumes: bool,
+    /// Only these collections, by their names in the source, are written; none if all are.
+    pub only: Option<BTreeSet<String>>,
 }
 
 /// Looks at both sides and makes the plan.
@@ -101,12 +107,19 @@ pub fn run(look: &Look<'_>, source: &mut OpenedSource, sink: &mut OpenedSink) ->
             return Ok(validated);
         }
     }
-    ask_sink(look, sink, &mut validated)?;
+    if let Some(only) = &look.only {
+        // What is not written now stands in nobody's way.
+        let planned = &mut validated.collections;
+        planned.retain(|planned| only.contains(&planned.source.name));
+    }
+    if !validated.collections.is_empty() {
+        ask_sink(look, sink, &mut validated)?;
+    }
     for planned in &validated.collections {
         emitter.emit(&Event::CollectionPlanned {
             source: planned.source.name.clone(),
             sink: planned.sink.name.clone(),
-            record_count: expected(planned),
+            record_count: planned.expected_count(),
         });
     }
     Ok(validated)
@@ -122,7 +135,9 @@ fn ask_sink(look: &Look<'_>, sink: &mut OpenedSink, validated: &mut Validated) -
             .map(|planned| planned.sink.clone())
             .collect(),
         dry: true,
+        again: false,
     })?;
+    validated.sink_costs = sink_cost::announced(&report);
     validated.ddl.clone_from(&report.ddl);
     note(job, emitter, Some(Role::Sink), &report.findings, validated);
     if look.resumes && look.sink_capabilities.lanes {
@@ -149,15 +164,6 @@ fn ask_sink(look: &Look<'_>, sink: &mut OpenedSink, validated: &mut Validated) -
     }
     note(job, emitter, None, &findings, validated);
     Ok(())
-}
-
-/// Records of a collection that will be read, if that is known.
-pub fn expected(planned: &PlannedCollection) -> Option<u64> {
-    let held = planned.source.estimate.record_count;
-    match planned.limit {
-        Some(limit) => Some(held.map_or(limit, |held| held.min(limit))),
-        None => held,
-    }
 }
 
 /// What stands in the way of staging: too little room for two copies of what the source holds.

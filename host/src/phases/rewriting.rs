@@ -89,10 +89,10 @@ pub(super) struct Rewriting<'a> {
 }
 
 impl<'a> Rewriting<'a> {
-    /// Claims the lane called `partition` of a collection for run `run_id`. Also answers how whoever had it left it.
+    /// Claims the lane called `partition` of a collection. Also answers how whoever had it left it: it stays so until the first commit,
+    /// so that nothing of it is forgotten by one who is killed before that.
     pub(super) fn begin(
         job: &'a Job,
-        run_id: &str,
         planned: &'a PlannedCollection,
         partition: &[u8],
         stop: &'a Stop,
@@ -104,13 +104,10 @@ impl<'a> Rewriting<'a> {
             collection: planned.source.name.clone(),
             partition: Cursor(partition.to_vec()),
         };
-        // First as whoever had it left it, then anew for this run.
         let mut lane = Lane::new(id, "");
         let state = one(sink.take_over(&[lane.claim()])?)?;
         lane.claimed(state)?;
         let before = lane.state().clone();
-        let state = one(sink.take_over(&[lane.claim_anew(run_id)])?)?;
-        lane.renewed(state)?;
         let rewriting = Self {
             job,
             collection: &planned.sink.name,

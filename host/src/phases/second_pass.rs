@@ -115,6 +115,7 @@ pub(super) fn run(
     let moved = move_records(&second, from, snapshot, sinks, tasks, &pass);
     for collection in partitions.keys() {
         let (total, own) = (first.counters.of(*collection), counters.of(*collection));
+        total.restore_snapshots(&own.snapshots());
         let rejected = own.rejected.load(Ordering::Relaxed);
         total.rejected.fetch_add(rejected, Ordering::Relaxed);
         total.written.fetch_sub(

@@ -31,12 +31,17 @@ impl Sessions {
     /// A further session, or one in place of another.
     pub(super) fn open(&self) -> Result<OpenedSink, Failure> {
         let mut sink = self.opener.open_sink(&self.config)?;
-        self.prepare(&mut sink)?;
+        self.tell(&mut sink, true)?;
         Ok(sink)
     }
 
-    /// Tells a session of the collections, with the fields that have turned up since.
+    /// Makes room over the first session.
     pub(super) fn prepare(&self, sink: &mut OpenedSink) -> Result<(), Failure> {
+        self.tell(sink, false)
+    }
+
+    /// Tells a session of the collections, with the fields that have turned up since. `again`: another one has made room for them.
+    fn tell(&self, sink: &mut OpenedSink, again: bool) -> Result<(), Failure> {
         let mut collections = self.collections.clone();
         for (index, grown) in self.outcomes.grown() {
             if let Some(collection) = collections.get_mut(index) {
@@ -46,6 +51,7 @@ impl Sessions {
         let report = sink.prepare(&PrepareRequest {
             collections,
             dry: false,
+            again,
         })?;
         match blockers(&report.findings).next() {
             None => Ok(()),

@@ -4,20 +4,24 @@
 //! had already is not held against the copy; an orphan that the sink alone has lost its parent on the way. Neighbour:
 //! [`crate::verification::orphans`] does the looking.
 
+mod chosen;
+
+pub use chosen::readings;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use whimbrel_plugin_api::source::{Item, ReadRequest};
 use whimbrel_plugin_api::{Batch, Collection, Error, ErrorKind};
 
-use super::references::{KEY_BYTES_MAX, NOT_WANTED, SAMPLE_ONLY, SourceReading, cannot_compare, take};
-use crate::config::VerificationLevel;
+use super::references::{KEY_BYTES_MAX, SourceReading, take};
 use crate::control::Stop;
-use crate::events::{Emitter, Event, Failure, Orphan, ReferenceResult, ReferenceState};
+use crate::events::{Emitter, Event, Failure, Orphan, ReferenceResult, ReferenceState, VerificationResult};
 use crate::loader::observe::OpenedSource;
 use crate::plan::PlannedCollection;
 use crate::plan::cost::Units;
 use crate::transform::Transforms;
 use crate::verification::orphans::{self, Reading, SHOWN_MAX, Sought};
+use chosen::{equal_to_source, in_source, references};
 
 /// Orphans of the sink that are told apart by digest, about 40 octets each; of further ones only the number is compared.
 const TOLD_APART_MAX: usize = 1_000_000;
@@ -30,6 +34,10 @@ pub struct SinkSearch<'a> {
     pub collections: &'a [PlannedCollection],
     /// The sink's own description of them, by name there.
     pub described: &'a BTreeMap<String, Collection>,
+    /// The names of those for which the sink bills what is read.
+    pub billed: &'a BTreeSet<String>,
+    /// How their records compare with those of the source.
+    pub compared: &'a [VerificationResult],
     /// What was found of the references in the source, in its names, if that was looked for.
     pub known: &'a [ReferenceResult],
     /// Whether the job wants orphans to be looked for.
@@ -52,45 +60,20 @@ pub fn run(
     source: &mut OpenedSource,
     reader: &mut OpenedSource,
 ) -> Result<Vec<ReferenceResult>, Failure> {
-    let mut results = Vec::new();
-    let mut sought = Vec::new();
-    for (child, planned) in search.collections.iter().enumerate() {
-        if matches!(
-            planned.verification,
-            VerificationLevel::None | VerificationLevel::Basic
-        ) {
-            continue;
-        }
-        for reference in &planned.sink.references {
-            let is_parent = |parent: &PlannedCollection| parent.sink.name == reference.collection;
-            let Some(parent) = search.collections.iter().position(is_parent) else {
-                continue;
+    let is_enforced = |result: &ReferenceResult| is_enforced(search, result);
+    let (mut results, mut sought) = references(search.collections, search.is_wanted, &is_enforced);
+    sought.retain(|(number, of)| {
+        let known = equal_to_source(search, of);
+        if let Some(known) = known {
+            let result = &mut results[*number];
+            *result = ReferenceResult {
+                collection: std::mem::take(&mut result.collection),
+                parent: std::mem::take(&mut result.parent),
+                ..known.clone()
             };
-            let mut result = ReferenceResult {
-                collection: planned.sink.name.clone(),
-                fields: reference.fields.clone(),
-                parent: reference.collection.clone(),
-                to_fields: reference.to_fields.clone(),
-                state: ReferenceState::Searched,
-                ..ReferenceResult::default()
-            };
-            if is_enforced(search, &result) {
-                result.state = ReferenceState::Guaranteed;
-            } else if let Some(reason) = why_not(search, planned, &search.collections[parent], &result) {
-                result.state = ReferenceState::Skipped;
-                result.reason = Some(reason);
-            } else {
-                let of = Sought {
-                    child,
-                    fields: reference.fields.clone(),
-                    parent,
-                    to_fields: reference.to_fields.clone(),
-                };
-                sought.push((results.len(), of));
-            }
-            results.push(result);
         }
-    }
+        known.is_none()
+    });
     if !sought.is_empty() {
         look(search, source, reader, &sought, &mut results)?;
     }
@@ -109,21 +92,6 @@ fn is_enforced(search: &SinkSearch<'_>, result: &ReferenceResult) -> bool {
                 && points_there
         })
     })
-}
-
-fn why_not(
-    search: &SinkSearch<'_>,
-    child: &PlannedCollection,
-    parent: &PlannedCollection,
-    result: &ReferenceResult,
-) -> Option<String> {
-    if !search.is_wanted {
-        return Some(NOT_WANTED.to_owned());
-    }
-    if child.limit.is_some() || parent.limit.is_some() {
-        return Some(SAMPLE_ONLY.to_owned());
-    }
-    cannot_compare(child, parent, result)
 }
 
 /// Orphans of one reference, as they are told apart.
@@ -243,13 +211,7 @@ fn look(
 
 /// What was found of this reference in the source.
 fn known<'a>(search: &SinkSearch<'a>, of: &Sought) -> Option<&'a ReferenceResult> {
-    let (child, parent) = (&search.collections[of.child], &search.collections[of.parent]);
-    search.known.iter().find(|known| {
-        known.collection == child.source.name
-            && known.parent == parent.source.name
-            && known.fields == of.fields
-            && known.to_fields == of.to_fields
-    })
+    in_source(search.collections, search.known, of)
 }
 
 /// Whether what was found in the source before the copy says how many of these orphans the sink alone has, so that the source

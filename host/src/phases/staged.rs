@@ -190,6 +190,7 @@ pub fn restore(
             add(&own.read, count);
         }
         add(&own.rejected, staged.rejected_count);
+        own.restore_snapshots(&staged.snapshots);
         outcomes.restore_unseen(index, staged.rejected_count);
     }
     // A manifest tells of all records that did not come as far as its stage.
@@ -261,6 +262,7 @@ fn fill(
             let counted = counters.of(index);
             let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
             stage.leave_out(index, of(&counted.filtered), of(&counted.rejected));
+            stage.read_at(index, counted.snapshots());
         }
         let (rejected_count, rejected) = scene.outcomes.rejected();
         let manifest = StageManifest {

@@ -45,6 +45,8 @@ pub struct Scene<'a> {
     pub results_folder: PathBuf,
     /// Whether values are listed too.
     pub shows_values: bool,
+    /// Whether only the sink is read, for its digests and its schema: nothing is compared.
+    pub is_of_sink_alone: bool,
     /// Parts of a collection that are read at the same time.
     pub partitions_parallel: u32,
     /// Octets that digests may take in memory.
@@ -116,6 +118,11 @@ pub fn run(scene: &Scene<'_>, source: &mut OpenedSource, sink: &mut OpenedSink) 
                     sink_can: scene.sink_can.clone(),
                     memory_bytes_max: scene.memory_bytes_max,
                 };
+                if scene.is_of_sink_alone {
+                    let read = full::read_back(&mut reader, &both, &settings, scene.stop, &progress);
+                    results.push(checks.add_to(index, read, &mut reader, &files[index])?);
+                    continue;
+                }
                 full::compare(
                     source,
                     &mut reader,
@@ -163,6 +170,7 @@ fn with_new_fields(
     let report = sink.prepare(&PrepareRequest {
         collections: vec![grown.clone()],
         dry: true,
+        again: true,
     })?;
     for prepared in &report.collections {
         take_losses(&mut grown, prepared);

@@ -5,13 +5,13 @@
 
 use whimbrel_plugin_api::error::ErrorScope;
 use whimbrel_plugin_api::manifest::Role;
-use whimbrel_plugin_api::sink::Committed;
+use whimbrel_plugin_api::sink::{Committed, LaneClaim, LaneState};
 use whimbrel_plugin_api::{Error, ErrorKind};
 
 use super::link::Passed;
 use super::transaction::Transaction;
 use super::writer::LaneProgress;
-use crate::checkpoint::{Answer, LaneCounts, Reclaimed};
+use crate::checkpoint::{Answer, LaneCounts, Reclaimed, lane_snapshots, snapshots_extension};
 use crate::crash_site;
 use crate::events::Failure;
 
@@ -39,7 +39,9 @@ impl Transaction<'_> {
     fn try_commit(&mut self, progress: &mut LaneProgress, done: bool) -> Result<Written, Failure> {
         self.flush(progress)?;
         crash_site::reach("flushed");
-        let leaves_out = self.leaves_out();
+        // What is known to be rejected and arrives after all would be taken for missing for ever.
+        let takes_back = self.take_back(progress);
+        let leaves_out = takes_back || self.leaves_out();
         // Rejected records are known before the commit that leaves them out, and never too many for it.
         self.tell_rejected(progress)?;
         self.note(done)?;
@@ -62,9 +64,13 @@ impl Transaction<'_> {
         let (records, skipped) = (open.totals.records, open.totals.skipped);
         let rejected = (open.totals.rejected.len() + open.carried.len()) as u64;
         let counts = counts_at(progress, open.passed, skipped, rejected);
+        let counters = self.context.counters.of(progress.lane.collection);
         let machine = &mut progress.lane.machine;
+        let mut snapshots = lane_snapshots(&machine.state().extensions);
+        snapshots.merge(&counters.snapshots_at(open.passed.snapshots));
         let mut checkpoint = machine.checkpoint(open.cursor.clone(), done, records)?;
         checkpoint.extensions = counts.to_extensions();
+        checkpoint.extensions.extend(snapshots_extension(&snapshots));
         crash_site::reach("commit_sent");
         let sent = self.sink.commit(&checkpoint);
         crash_site::reach("committed");
@@ -137,10 +143,7 @@ impl Transaction<'_> {
         let claim = progress.lane.machine.claim();
         let mut tries = 0;
         loop {
-            let attempt = self
-                .renew()
-                .and_then(|()| self.sink.take_over(std::slice::from_ref(&claim)));
-            let failure = match attempt {
+            let failure = match self.ask(&claim) {
                 Ok(states) => {
                     let state = states.into_iter().next().ok_or_else(|| {
                         Failure::from(Error::internal("the sink was asked for a lane and answers none"))
@@ -158,12 +161,35 @@ impl Transaction<'_> {
                 }
                 Err(failure) => failure,
             };
-            self.is_spoilt |= failure.error.scope == ErrorScope::Session;
             tries += 1;
-            let may_pass = tries <= self.context.rules.retries_max && failure.error.kind.is_transient();
+            // A pause that was given up is not begun again.
+            let may_pass = tries <= self.context.rules.retries_max
+                && failure.error.kind.is_transient()
+                && !self.context.pause.is_for(&failure);
             if !may_pass || self.context.stop.wait(self.delay(tries, &failure)) {
                 return Err(unknown(Some(failure)));
             }
+        }
+    }
+
+    /// Claims the lane anew; waits for a repair if the sink needs one, as everybody else does then.
+    fn ask(&mut self, claim: &LaneClaim) -> Result<Vec<LaneState>, Failure> {
+        let attempt = |transaction: &mut Self| {
+            transaction
+                .renew()
+                .and_then(|()| transaction.sink.take_over(std::slice::from_ref(claim)))
+                .inspect_err(|failure| {
+                    transaction.is_spoilt |= failure.error.scope == ErrorScope::Session;
+                })
+        };
+        let pause = &self.context.pause;
+        match attempt(self) {
+            Err(failure) if pause.is_for(&failure) => {
+                // Whoever probes may need the place.
+                self.leave();
+                pause.hold(failure, || attempt(self))
+            }
+            outcome => outcome,
         }
     }
 }

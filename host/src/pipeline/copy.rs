@@ -281,7 +281,10 @@ fn move_one(job: ReadJob<'_, '_>, settings: &Settings, context: &WriterContext) 
         reader::read(
             stream,
             from_cursor.clone(),
-            planned,
+            reader::Planned {
+                collection: &task.from.name,
+                schema: planned,
+            },
             settings.on_new_field,
             to,
             counters,

@@ -2,11 +2,11 @@
 //! Nothing is decided by them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::LaneCounts;
-use crate::events::{Emitter, Event};
+use crate::events::{Emitter, Event, SnapshotsRead};
 
 /// The counters of one collection.
 #[derive(Debug, Default)]
@@ -31,6 +31,8 @@ pub struct CollectionCounters {
     pub partitions_total: AtomicU64,
     /// Of these, read to their end and committed.
     pub partitions_done: AtomicU64,
+    /// The snapshots at which records were read.
+    snapshots: Mutex<SnapshotsRead>,
 }
 
 impl CollectionCounters {
@@ -44,6 +46,36 @@ impl CollectionCounters {
         add(&self.written, written);
         add(&self.transformed, counts.read.saturating_sub(counts.filtered));
         add(&self.partitions_done, u64::from(done));
+    }
+
+    /// Takes note of the snapshots that an earlier run of the copy, or an earlier phase, has read.
+    pub fn restore_snapshots(&self, read: &SnapshotsRead) {
+        self.lock_snapshots().merge(read);
+    }
+
+    /// Takes note of the snapshot that a batch names; answers its place among those of the collection, below 64.
+    pub fn note_snapshot(&self, name: &str) -> usize {
+        self.lock_snapshots().note(name)
+    }
+
+    /// The snapshots at which records were read.
+    pub fn snapshots(&self) -> SnapshotsRead {
+        self.lock_snapshots().clone()
+    }
+
+    /// Of these, the ones whose places are bits of `places`.
+    pub fn snapshots_at(&self, places: u64) -> SnapshotsRead {
+        let mut found = SnapshotsRead::default();
+        for (place, name) in self.lock_snapshots().names().iter().enumerate() {
+            if places & (1 << place) != 0 {
+                found.note(name);
+            }
+        }
+        found
+    }
+
+    fn lock_snapshots(&self) -> MutexGuard<'_, SnapshotsRead> {
+        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether every partition was read to its end and committed.
@@ -145,6 +177,7 @@ impl Counters {
             let read = extraction.of(index);
             set(&own.read, &read.read);
             set(&own.bytes, &read.bytes);
+            own.restore_snapshots(&read.snapshots());
             add(&own.rejected, &read.rejected);
             if let Some(changed) = transformation.map(|counters| counters.of(index)) {
                 set(&own.transformed, &changed.transformed);

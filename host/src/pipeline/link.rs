@@ -41,6 +41,8 @@ pub struct Passed {
     pub read: u64,
     /// Left out on purpose by transforms.
     pub filtered: u64,
+    /// The snapshots at which they were read: a bit for the place of each among those of the collection.
+    pub snapshots: u64,
     /// Whether further batches come of the same records that were read: until then there is no cursor to commit at.
     pub more: bool,
 }

@@ -141,6 +141,36 @@ impl Outcomes {
         told
     }
 
+    /// Takes back what [`Self::reject`] has announced; how many records these are. What is announced instead says that they are not
+    /// rejected.
+    pub fn take_back(&self, (index, collection): (usize, &str), refused: &[Refused]) -> u64 {
+        let mut taken = 0;
+        for one in refused {
+            let digest = label_digest(collection, &one.record.record);
+            let mut state = self.state();
+            let was_told = match self.pass {
+                Pass::Second => !state.seen.contains(&digest),
+                Pass::First => state.seen.remove(&digest),
+                Pass::Only => true,
+            };
+            if !was_told {
+                continue;
+            }
+            taken += 1;
+            state.rejected_count = state.rejected_count.saturating_sub(1);
+            let is_it = |(of, shown): &(String, RejectedRecord)| {
+                of == collection && shown.record == one.record.record && shown.code == one.record.code
+            };
+            if let Some(place) = state.rejected.iter().position(is_it) {
+                state.rejected.remove(place);
+            }
+            if one.digest.is_none() {
+                state.left_out.entry(index).or_default().remove_unseen();
+            }
+        }
+        taken
+    }
+
     /// Takes over what earlier runs of a copy have refused in a partition whose lane has reached `seq`: all that is `refused` for
     /// a commit that was made. Nothing is announced. Answers how many records these are.
     pub fn restore_refused(&self, index: usize, lane: &ReachedLane<'_>, refused: &[RefusedBefore]) -> u64 {
@@ -175,11 +205,7 @@ impl Outcomes {
         if self.pass == Pass::Only {
             return true;
         }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&(collection.len() as u64).to_be_bytes());
-        hasher.update(collection.as_bytes());
-        hasher.update(record.as_bytes());
-        let digest = *hasher.finalize().as_bytes();
+        let digest = label_digest(collection, record);
         let mut state = self.state();
         match self.pass {
             Pass::Second => !state.seen.contains(&digest),
@@ -313,6 +339,15 @@ impl Outcomes {
         );
         Some(failure)
     }
+}
+
+/// By what both passes know a record.
+fn label_digest(collection: &str, record: &str) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(collection.len() as u64).to_be_bytes());
+    hasher.update(collection.as_bytes());
+    hasher.update(record.as_bytes());
+    *hasher.finalize().as_bytes()
 }
 
 /// As the state keeps it.

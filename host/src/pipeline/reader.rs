@@ -18,10 +18,20 @@ use crate::control::Stop;
 use crate::events::{Failure, Phase};
 use crate::verification::tap::Tap;
 
+/// What the sink was prepared for.
+#[derive(Clone, Copy)]
+pub struct Planned<'a> {
+    /// The collection of the source.
+    pub collection: &'a str,
+    /// Its schema.
+    pub schema: &'a Schema,
+}
+
 /// Reads `stream`, which was opened at the cursor `from`, until it ends, fails, or the run stops. A `tap` sees all of it.
 ///
 /// # Errors
-/// `source.schema_changed` if the stream's schema is not `planned`, for which the sink was prepared; what the stream brings, and `source.unexpected_item` for items that belong to change streams.
+/// `source.schema_changed` if the stream's schema is not the `planned` one; what the stream brings, and `source.unexpected_item`
+/// for items that belong to change streams.
 #[expect(
     clippy::too_many_arguments,
     reason = "each is a thing of its own, and there is one caller"
@@ -29,7 +39,7 @@ use crate::verification::tap::Tap;
 pub fn read(
     mut stream: impl ItemStream,
     from: Cursor,
-    planned: &Schema,
+    planned: Planned<'_>,
     on_new_field: NewFieldPolicy,
     link: &Sender<LinkItem>,
     counters: &CollectionCounters,
@@ -39,7 +49,7 @@ pub fn read(
 ) -> Result<(), Failure> {
     let mut cursor = from;
     let mut passed = Passed::default();
-    let mut current = Arc::new(planned.clone());
+    let mut current = Arc::new(planned.schema.clone());
     while !stop.is_raised() {
         let item = match stream
             .next_item()
@@ -47,7 +57,15 @@ pub fn read(
         {
             Item::Schema(schema) => {
                 // A stream that was taken up again may lack fields that have turned up since they were planned.
-                let required = if stream.is_taken_up() { planned } else { &current };
+                let required = if stream.is_taken_up() {
+                    planned.schema
+                } else {
+                    &current
+                };
+                let required = Planned {
+                    schema: required,
+                    ..planned
+                };
                 let has_grown = compare(required, &current, &schema, on_new_field)
                     .map_err(|error| Failure::from(error).in_phase(Phase::Extraction))?;
                 if !has_grown {
@@ -65,6 +83,9 @@ pub fn read(
             }
             Item::Batch(batch) => {
                 passed.read += batch.record_count() as u64;
+                if let Some(snapshot) = &batch.facts.snapshot {
+                    passed.snapshots |= 1 << counters.note_snapshot(snapshot);
+                }
                 counters
                     .read
                     .fetch_add(batch.record_count() as u64, Ordering::Relaxed);
@@ -112,17 +133,18 @@ pub fn read(
 /// Whether `found` has fields that `known` lacks. Columns that the sink was not prepared for would be lost, so that is an
 /// error unless `on_new_field` says what to do; any other change is one in any case, also that a field of `required` is gone.
 fn compare(
-    required: &Schema,
+    required: Planned<'_>,
     known: &Schema,
     found: &Schema,
     on_new_field: NewFieldPolicy,
 ) -> Result<bool, Error> {
     let mut has_grown = false;
+    let Planned { collection, schema } = required;
     let differs = |what: String| {
         Error::new(
             ErrorKind::InvalidData,
             "source.schema_changed",
-            format!("the source has changed since it was planned: {what}"),
+            format!("`{collection}` has changed in the source since it was planned: {what}"),
         )
         .with_help("run the job again; it is planned anew")
     };
@@ -147,7 +169,7 @@ fn compare(
             Some(_) => {}
         }
     }
-    if let Some(missing) = required
+    if let Some(missing) = schema
         .fields
         .iter()
         .find(|field| found.index_of(&field.name).is_none())
@@ -165,6 +187,13 @@ mod tests {
     use super::*;
     use whimbrel_plugin_api::{Field, RecordType};
 
+    fn of(schema: &Schema) -> Planned<'_> {
+        Planned {
+            collection: "orders",
+            schema,
+        }
+    }
+
     #[test]
     fn a_schema_that_differs_from_the_planned_one_is_refused_with_the_field() {
         let planned = Schema::new(vec![
@@ -172,7 +201,7 @@ mod tests {
             Field::new("b", RecordType::INT64),
         ]);
         let changed = |fields: Vec<Field>| {
-            compare(&planned, &planned, &Schema::new(fields), NewFieldPolicy::Fail)
+            compare(of(&planned), &planned, &Schema::new(fields), NewFieldPolicy::Fail)
                 .map_err(|error| error.message)
         };
         let (a, b) = (
@@ -186,7 +215,7 @@ mod tests {
         assert!(
             changed(vec![a.clone(), b.clone(), Field::new("c", RecordType::Bool)])
                 .unwrap_err()
-                .contains("`c` is new")
+                .contains("`orders` has changed in the source since it was planned: the field `c` is new")
         );
         assert!(changed(vec![a.clone()]).unwrap_err().contains("`b` is gone"));
         assert!(
@@ -196,15 +225,15 @@ mod tests {
         );
         let grown = Schema::new(vec![a.clone(), b.clone(), Field::new("c", RecordType::Bool)]);
         for policy in [NewFieldPolicy::Evolve, NewFieldPolicy::Overflow] {
-            assert!(compare(&planned, &planned, &grown, policy).unwrap());
+            assert!(compare(of(&planned), &planned, &grown, policy).unwrap());
             // A stream that begins anew tells of the fields one after the other once more.
-            assert!(!compare(&planned, &grown, &planned, policy).unwrap());
-            assert!(compare(&grown, &grown, &planned, policy).is_err());
+            assert!(!compare(of(&planned), &grown, &planned, policy).unwrap());
+            assert!(compare(of(&grown), &grown, &planned, policy).is_err());
         }
         let mut sparse = planned.clone();
         sparse.presence = true;
         assert_eq!(
-            compare(&planned, &planned, &sparse, NewFieldPolicy::Evolve)
+            compare(of(&planned), &planned, &sparse, NewFieldPolicy::Evolve)
                 .unwrap_err()
                 .code,
             "source.schema_changed"

@@ -22,6 +22,22 @@ pub struct Refused {
     pub digest: Option<Digest>,
 }
 
+impl Refused {
+    /// What is known of it, but for the record itself.
+    pub fn without_data(&self) -> Self {
+        Self {
+            record: RejectedRecord {
+                record: self.record.record.clone(),
+                row: self.record.row,
+                code: self.record.code.clone(),
+                message: self.record.message.clone(),
+                data: None,
+            },
+            digest: self.digest,
+        }
+    }
+}
+
 impl From<RejectedRecord> for Refused {
     fn from(record: RejectedRecord) -> Self {
         Self { record, digest: None }

@@ -163,7 +163,7 @@ impl Transaction<'_> {
     }
 
     /// Who waits for a repair is not under way.
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         if let Some(open) = &mut self.open {
             open.permit = None;
         }

@@ -3,7 +3,8 @@
 //! Rows of rejected records are rows of their batch, however the batch was cut for the sink and whoever judged it: `write`
 //! counts within its own records, `flush` over all records since `begin`. Neighbour: `transaction`, which asks the sink.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use whimbrel_plugin_api::sink::Receipt;
 use whimbrel_plugin_api::{Batch, Collection};
@@ -39,8 +40,8 @@ pub(super) struct Totals {
     which: Vec<Which>,
     /// Of these, those that the sink does not name.
     unnamed: usize,
-    /// Those that were told already, before tries that failed as well.
-    told: HashSet<Which>,
+    /// Those that were told already, before tries that failed as well; without their data.
+    told: HashMap<Which, Refused>,
     /// For each batch, how many records were written before it.
     firsts: Vec<u64>,
     written: u64,
@@ -137,16 +138,31 @@ impl Totals {
     pub(super) fn untold_count(&self) -> usize {
         self.which
             .iter()
-            .filter(|which| !self.told.contains(which))
+            .filter(|which| !self.told.contains_key(which))
             .count()
     }
 
     /// Takes the rejected records that were not told yet.
     pub(super) fn take_untold(&mut self) -> Vec<Refused> {
         let all = self.which.iter().zip(&self.rejected);
-        all.filter(|(which, _)| self.told.insert(**which))
-            .map(|(_, refused)| refused.clone())
-            .collect()
+        let mut untold = Vec::new();
+        for (which, refused) in all {
+            if let Entry::Vacant(place) = self.told.entry(*which) {
+                place.insert(refused.without_data());
+                untold.push(refused.clone());
+            }
+        }
+        untold
+    }
+
+    /// If a record was told that this try has not refused, takes back all that were told, so that those of this try are told again. Asked
+    /// when all records are judged.
+    pub(super) fn take_back(&mut self) -> Vec<Refused> {
+        let refused: HashSet<&Which> = self.which.iter().collect();
+        match self.told.keys().all(|told| refused.contains(told)) {
+            true => Vec::new(),
+            false => self.told.drain().map(|(_, refused)| refused).collect(),
+        }
     }
 }
 
@@ -210,6 +226,29 @@ mod tests {
         again.begin_batch();
         again.add_write(rejecting(&[0, 1, 2], 0, 0), 0, 3);
         assert_eq!((again.untold_count(), again.take_untold().len()), (1, 1));
+    }
+
+    #[test]
+    fn what_a_later_try_takes_is_taken_back_and_the_others_are_told_again() {
+        let mut totals = Totals::default();
+        totals.begin_batch();
+        totals.add_write(rejecting(&[0, 1], 1, 0), 0, 3);
+        assert_eq!(totals.take_untold().len(), 2);
+        assert!(totals.take_back().is_empty(), "all of them are refused");
+        let mut again = totals.again();
+        again.begin_batch();
+        again.add_write(rejecting(&[1], 2, 0), 0, 3);
+        assert!(again.take_untold().is_empty());
+        let mut back: Vec<_> = again.take_back().into_iter().map(|one| one.record.row).collect();
+        back.sort_unstable();
+        assert_eq!(back, [Some(0), Some(1)]);
+        let told: Vec<_> = again
+            .take_untold()
+            .into_iter()
+            .map(|one| one.record.row)
+            .collect();
+        assert_eq!(told, [Some(1)]);
+        assert!(again.take_back().is_empty());
     }
 
     #[test]

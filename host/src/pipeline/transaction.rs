@@ -21,7 +21,7 @@ use super::refused::Refused;
 use super::totals::Totals;
 use super::writer::{LaneProgress, WriterContext};
 use crate::crash_site;
-use crate::events::{Failure, Phase};
+use crate::events::{Event, Failure, Phase};
 use crate::loader::observe::OpenedSink;
 
 /// A transaction of so many octets is committed whatever its age: they are all kept in memory until then.
@@ -168,6 +168,40 @@ impl<'a> Transaction<'a> {
             Some(error) => Err(error.into()),
             None => Ok(()),
         }
+    }
+
+    /// If this try takes a record that an earlier one has refused, says that what was announced for the next commit of the lane is
+    /// void; what is refused now is announced anew after it. Answers whether it did.
+    pub(super) fn take_back(&mut self, progress: &LaneProgress) -> bool {
+        let Some(open) = self.open.as_mut().filter(|_| self.context.phase == Phase::Import) else {
+            return false;
+        };
+        let mut back = open.totals.take_back();
+        if back.is_empty() {
+            return false;
+        }
+        let carried = open.carried.iter().take(open.carried_told);
+        back.extend(carried.map(|(_, record)| Refused::from(record.clone())));
+        open.carried_told = 0;
+        let lane = &progress.lane;
+        let state = lane.machine.state();
+        self.context.emitter.emit(&Event::LaneTaken {
+            collection: lane.source_name.clone(),
+            partition: lane.partition.clone(),
+            seq: state.seq,
+            cursor: state.cursor.clone(),
+            record_count: if lane.held_back.is_second_pass() {
+                0
+            } else {
+                state.record_count
+            },
+            done: state.done,
+        });
+        let of = (lane.collection, lane.source_name.as_str());
+        let count = self.context.outcomes.take_back(of, &back);
+        let counters = self.context.counters.of(lane.collection);
+        counters.rejected.fetch_sub(count, Ordering::Relaxed);
+        true
     }
 
     /// Announces what waits for a transaction that will not come, and says that it is too much.
@@ -386,181 +420,4 @@ fn part(batch: &Batch, first: usize, length: usize) -> Batch {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow_array::{Int64Array, RecordBatch};
-    use whimbrel_plugin_api::sink::{Checkpoint, Committed, LaneId, LaneState, PrepareRequest};
-    use whimbrel_plugin_api::{Collection, ConflictPolicy, Field, Receipt, RecordType, Result, Schema, Sink};
-
-    use super::*;
-    use crate::barrier::Barrier;
-    use crate::checkpoint;
-    use crate::control::Stop;
-    use crate::events::{Emitter, Phase};
-    use crate::loader::observe::CallLog;
-    use crate::pipeline::breaker::Breaker;
-    use crate::pipeline::budget::Budget;
-    use crate::pipeline::concurrency::Concurrency;
-    use crate::pipeline::held_back::HeldBack;
-    use crate::pipeline::link::{LinkItem, link};
-    use crate::pipeline::pause::Pause;
-    use crate::pipeline::writer::{self, Lane};
-    use crate::pipeline::{Counters, Outcomes};
-
-    /// Judges the first write at once and all others when it is flushed; refuses the records in `refused`, counted over all.
-    #[derive(Default)]
-    struct Deferring {
-        refused: Vec<u64>,
-        written: u64,
-        deferred: u64,
-    }
-
-    fn rejected(row: u64) -> RejectedRecord {
-        RejectedRecord {
-            record: format!("record {row}"),
-            row: Some(row),
-            code: "a.refused".to_owned(),
-            message: "refused".to_owned(),
-            data: None,
-        }
-    }
-
-    impl Sink for Deferring {
-        fn prepare(&mut self, _: &PrepareRequest) -> Result<PrepareReport> {
-            Ok(PrepareReport::default())
-        }
-
-        fn alter(&mut self, _: &AlterRequest) -> Result<PrepareReport> {
-            Ok(PrepareReport::default())
-        }
-
-        fn begin(&mut self, _: &LaneId) -> Result<()> {
-            Ok(())
-        }
-
-        fn write(&mut self, _: &str, batch: &Batch, _: ConflictPolicy) -> Result<Receipt> {
-            let count = batch.record_count() as u64;
-            self.written += count;
-            if self.written == count {
-                return Ok(Receipt::all(count));
-            }
-            self.deferred += count;
-            Ok(Receipt {
-                deferred: count,
-                ..Receipt::default()
-            })
-        }
-
-        fn flush(&mut self) -> Result<Receipt> {
-            Ok(Receipt {
-                accepted: self.deferred - self.refused.len() as u64,
-                rejected: self.refused.iter().copied().map(rejected).collect(),
-                ..Receipt::default()
-            })
-        }
-
-        fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
-            Ok(Committed::Committed {
-                seq: checkpoint.seq + 1,
-            })
-        }
-
-        fn abort(&mut self) -> Result<()> {
-            Ok(())
-        }
-    }
-
-    fn schema() -> Schema {
-        Schema::new(vec![Field::required("id", RecordType::INT64)])
-    }
-
-    fn batch(ids: std::ops::Range<i64>) -> Batch {
-        let schema = Arc::new(schema());
-        let column = Arc::new(Int64Array::from_iter_values(ids));
-        let records = RecordBatch::try_new(schema.to_arrow(), vec![column]).unwrap();
-        Batch::new(schema, records).unwrap()
-    }
-
-    fn context(outcomes: &Arc<Outcomes>) -> WriterContext {
-        let (emitter, stop) = (Emitter::new(Box::new(std::io::sink())), Stop::default());
-        WriterContext {
-            counters: Counters::new(vec!["a".to_owned()], Instant::now()),
-            pause: Arc::new(Pause::new(&emitter, &stop, Duration::from_secs(1))),
-            barrier: Barrier::default(),
-            breaker: Arc::new(Breaker::new(crate::config::BreakerPolicy {
-                rate: 1.0,
-                ..Default::default()
-            })),
-            concurrency: Concurrency::new(1, "deferring", &emitter),
-            emitter,
-            stop,
-            phase: Phase::Import,
-            announces_commits: false,
-            rules: TransactionRules {
-                batch_records: 100,
-                widens: true,
-                commit_records: u64::MAX,
-                commit_age: Duration::ZERO,
-                timeout: Duration::from_secs(60),
-                retries_max: 0,
-                retry_delay: Duration::ZERO,
-                is_transactional: false,
-                keeps_lanes: false,
-            },
-            overflows: false,
-            continues_on_error: false,
-            outcomes: Arc::clone(outcomes),
-            reopen: None,
-        }
-    }
-
-    #[test]
-    fn what_a_sink_refuses_later_is_left_out_of_the_comparison_though_it_can_undo_nothing() {
-        let outcomes = Arc::new(Outcomes::new(10));
-        let context = context(&outcomes);
-        let log = CallLog::new(context.emitter.clone(), None);
-        let into = Arc::new(Collection::new("a", schema()).with_key(["id"]));
-        let sink = Deferring {
-            refused: vec![3, 5],
-            ..Deferring::default()
-        };
-        let mut sink = OpenedSink::of_host("deferring", Box::new(sink), &log);
-        let (budget, stop) = (Budget::new(1_000), Stop::default());
-        let (records, from) = link(8);
-        for ids in [10..12, 20..22, 30..33] {
-            let share = budget.take(1, &stop).unwrap();
-            assert!(
-                records
-                    .send(LinkItem::Batch(batch(ids), share, Passed::default()))
-                    .is_ok()
-            );
-        }
-        let cursor = Cursor::start();
-        let passed = Passed::default();
-        assert!(records.send(LinkItem::End { cursor, passed }).is_ok());
-        let (lanes, arriving) = crossbeam_channel::unbounded();
-        let mut machine = checkpoint::Lane::new(LaneId::default(), "");
-        machine.claimed(LaneState::default()).unwrap();
-        let lane = Lane {
-            machine,
-            collection: 0,
-            source_name: "a".to_owned(),
-            partition: "all".to_owned(),
-            into: Arc::clone(&into),
-            policy: ConflictPolicy::Overwrite,
-            held_back: HeldBack::Nothing,
-            link: from,
-        };
-        assert!(lanes.send(lane).is_ok());
-        drop(lanes);
-        writer::write(&mut sink, &arriving, &budget, &context).unwrap();
-        // Rows 3 and 5 of all that was written.
-        let mut wanted = crate::verification::LeftOut::default();
-        for digest in crate::verification::left_out::digests(&into, &batch(0..40), [21, 31]) {
-            wanted.add(digest);
-        }
-        assert_eq!(outcomes.left_out()[&0], wanted);
-        assert_eq!((outcomes.rejected().0, budget.spent_bytes()), (2, 0));
-    }
-}
+mod tests;

@@ -50,7 +50,7 @@ pub fn transform(
         // The link closes when its reader has ended, with or without saying so.
         for item in from {
             let going = match item {
-                LinkItem::Batch(batch, share, Passed { read, .. }) => {
+                LinkItem::Batch(batch, share, Passed { read, snapshots, .. }) => {
                     let after = tap.is_some().then(|| batch.facts.cursor.clone());
                     let begun = Instant::now();
                     let changed = chain.apply(batch)?;
@@ -92,6 +92,7 @@ pub fn transform(
                         let passed = Passed {
                             read,
                             filtered,
+                            snapshots,
                             more: number < last,
                         };
                         going = going && push(to, LinkItem::Batch(batch, own, passed), work.stop);

@@ -11,6 +11,7 @@ use whimbrel_plugin_api::{Cost, Error};
 use super::{PlannedCollection, Spent};
 use crate::config::{Job, Staging, VerificationLevel};
 use crate::events::{CollectionCost, CostEstimate, Phase};
+use crate::verification::{BASIC_RECORDS, reads_first_records};
 
 /// What decides which reads are done, besides the job.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,7 +25,7 @@ pub struct RunShape<'a> {
 }
 
 impl RunShape<'_> {
-    fn skips(&self, phase: Phase) -> bool {
+    pub(super) fn skips(&self, phase: Phase) -> bool {
         self.skip_phases.contains(&phase)
     }
 
@@ -33,7 +34,7 @@ impl RunShape<'_> {
         !(self.skips(Phase::Extraction) && self.skips(Phase::Import))
     }
 
-    fn writes(&self) -> bool {
+    pub(super) fn writes(&self) -> bool {
         self.copies() && !self.dry_run && !self.skips(Phase::Import)
     }
 
@@ -47,7 +48,7 @@ impl RunShape<'_> {
         self.writes() && !self.skips(Phase::Extraction) && !self.is_staged(job) && !self.is_resumed
     }
 
-    fn verifies(&self, job: &Job) -> bool {
+    pub(super) fn verifies(&self, job: &Job) -> bool {
         !self.dry_run && !self.skips(Phase::Verification) && job.verification != VerificationLevel::None
     }
 }
@@ -141,8 +142,8 @@ fn copy_units(job: &Job, shape: RunShape<'_>, planned: &PlannedCollection, cost:
     reading(planned, cost, planned.limit).saturating_mul(1 + u64::from(has_second_pass))
 }
 
-/// Nothing of the source if it was staged. A count at the level `basic`, unless transforms or a sample stand between the
-/// number of records and what is counted. Else all is read once, and counted before that only if nobody knows how much
+/// Nothing of the source if it was staged. A count and ten records at the level `basic`, unless transforms or a sample stand between
+/// the number of records and what is counted, so that all are read for both. Else all is read once, and counted before that only if nobody knows how much
 /// it is, so that a sample of the right size is taken. A source that does not count is read in place of it, unless its
 /// description was a count.
 fn verification_units(job: &Job, shape: RunShape<'_>, planned: &PlannedCollection, cost: &Cost) -> u64 {
@@ -157,9 +158,15 @@ fn verification_units(job: &Job, shape: RunShape<'_>, planned: &PlannedCollectio
     let is_counted = planned.transforms.is_empty() && planned.limit.is_none();
     // A copy that has written all has counted it.
     let is_known = planned.limit.is_some() || planned.source.estimate.exact || shape.writes();
+    let ten = match reads_first_records(&planned.source, &planned.sink) {
+        true => self::reading(planned, cost, Some(BASIC_RECORDS)),
+        false => 0,
+    };
+    // It is read to be counted.
+    let counts_by_reading = cost.count_units == 0 && !planned.source.estimate.exact;
     match planned.verification {
         VerificationLevel::None => 0,
-        VerificationLevel::Basic if is_counted => counting,
+        VerificationLevel::Basic if is_counted && !counts_by_reading => counting.saturating_add(ten),
         VerificationLevel::Basic => reading,
         VerificationLevel::Comprehensive if shape.is_tapped(job) => 0,
         VerificationLevel::Comprehensive => reading,
@@ -203,7 +210,9 @@ mod tests {
 
     /// A collection of as many records as it takes units to read it.
     fn planned(name: &str, verification: VerificationLevel) -> PlannedCollection {
-        let mut source = Collection::new(name, Schema::default()).with_record_count(READ);
+        let mut source = Collection::new(name, Schema::default())
+            .with_key(["id"])
+            .with_record_count(READ);
         source.estimate.exact = true;
         source.cost = Some(Cost {
             unit: "reads".to_owned(),
@@ -258,13 +267,20 @@ mod tests {
     fn a_level_of_verification_counts_or_reads() {
         use VerificationLevel::{Basic, None, Standard};
         let job = job(r#""verification": "basic""#);
-        for (level, wanted) in [(None, 0), (Basic, COUNT), (Standard, READ)] {
+        for (level, wanted) in [(None, 0), (Basic, COUNT + BASIC_RECORDS), (Standard, READ)] {
             assert_eq!(
                 units(&job, run(), planned("a", level)),
                 (READ, wanted),
                 "{level:?}"
             );
         }
+        let mut keyless = planned("a", Basic);
+        keyless.sink.key.clear();
+        assert_eq!(units(&job, run(), keyless), (READ, COUNT));
+        // Among what is read are records of others.
+        let mut shared = planned("a", Basic);
+        shared.source.estimate.record_count = Some(READ / 2);
+        assert_eq!(units(&job, run(), shared), (READ, COUNT));
         let nothing = self::job(r#""verification": "none""#);
         assert_eq!(units(&nothing, run(), standard()), (READ, 0));
     }
@@ -326,7 +342,7 @@ mod tests {
     #[test]
     fn a_source_that_does_not_count_is_read_unless_its_description_was_a_count() {
         let job = job(r#""staging": "memory""#);
-        for (exact, wanted) in [(true, 0), (false, READ)] {
+        for (exact, wanted) in [(true, BASIC_RECORDS), (false, READ)] {
             let mut one = planned("a", VerificationLevel::Basic);
             one.source.estimate.exact = exact;
             one.source.cost.as_mut().unwrap().count_units = 0;
@@ -427,7 +443,10 @@ mod tests {
             panic!("{cost:?}")
         };
         assert_eq!((a.planned_units, a.run_units), (Some(110), 10 + 2 * READ));
-        assert_eq!((b.planned_units, b.run_units), (Some(27), 27 + READ + COUNT));
+        assert_eq!(
+            (b.planned_units, b.run_units),
+            (Some(27), 27 + READ + COUNT + BASIC_RECORDS)
+        );
         assert_eq!(cost.other_units, 5);
         assert_eq!(cost.planned_units, Some(110 + 27 + 5));
         assert_eq!(cost.run_units, a.run_units + b.run_units + 5);

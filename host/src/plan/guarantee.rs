@@ -22,6 +22,8 @@ pub struct Sides<'a> {
     pub source: &'a SourceCapabilities,
     /// The sink.
     pub sink: &'a SinkCapabilities,
+    /// Whether the sink is written from a stage, in the middle of which a run goes on whatever the source can do.
+    pub is_staged: bool,
 }
 
 /// What is promised of each collection, in the order of the plan. `findings` are those made before the run.
@@ -54,15 +56,27 @@ fn is_lowered(planned: &PlannedCollection, findings: &[FoundBy]) -> bool {
 }
 
 fn guarantee(planned: &PlannedCollection, sides: Sides<'_>, is_lowered: bool) -> (Guarantee, String) {
-    let Sides { source, sink } = sides;
+    let Sides {
+        source,
+        sink,
+        is_staged,
+    } = sides;
     let is_atomic = matches!(sink.atomicity, Atomicity::Transactional | Atomicity::Conditional);
     let keeps_lanes = sink.lanes && is_atomic && !is_lowered;
-    if keeps_lanes && source.resume {
+    let holds_within_snapshot = planned.source.within_snapshot && !is_staged;
+    if keeps_lanes && (source.resume || is_staged) && !holds_within_snapshot {
         let reason = "the sink keeps how far the copy is together with the records, so an interrupted run goes on \
                       exactly there";
         return (Guarantee::ExactlyOnce, reason.to_owned());
     }
-    let why = if keeps_lanes {
+    if keeps_lanes && holds_within_snapshot && !can_repeat(planned, sink) {
+        let reason = "the source reads it within one snapshot only, so an interrupted run is refused for it rather than to write \
+                      records twice, until it was emptied in the target";
+        return (Guarantee::AtMostOnce, reason.to_owned());
+    }
+    let why = if keeps_lanes && holds_within_snapshot {
+        "the source reads it within one snapshot only, so a resumed run copies it again from its start"
+    } else if keeps_lanes {
         "the source cannot go on in the middle of a partition"
     } else if is_lowered {
         "the sink is set up not to keep how far the copy is together with the records"
@@ -96,6 +110,13 @@ fn guarantee(planned: &PlannedCollection, sides: Sides<'_>, is_lowered: bool) ->
             (Guarantee::AtLeastOnce, reason)
         }
     }
+}
+
+/// Whether all records of a collection may be written over those that are there of it already, and none is there twice then, nor
+/// refused for it.
+pub fn can_repeat(planned: &PlannedCollection, sink: &SinkCapabilities) -> bool {
+    let goes_by_key = !matches!(planned.policy, ConflictPolicy::Append | ConflictPolicy::Fail);
+    !planned.sink.key.is_empty() && goes_by_key && sink.upsert && sink.policies.contains(&planned.policy)
 }
 
 /// Judges collections whose target holds records already in a sink that can only add further ones: nobody could tell whether they
@@ -208,6 +229,7 @@ mod tests {
         let sides = Sides {
             source: &source,
             sink,
+            is_staged: false,
         };
         let mut all = guarantees(&[planned("a", key, policy)], sides, &findings);
         let one = all.remove(0);
@@ -277,6 +299,43 @@ mod tests {
         let whole = sink(Atomicity::Transactional, true, true);
         let (_, reason) = promised(&["id"], ConflictPolicy::Skip, false, &whole, None);
         assert!(reason.starts_with("the source cannot go on"), "{reason}");
+    }
+
+    #[test]
+    fn what_is_read_within_one_snapshot_is_copied_again_by_key_or_at_most_once() {
+        use ConflictPolicy::{Append, Fail, Overwrite, Skip};
+        let sink = SinkCapabilities {
+            policies: vec![Append, Fail, Overwrite, Skip],
+            ..sink(Atomicity::Transactional, true, true)
+        };
+        let source = source(true);
+        let promised = |key: &[&str], policy, is_staged| {
+            let mut planned = planned("log", key, policy);
+            planned.source.within_snapshot = true;
+            let sides = Sides {
+                source: &source,
+                sink: &sink,
+                is_staged,
+            };
+            let mut both = guarantees(&[planned, self::planned("a", &["id"], Overwrite)], sides, &[]);
+            assert_eq!(
+                both.pop().unwrap().guarantee,
+                Guarantee::ExactlyOnce,
+                "the other one"
+            );
+            let one = both.pop().unwrap();
+            assert!(one.guarantee == Guarantee::ExactlyOnce || one.reason.contains("one snapshot"));
+            one.guarantee
+        };
+        for policy in [Overwrite, Skip] {
+            assert_eq!(promised(&["id"], policy, false), Guarantee::Idempotent);
+        }
+        for policy in [Append, Fail] {
+            assert_eq!(promised(&["id"], policy, false), Guarantee::AtMostOnce);
+        }
+        assert_eq!(promised(&[], Append, false), Guarantee::AtMostOnce);
+        // The records of a stage are there again, in the same order.
+        assert_eq!(promised(&[], Append, true), Guarantee::ExactlyOnce);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod guarantee;
 mod offer;
 mod order;
 mod references;
+pub mod sink_cost;
 
 pub use offer::{Offer, Price, Spent, Wanted, chosen, has_open_patterns, rules, wanted};
 pub use order::{arrange, clearing_order, second_pass_policy, settle_order};
@@ -14,6 +15,7 @@ pub use order::{arrange, clearing_order, second_pass_policy, settle_order};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use whimbrel_plugin_api::capability::SinkCapabilities;
 use whimbrel_plugin_api::check::FindingLevel;
 use whimbrel_plugin_api::sink::{PrepareReport, PreparedCollection};
@@ -44,6 +46,17 @@ pub struct PlannedCollection {
     pub held_back: Vec<String>,
     /// Collections that it refers to and that are not copied.
     pub left_out: Vec<String>,
+}
+
+impl PlannedCollection {
+    /// Records of the source that will be read, if that is known.
+    pub fn expected_count(&self) -> Option<u64> {
+        let held = self.source.estimate.record_count;
+        match self.limit {
+            Some(limit) => Some(held.map_or(limit, |held| held.min(limit))),
+            None => held,
+        }
+    }
 }
 
 /// Says what comes out of transforms for a collection.
@@ -206,6 +219,7 @@ fn in_sink(source: &Collection, name: &str, key: &[String]) -> Collection {
     // What the source bills or hides is nothing to the sink.
     sink.cost = None;
     sink.hides_records = false;
+    sink.within_snapshot = false;
     sink.key = key.to_vec();
     for field in &mut sink.schema.fields {
         // A key without a value names no record.
@@ -356,21 +370,15 @@ pub fn take_losses(collection: &mut Collection, prepared: &PreparedCollection) {
     }
 }
 
-/// The digest of everything in `job` that decides what is read from the source, which has this name and version.
-pub fn made_from(job: &Job, source_version: &str) -> String {
+/// The digest of everything in `job` that decides what is read from the source, which has this name and version; `config` is what its
+/// config says of that ([`crate::config::lasting`]).
+pub fn made_from(job: &Job, config: &Map<String, Value>, source_version: &str) -> String {
     let names: Option<Vec<&str>> = job
         .collections
         .as_ref()
         .map(|rules| rules.iter().map(|rule| rule.source.as_str()).collect());
     let limit = (job.mode == Mode::Test).then_some(job.sample_records);
-    let facts = serde_json::json!([
-        source_version,
-        job.source.config,
-        names,
-        job.include,
-        job.exclude,
-        limit
-    ]);
+    let facts = serde_json::json!([source_version, config, names, job.include, job.exclude, limit]);
     blake3::hash(facts.to_string().as_bytes()).to_hex().to_string()
 }
 

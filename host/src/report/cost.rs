@@ -1,9 +1,9 @@
-//! What reading a billed source costs, in words: a table for a plan, a line for a run.
-//! The numbers are those of `plan::cost`.
+//! What reading a billed source costs, and asking a billed sink, in words: a table for a plan, a line for a run.
+//! The numbers are those of `plan::cost` and `plan::sink_cost`.
 
 use super::figures::{count, printable};
 use super::plain_table::PlainTable;
-use crate::events::CostEstimate;
+use crate::events::{CostEstimate, SinkCostEstimate};
 
 /// Below this, in US dollars, an amount has four digits behind the point, so that a small run is not free.
 const CENTS_FROM_USD: f64 = 1.0;
@@ -83,10 +83,73 @@ pub fn cost_line(cost: &CostEstimate) -> String {
     )
 }
 
+/// What a run takes of the sink and what the plan has taken, collection by collection.
+pub fn sink_cost_table(cost: &SinkCostEstimate) -> String {
+    let header = [
+        "INTO",
+        "THIS PLAN",
+        "PREPARATION",
+        "COPY",
+        "VERIFICATION",
+        "RUN",
+        "PRICE",
+    ];
+    let mut rows = PlainTable::new(&header);
+    for one in &cost.collections {
+        rows.row([
+            printable(&one.collection),
+            one.planned_units.map_or_else(String::new, count),
+            count(one.preparation_units),
+            count(one.copy_units),
+            count(one.verification_units),
+            count(one.run_units),
+            usd(one.usd),
+        ]);
+    }
+    let unit = printable(&cost.unit);
+    let mut text = format!(
+        "{unit} of the sink, without retries:\n{}",
+        rows.text(&[1, 2, 3, 4, 5, 6])
+    );
+    if cost.other_units > 0 {
+        text.push_str(&format!(
+            "  {} more for the run as a whole\n",
+            count(cost.other_units)
+        ));
+    }
+    text.push_str(&format!(
+        "  the run: {} at {} for a million\n",
+        sink_cost_line(cost),
+        usd(cost.usd_per_million)
+    ));
+    if cost.is_at_least {
+        text.push_str("  more, if the sink holds records that are not among those copied\n");
+    }
+    if let (Some(units), Some(amount)) = (cost.planned_units, cost.planned_usd) {
+        text.push_str(&format!(
+            "  this plan: {} {unit}, {}\n",
+            count(units),
+            usd(amount)
+        ));
+    }
+    text + "\n"
+}
+
+/// What a run was estimated to take of the sink.
+pub fn sink_cost_line(cost: &SinkCostEstimate) -> String {
+    let least = if cost.is_at_least { "at least " } else { "" };
+    format!(
+        "{least}{} {}, {}",
+        count(cost.run_units),
+        printable(&cost.unit),
+        usd(cost.usd)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::CollectionCost;
+    use crate::events::{CollectionCost, SinkCollectionCost};
     use expect_test::expect;
 
     #[test]
@@ -140,5 +203,47 @@ mod tests {
         "#]]
         .assert_eq(&cost_table(&cost));
         assert_eq!(cost_line(&cost), "150,100 document reads, 0.0901 USD");
+    }
+
+    #[test]
+    fn a_plan_says_what_is_asked_of_the_sink_and_that_it_may_be_more() {
+        let mut cost = SinkCostEstimate {
+            unit: "document reads".to_owned(),
+            usd_per_million: 0.6,
+            units_max: None,
+            planned_units: Some(3),
+            planned_usd: Some(0.000_001_8),
+            run_units: 101_247,
+            usd: 0.060_748,
+            is_at_least: false,
+            other_units: 2,
+            collections: vec![SinkCollectionCost {
+                collection: "people".to_owned(),
+                planned_units: Some(3),
+                preparation_units: 5,
+                copy_units: 50_000,
+                verification_units: 51_240,
+                run_units: 101_245,
+                usd: 0.060_747,
+                is_at_least: false,
+            }],
+        };
+        expect![[r#"
+            document reads of the sink, without retries:
+             INTO    THIS PLAN  PREPARATION    COPY  VERIFICATION      RUN       PRICE
+             people          3            5  50,000        51,240  101,245  0.0607 USD
+              2 more for the run as a whole
+              the run: 101,247 document reads, 0.0607 USD at 0.6000 USD for a million
+              this plan: 3 document reads, less than 0.0001 USD
+
+        "#]]
+        .assert_eq(&sink_cost_table(&cost));
+        cost.is_at_least = true;
+        assert_eq!(
+            sink_cost_line(&cost),
+            "at least 101,247 document reads, 0.0607 USD"
+        );
+        let text = sink_cost_table(&cost);
+        assert!(text.contains("more, if the sink holds records"), "{text}");
     }
 }

@@ -2,18 +2,20 @@
 //!
 //! Markdown in which nothing from outside can become mark-up. Lists are short; the final report has them whole.
 
-use super::cost::cost_line;
+use super::cost::{cost_line, sink_cost_line};
 use super::executive_proof::proof;
 use super::figures::{bytes, count, counted, rate, seconds, sentence};
 use super::guarantees::promises;
 use super::markdown::{LINES_MAX, code, message, plain, shortened};
 use super::orphans::{missing_keys, with_orphans};
+use super::snapshots::copied;
 use super::{FinalReport, Tone, tone};
 use crate::events::Phase;
 
 /// The page.
 pub fn executive_summary(report: &FinalReport) -> String {
     let mut sections = vec![opening(report), figures(report), not_carried_over(report)];
+    sections.push(snapshots(report));
     sections.push(orphans(report));
     sections.push(guarantees(report));
     sections.push(proof(report));
@@ -90,6 +92,10 @@ fn figures(report: &FinalReport) -> String {
         if let Some(cost) = &summary.cost {
             rows.push(("billed for reading, as estimated before", plain(&cost_line(cost))));
         }
+        if let Some(cost) = &summary.sink_cost {
+            let line = plain(&sink_cost_line(cost));
+            rows.push(("billed by the sink, as estimated before", line));
+        }
     }
     let rows: String = rows
         .iter()
@@ -153,6 +159,21 @@ fn not_carried_over(report: &FinalReport) -> String {
         };
     }
     format!("## Not carried over\n\n{}", shortened(lines))
+}
+
+/// Collections that are of no single moment of the source.
+fn snapshots(report: &FinalReport) -> String {
+    let copied = copied(&report.task.summary);
+    if copied.is_empty() {
+        return String::new();
+    }
+    let lines = copied
+        .iter()
+        .map(|(name, read)| format!("- {}: {}.", code(name), message(read)));
+    format!(
+        "## Read at several snapshots\n\nWhat was changed between them is in one part of the copy and not in another.\n\n{}",
+        shortened(lines.collect())
+    )
 }
 
 fn orphans(report: &FinalReport) -> String {

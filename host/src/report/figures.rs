@@ -80,6 +80,17 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
+/// Letters of the name of a record among others: enough to know it by, and a line stays one.
+const RECORD_CHARS_MAX: usize = 80;
+
+/// What a record is called, in a line or table of many: as [`printable`], and cut where it is long. Keys may have thousands of letters.
+pub fn record_label(text: &str) -> String {
+    match text.char_indices().nth(RECORD_CHARS_MAX) {
+        None => printable(text),
+        Some((end, _)) => format!("{}...", printable(&text[..end])),
+    }
+}
+
 fn steers(char: char) -> bool {
     char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -87,6 +98,14 @@ fn steers(char: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_record_is_cut_where_it_is_long() {
+        let name = "\u{fc}".repeat(RECORD_CHARS_MAX);
+        assert_eq!(record_label(&name), name);
+        assert_eq!(record_label(&format!("{name}x")), format!("{name}..."));
+        assert_eq!(record_label("a\u{1b}b"), "a\u{fffd}b");
+    }
 
     #[test]
     fn thousands_are_apart() {

@@ -247,6 +247,7 @@ fn digests(record_count: u64, root: &str) -> CollectionDigests {
         key: vec!["id".to_owned()],
         extracted: place("89abcdef"),
         transformed: place(root),
+        snapshots: crate::events::SnapshotsRead::default(),
         read_back: place(root),
     }
 }
@@ -389,6 +390,7 @@ pub fn changed_since() -> TaskReport {
     report.summary.phases[4].outcome = PhaseOutcome::Failed;
     report.summary.phases.truncate(5);
     let users = &mut report.summary.verification[1];
+    users.comparison = Comparison::Undecided;
     users.changed_since_count = 2;
     users.mismatches = ["u-1", "u-2"]
         .map(|record| Mismatch {

@@ -10,6 +10,9 @@ use super::remedies::{remedy, then, then_anew};
 use super::verdict::has_changed_since;
 use crate::events::{CHANGED_SINCE, MismatchKind, Phase, RuleState};
 
+/// The lists of differences, beside a report.
+pub const RESULTS_FOLDER: &str = "verification-results";
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NextStep {
@@ -95,8 +98,18 @@ fn phase_that_ended(report: &TaskReport) -> Phase {
         .map_or(Phase::PreValidation, |phase| phase.phase)
 }
 
-/// What to do after a task that ended as `report` says; `job` is the job file, `run_id` the run.
+/// What to do after a task that ended as `report` says, for who reads it beside the report; `job` is the job file, `run_id` the run.
 pub fn next_steps(report: &TaskReport, job_file: &str, run_id: &str) -> Vec<NextStep> {
+    next_steps_with(report, job_file, run_id, RESULTS_FOLDER)
+}
+
+/// As [`next_steps`], for who finds the lists of differences in `results_folder`.
+pub fn next_steps_with(
+    report: &TaskReport,
+    job_file: &str,
+    run_id: &str,
+    results_folder: &str,
+) -> Vec<NextStep> {
     let job = quoted(job_file);
     let command = |name: &str| of_job(report, name, &job);
     let resume = format!("whimbrel resume {}{}", quoted(run_id), place(report, job_file));
@@ -115,7 +128,7 @@ pub fn next_steps(report: &TaskReport, job_file: &str, run_id: &str) -> Vec<Next
             Some(format!("whimbrel rejected list {}", quoted(run_id))),
         ));
     }
-    steps.extend(after_differences(report, &|flags| {
+    steps.extend(after_differences(report, results_folder, &|flags| {
         of_job(report, "verify", &format!("{job} {flags}"))
     }));
     let failed = failed_phases(report);
@@ -192,7 +205,11 @@ fn after_request(report: &TaskReport) -> &'static str {
 }
 
 /// What to do about differences, the list first.
-fn after_differences(report: &TaskReport, verify: &dyn Fn(&str) -> Option<String>) -> Vec<NextStep> {
+fn after_differences(
+    report: &TaskReport,
+    folder: &str,
+    verify: &dyn Fn(&str) -> Option<String>,
+) -> Vec<NextStep> {
     let summary = &report.summary;
     let step = |text: String, command: Option<String>| NextStep { text, command };
     let mut steps = Vec::new();
@@ -204,12 +221,12 @@ fn after_differences(report: &TaskReport, verify: &dyn Fn(&str) -> Option<String
     match files.as_slice() {
         [] => {}
         [only] => steps.push(step(
-            format!("read the list of all differences: `verification-results/{only}`"),
+            format!("read the list of all differences: `{folder}/{only}`"),
             None,
         )),
         several => steps.push(step(
             format!(
-                "read the lists of all differences: {} files `verification-results/*.ndjson`",
+                "read the lists of all differences: {} files `{folder}/*.ndjson`",
                 several.len()
             ),
             None,

@@ -7,12 +7,12 @@
 use serde::Serialize;
 
 use super::TaskReport;
-use super::cost::cost_table;
+use super::cost::{cost_table, sink_cost_table};
 use super::figures::{bytes, count, printable, seconds as duration};
 use super::guarantees::guarantees_text;
 use super::orphans::orphans_text;
 use super::plain_table::PlainTable;
-use crate::events::CostEstimate;
+use crate::events::{CostEstimate, SinkCostEstimate};
 
 /// A plan.
 #[derive(Debug, Clone, Serialize)]
@@ -43,6 +43,9 @@ pub struct PlanEstimate {
     pub exceeds_time_limit: bool,
     /// What reading costs; `None` if the source bills nothing.
     pub cost: Option<CostEstimate>,
+    /// What asking the sink costs besides writing; absent if the sink bills nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sink_cost: Option<SinkCostEstimate>,
 }
 
 /// A rate that was measured in an earlier run.
@@ -94,6 +97,7 @@ impl PlanReport {
             .zip(time_limit_secs)
             .is_some_and(|(seconds, limit)| seconds > limit as f64);
         let cost = task.summary.cost.take();
+        let sink_cost = task.summary.sink_cost.take();
         Self {
             estimate: PlanEstimate {
                 record_count,
@@ -104,6 +108,7 @@ impl PlanReport {
                 time_limit_secs,
                 exceeds_time_limit,
                 cost,
+                sink_cost,
             },
             task,
         }
@@ -148,6 +153,9 @@ pub fn plan_text(report: &PlanReport) -> String {
     }
     if let Some(cost) = &report.estimate.cost {
         text.push_str(&cost_table(cost));
+    }
+    if let Some(cost) = &report.estimate.sink_cost {
+        text.push_str(&sink_cost_table(cost));
     }
     text.push_str(&estimate(&report.estimate));
     let verdict = if report.task.errors.is_empty() {

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use super::cost::cost_line;
-use super::figures::{bytes, count, counted, printable, rate, seconds};
-use super::next_steps::next_steps;
+use super::cost::{cost_line, sink_cost_line};
+use super::figures::{bytes, count, counted, printable, rate, record_label, seconds};
+use super::next_steps::{RESULTS_FOLDER, next_steps_with};
 use super::orphans::orphans_text;
 use super::proof::{classes, proof_text, repaired_text, rules_text, sink_orphans_text, unreadable_in_source};
+use super::snapshots::snapshots_text;
 use super::summary_tables::{mismatches, table};
 use super::{TaskReport, Tone, tone, verdict};
 use crate::events::{Failure, VerificationResult};
@@ -61,12 +62,14 @@ impl Look {
     /// The file that lists all differences of a collection, as a person would type it.
     fn list_of(&self, result: &VerificationResult) -> Option<String> {
         let name = result.mismatches_file.as_deref()?;
-        let beside = |page: &PathBuf| page.with_file_name("verification-results");
-        let folder = self
-            .results_folder
-            .clone()
-            .or_else(|| self.html_report.as_ref().map(beside))?;
-        Some(from_here(&folder.join(name)).display().to_string())
+        Some(from_here(&self.results()?.join(name)).display().to_string())
+    }
+
+    /// The folder of the lists of differences, if they are kept.
+    fn results(&self) -> Option<PathBuf> {
+        let beside = |page: &PathBuf| page.with_file_name(RESULTS_FOLDER);
+        let named = self.results_folder.clone();
+        named.or_else(|| self.html_report.as_ref().map(beside))
     }
 }
 
@@ -77,6 +80,7 @@ pub fn text(report: &TaskReport, look: &Look) -> String {
         table(report, look.terminal),
         statements(report, look),
         losses(report, look),
+        snapshots_text(&report.summary, &look.heading("read at several snapshots:")),
         orphans(report, look),
         rejected(report, look),
         differences(report, look),
@@ -182,7 +186,7 @@ fn rejected(report: &TaskReport, look: &Look) -> String {
         text.push_str(&format!(
             "  {}, {}: {} [{}]\n",
             printable(collection),
-            printable(&record.record),
+            record_label(&record.record),
             printable(&record.message),
             printable(&record.code)
         ));
@@ -276,12 +280,17 @@ fn phases(report: &TaskReport) -> String {
     format!("{}{memory}{first}\n", parts.join(", "))
 }
 
-/// What the source bills, as it was estimated before the copy.
+/// What the source and the sink bill, as it was estimated before the copy.
 fn cost(report: &TaskReport) -> String {
-    let cost = report.summary.cost.as_ref().filter(|_| report.is_run());
-    cost.map_or_else(String::new, |cost| {
-        format!("estimated before the copy: {}\n", cost_line(cost))
-    })
+    let summary = &report.summary;
+    if !report.is_run() {
+        return String::new();
+    }
+    let of_source = summary.cost.as_ref().map(cost_line);
+    let of_sink = summary.sink_cost.as_ref().map(sink_cost_line);
+    let of_source = of_source.map(|line| format!("estimated before the copy: {line}\n"));
+    let of_sink = of_sink.map(|line| format!("estimated before the copy, of the sink: {line}\n"));
+    of_source.into_iter().chain(of_sink).collect()
 }
 
 fn last_line(report: &TaskReport, look: &Look) -> String {
@@ -304,12 +313,18 @@ fn last_line(report: &TaskReport, look: &Look) -> String {
         .map(|phase| phase.seconds)
         .filter(|seconds| *seconds > 0.0);
     let figures = match copying {
-        Some(copying) if report.copies() => format!(
-            " ({} of {} written, {})",
-            counted(written, "record"),
-            counted(report.summary.collections.len() as u64, "collection"),
-            rate(written as f64 / copying)
-        ),
+        Some(copying) if report.copies() => {
+            let mut figures = format!(
+                " ({} of {} written",
+                counted(written, "record"),
+                counted(report.summary.collections.len() as u64, "collection")
+            );
+            // What an earlier run has written took its time, not this one's.
+            if report.command != "resume" {
+                figures.push_str(&format!(", {}", rate(written as f64 / copying)));
+            }
+            figures + ")"
+        }
         _ => String::new(),
     };
     format!("{}{figures}", look.paint(codes, &verdict(report)))
@@ -321,7 +336,11 @@ fn steps(report: &TaskReport, look: &Look) -> String {
         return String::new();
     }
     let run_id = look.run_id.as_deref().unwrap_or("RUN");
-    next_steps(report, &look.job_file, run_id)
+    let results = look.results().map_or_else(
+        || RESULTS_FOLDER.to_owned(),
+        |folder| from_here(&folder).display().to_string(),
+    );
+    next_steps_with(report, &look.job_file, run_id, &results)
         .iter()
         .map(|step| {
             let command = step
@@ -341,8 +360,10 @@ pub fn troubles(report: &TaskReport) -> String {
 fn trouble(failure: &Failure) -> String {
     let error = &failure.error;
     let mut text = format!("{}\n", printable(&error.message));
-    if let (Some(plugin), Some(role), Some(call)) = (&failure.plugin, failure.role, &failure.call) {
-        text.push_str(&format!("  in: `{call}` of {role} `{plugin}`\n"));
+    if let (Some(plugin), Some(role)) = (&failure.plugin, failure.role) {
+        // What a check has found has no call; which side it is of matters where both have the same plugin.
+        let call = failure.call.as_ref().map(|call| format!("`{call}` of "));
+        text.push_str(&format!("  in: {}{role} `{plugin}`\n", call.unwrap_or_default()));
     }
     if let Some(place) = &error.place {
         text.push_str(&format!("  --> {}\n", printable(place)));
@@ -549,7 +570,7 @@ mod tests {
 
             shop: the sides differ (12,340 records of 2 collections written, 3,085/s)
 
-              next: read the list of all differences: `verification-results/users.ndjson`
+              next: read the list of all differences: `.whimbrel/runs/r-1/verification-results/users.ndjson`
               next: look which records the sink has refused or lost: others point to them
               next: correct the records that break the rules, or the rules
               next: copy again what differs, and compare once more
@@ -607,6 +628,18 @@ mod tests {
                 "{shown:?}"
             );
         }
+    }
+
+    #[test]
+    fn of_two_sides_with_one_plugin_it_is_said_which_one_it_is() {
+        let mut report = fixtures::failed();
+        let failure = &mut report.errors[0];
+        failure.plugin = Some("files".to_owned());
+        failure.role = Some(whimbrel_plugin_api::manifest::Role::Sink);
+        failure.call = None;
+        assert!(troubles(&report).contains("\n  in: sink `files`\n"));
+        report.errors[0].call = Some("check".to_owned());
+        assert!(troubles(&report).contains("\n  in: `check` of sink `files`\n"));
     }
 
     #[test]

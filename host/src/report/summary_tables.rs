@@ -219,7 +219,7 @@ fn verification<'a>(verified: &Verified<'a>) -> Column<'a> {
         verified.values().filter(|result| test(result)).count() as u64
     };
     let different = of(|result| result.comparison == Comparison::Different);
-    let unsure = of(|result| result.comparison == Comparison::Equal && !is_sure_to_be_equal(result));
+    let unsure = of(|result| result.comparison != Comparison::Different && !is_sure_to_be_equal(result));
     let cells = verified.clone();
     Column {
         title: "VERIFIED",
@@ -257,8 +257,9 @@ pub fn comparison(result: &VerificationResult) -> String {
     let changed = unsure.join(", ");
     let found = match (result.comparison, changed.is_empty()) {
         (Comparison::Equal, true) => "equal".to_owned(),
+        (Comparison::Undecided, true) => return "undecided".to_owned(),
         // Of these it cannot be said whether they are equal, so the collection is not called so.
-        (Comparison::Equal, false) => return changed,
+        (Comparison::Equal | Comparison::Undecided, false) => return changed,
         (Comparison::Different, true) => counted(result.mismatch_count, "difference"),
         (Comparison::Different, false) => {
             format!("{}, {changed}", counted(result.mismatch_count, "difference"))
@@ -266,8 +267,8 @@ pub fn comparison(result: &VerificationResult) -> String {
     };
     if result.every_record {
         return match result.comparison {
-            Comparison::Equal => format!("{found}, every record"),
             Comparison::Different => found,
+            _ => format!("{found}, every record"),
         };
     }
     match result.compared_count {

@@ -3,6 +3,7 @@
 
 use super::TaskReport;
 use super::figures::printable;
+use super::snapshots::are_compared;
 use crate::events::{
     CHANGED_SINCE, Comparison, Phase, ReferenceResult, RuleState, RunSummary, VerificationResult,
 };
@@ -34,6 +35,7 @@ pub fn tone(report: &TaskReport) -> Tone {
     match report.outcome {
         "done" if report.copies() && report.summary.verification.is_empty() => Tone::Mixed,
         "done" if report.summary.rejected_count > 0 => Tone::Mixed,
+        "done" if are_compared(&report.summary) => Tone::Mixed,
         "done" => Tone::Good,
         "cancelled" | "unverified" => Tone::Mixed,
         _ => Tone::Bad,
@@ -55,8 +57,18 @@ pub fn verdict(report: &TaskReport) -> String {
         ("crashed", "check" | "plan" | "verify" | "stats") => {
             format!("{job}: the worker was lost, nothing was written")
         }
+        ("done", "verify") if are_compared(&report.summary) => {
+            format!(
+                "{job}: both sides are equal; the source was read at several snapshots, not as of one moment"
+            )
+        }
         ("done", "verify") => format!("{job}: both sides are equal"),
         ("done", _) if report.summary.verification.is_empty() => format!("{job}: done, not verified"),
+        ("done", _) if are_compared(&report.summary) => {
+            format!(
+                "{job}: done and verified; the source was read at several snapshots, not as of one moment"
+            )
+        }
         ("done", _) => format!("{job}: done and verified"),
         ("differences", _) => format!("{job}: {}", difference(&report.summary)),
         ("unverified", _) if has_changed_since(report) => {

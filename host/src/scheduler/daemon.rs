@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Days, Utc};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -17,9 +17,11 @@ use whimbrel_plugin_api::{Error, ErrorKind};
 use super::clock::Clock;
 use super::event::DaemonEvent;
 use super::firing::Launch;
+use super::log_files::{log_folder, remove_old, stem};
 use super::presence::{LastOutcome, NextTime, Presence, Seen};
 use crate::config::{Schedule, Schedules, Variables, load_schedules};
 use crate::state::{Process, now};
+use crate::workspace::fault;
 
 /// The time of day may be set, so that it is looked at so often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -161,6 +163,21 @@ impl<'a> Daemon<'a> {
                 });
             }
             Err(error) => self.failed(name, due, error),
+        }
+        self.remove_old_logs();
+    }
+
+    /// Removes what runs have printed whose time is over.
+    fn remove_old_logs(&mut self) {
+        let folder = log_folder(&self.schedules.working_dir);
+        let before = now() - Days::new(self.schedules.log_days.into());
+        let running = self.running.iter();
+        let kept = running.map(|(name, running)| stem(name, running.due)).collect();
+        if let Err(error) = remove_old(&folder, before, &kept) {
+            (self.tell)(&DaemonEvent::Failed {
+                schedule: None,
+                error: fault(&folder, &error),
+            });
         }
     }
 

@@ -3,22 +3,16 @@
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use chrono::{DateTime, Utc};
 use whimbrel_plugin_api::{Error, ErrorKind};
 
+use super::log_files::{Logs, log_folder};
 use crate::config::Schedule;
 use crate::supervisor::this_program;
 use crate::workspace::{fault, make_folder, open_private};
-
-/// The files that a run's output goes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Logs {
-    pub(super) stdout: PathBuf,
-    pub(super) stderr: PathBuf,
-}
 
 /// What all runs of a daemon are started with.
 pub(super) struct Launch<'a> {
@@ -33,13 +27,9 @@ pub(super) struct Launch<'a> {
 impl Launch<'_> {
     /// Starts the run that `schedule` was due for at `time`.
     pub(super) fn start(&self, schedule: &Schedule, time: DateTime<Utc>) -> Result<(Child, Logs), Error> {
-        let folder = self.working_dir.join("logs").join("scheduled");
+        let folder = log_folder(self.working_dir);
         make_folder(&folder)?;
-        let stem = format!("{}-{}", schedule.name, time.format("%Y%m%dT%H%M%SZ"));
-        let logs = Logs {
-            stdout: folder.join(format!("{stem}-stdout.log")),
-            stderr: folder.join(format!("{stem}-stderr.log")),
-        };
+        let logs = Logs::of(&folder, &schedule.name, time);
         let open = |path: &Path| open_private(path, true).map_err(|error| fault(path, &error));
         let (stdout, stderr) = (open(&logs.stdout)?, open(&logs.stderr)?);
         let spawn = |program: &Path| {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use whimbrel_plugin_api::{Error, ErrorKind};
 
 use super::presence::{LOCK_FILE, Seen, seen};
-use crate::config::daemon_folder;
+use crate::config::{Variables, daemon_folder};
 use crate::workspace::{Workspace, fault, file_names, lock, look_for_lock, open_private};
 
 /// Digits of the digest of a path, which name a mark that is not beside its file.
@@ -42,10 +42,10 @@ pub struct Living {
 /// # Errors
 /// `schedule.hidden` if it cannot be looked whether there is one, `schedule.silent` if there is one that says nothing; if there is
 /// none to be seen, also what keeps the settings file from being read.
-pub fn find(settings: &Path) -> Result<Option<Living>, Vec<Error>> {
+pub fn find(settings: &Path, variables: &Variables) -> Result<Option<Living>, Vec<Error>> {
     let begun = Instant::now();
     loop {
-        match look(settings)? {
+        match look(settings, variables)? {
             Found::Living(living) => return Ok(Some(*living)),
             Found::Nobody => return Ok(None),
             Found::Silent(folder) if begun.elapsed() >= SETTLE_MAX => return Err(vec![silent(&folder)]),
@@ -61,7 +61,7 @@ enum Found {
     Silent(PathBuf),
 }
 
-fn look(settings: &Path) -> Result<Found, Vec<Error>> {
+fn look(settings: &Path, variables: &Variables) -> Result<Found, Vec<Error>> {
     let mut cannot_see = None;
     for mark in marks(settings) {
         match look_for_lock(&mark) {
@@ -71,7 +71,7 @@ fn look(settings: &Path) -> Result<Found, Vec<Error>> {
         }
     }
     // One that could leave no mark is found by its folder, as long as the settings name that.
-    let folder = match daemon_folder(settings) {
+    let folder = match daemon_folder(settings, variables) {
         Ok(folder) => folder,
         Err(faults) => return Err(cannot_see.map_or(faults, |error| vec![error])),
     };

@@ -13,7 +13,7 @@ use whimbrel_plugin_api::{Error, ErrorKind};
 use super::guard::RunGuard;
 use super::moment::now;
 use super::run::{Counts, PluginVersion, RunEnd};
-use super::selection::{Kept, LANE_TAKEN, Selection};
+use super::selection::{BEGUN_ANEW, Kept, LANE_TAKEN, Selection};
 use super::store::{EventRecord, News, Rejected};
 
 /// One transaction takes at most so many events.
@@ -286,23 +286,15 @@ impl Writer {
         self.oldest.get_or_insert_with(Instant::now);
         match kept {
             Kept::Nothing => {}
-            Kept::Event { kind, body } => {
-                self.seq += 1;
-                self.news.events.push(EventRecord {
-                    seq: self.seq,
-                    at: now(),
-                    kind,
-                    body,
-                });
+            Kept::Event { kind, body } => self.add_event(kind, body),
+            Kept::Anew { body, collection } => {
+                self.add_event(BEGUN_ANEW.to_owned(), body);
+                self.news
+                    .rejected
+                    .retain(|rejected| rejected.collection != collection);
             }
             Kept::Found { body, lane } => {
-                self.seq += 1;
-                self.news.events.push(EventRecord {
-                    seq: self.seq,
-                    at: now(),
-                    kind: LANE_TAKEN.to_owned(),
-                    body,
-                });
+                self.add_event(LANE_TAKEN.to_owned(), body);
                 self.news.rejected.retain(|rejected| !rejected.is_beyond(&lane));
             }
             Kept::Rejected(rejected) => {
@@ -314,6 +306,16 @@ impl Writer {
                 });
             }
         }
+    }
+
+    fn add_event(&mut self, kind: String, body: String) {
+        self.seq += 1;
+        self.news.events.push(EventRecord {
+            seq: self.seq,
+            at: now(),
+            kind,
+            body,
+        });
     }
 
     fn write(&mut self) -> Result<(), Error> {

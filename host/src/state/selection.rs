@@ -42,10 +42,19 @@ pub(super) enum Kept {
         /// The lane.
         lane: LaneFound,
     },
+    /// The event, and that this collection is copied again from its start.
+    Anew {
+        /// As JSON.
+        body: String,
+        /// The collection, in the source.
+        collection: String,
+    },
 }
 
 /// The name of the event that says how a lane was found.
 pub(super) const LANE_TAKEN: &str = "lane_taken";
+/// The name of the event that says that a collection is copied again from its start.
+pub(super) const BEGUN_ANEW: &str = "begun_anew";
 
 /// Follows the events of one run.
 pub(super) struct Selection {
@@ -139,6 +148,15 @@ impl Selection {
                 };
                 return Kept::Found { body, lane };
             }
+            Event::BegunAnew { collection } => {
+                let Ok(body) = serde_json::to_string(event) else {
+                    return Kept::Nothing;
+                };
+                return Kept::Anew {
+                    body,
+                    collection: collection.clone(),
+                };
+            }
             Event::PluginLoaded {
                 role, name, version, ..
             } => {
@@ -167,7 +185,7 @@ impl Selection {
                 return Kept::Nothing;
             }
             Event::Health { .. } if !self.is_due(event, "", now) => return Kept::Nothing,
-            Event::Replayed { taken, refused } => {
+            Event::Replayed { taken, refused, .. } => {
                 let counts = self.replayed.get_or_insert_default();
                 counts.written_count += taken.len() as u64;
                 counts.rejected_count += refused.len() as u64;
@@ -326,7 +344,15 @@ mod tests {
 
         let mut selection = Selection::new();
         for (taken, refused) in [(vec![1, 2], vec![]), (vec![4], vec![RefusedAgain::default()])] {
-            selection.keep(&Event::Replayed { taken, refused }, now);
+            let known = Default::default();
+            selection.keep(
+                &Event::Replayed {
+                    taken,
+                    refused,
+                    known,
+                },
+                now,
+            );
             let summary = RunSummary {
                 rejected_count: 1,
                 ..RunSummary::default()

@@ -162,7 +162,8 @@ pub enum RejectedChange {
 /// What a run has to tell since the last time.
 #[derive(Debug, Clone)]
 pub struct News {
-    /// What happened, in order. A `lane_taken` among them takes away what the run has refused for later commits of the lane.
+    /// What happened, in order. A `lane_taken` among them takes away what the run has refused for later commits of the lane, a
+    /// `begun_anew` what it has refused of the collection.
     pub events: Vec<EventRecord>,
     /// What was refused since.
     pub rejected: Vec<Rejected>,
@@ -313,4 +314,10 @@ pub trait StateStore: Send + Sync {
     /// # Errors
     /// What is wrong with the store.
     fn lanes_found(&self, run: &RunId) -> Result<Vec<LaneFound>, Error>;
+
+    /// The collections that a run has copied again from their start although it went on with others.
+    ///
+    /// # Errors
+    /// What is wrong with the store.
+    fn begun_anew(&self, run: &RunId) -> Result<Vec<String>, Error>;
 }

@@ -145,7 +145,7 @@ impl Progress {
                     .insert(collection.clone(), (*written_count, *rejected_count));
                 self.show(collection, *written_count + *rejected_count);
             }
-            Event::Replayed { taken, refused } => {
+            Event::Replayed { taken, refused, .. } => {
                 let (taken, refused) = (taken.len() as u64, refused.len() as u64);
                 let counts = self.counts.entry(SENT_AGAIN.to_owned()).or_default();
                 counts.0 += taken;
@@ -485,8 +485,11 @@ mod tests {
         progress.observe(&planned("a", Some(400)));
         progress.observe(&began(Phase::Import));
         for taken in [vec![1, 2, 3], vec![5]] {
-            let refused = Vec::new();
-            progress.observe(&Event::Replayed { taken, refused });
+            progress.observe(&Event::Replayed {
+                taken,
+                refused: Vec::new(),
+                known: Default::default(),
+            });
         }
         let line = progress.totals_line();
         assert!(line.starts_with("replay: 4 records, "), "{line}");

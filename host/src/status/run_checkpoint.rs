@@ -124,6 +124,13 @@ impl RunCheckpoint {
         );
     }
 
+    /// The collection is copied again from its start: what was durable of it counts no more.
+    pub fn forget(&mut self, collection: &str) {
+        let forgotten = self.collections.remove(collection).unwrap_or_default();
+        let records: u64 = forgotten.values().map(|partition| partition.record_count).sum();
+        self.record_count = self.record_count.saturating_sub(records);
+    }
+
     /// Takes what `other` knows and this one does not: of each partition the later of both.
     pub fn merge(&mut self, other: Self) {
         for (collection, partitions) in other.collections {
@@ -354,6 +361,14 @@ mod tests {
         );
         assert_eq!((todos["10-"].seq, todos["10-"].committed_at), (2, at(9)));
         assert_eq!(known.record_count, 33 + 50 + 4 + 1);
+    }
+
+    #[test]
+    fn a_collection_that_is_copied_again_has_nothing() {
+        let mut known = checkpoint();
+        known.forget("todos");
+        known.forget("gone");
+        assert_eq!((known.record_count, known.collections.len()), (1, 1));
     }
 
     #[test]

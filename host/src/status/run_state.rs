@@ -163,6 +163,7 @@ impl RunState {
             Event::Progress { .. } => self.progressed(event),
             Event::Committed { .. } => self.committed(event, now),
             Event::LaneTaken { .. } => self.found_durable(event, now),
+            Event::BegunAnew { collection } => self.checkpoint.forget(collection),
             Event::Retrying {
                 role,
                 collection,

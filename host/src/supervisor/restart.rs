@@ -94,6 +94,10 @@ impl Restarts {
                 // What was left out of a commit that was never made is met again.
                 refused.collection != *collection || refused.partition != *partition || refused.seq <= *seq
             }),
+            Event::BegunAnew { collection } => {
+                self.known_seqs.remove(collection);
+                self.refused.retain(|refused| refused.collection != *collection);
+            }
             Event::Rejected {
                 collection,
                 record,

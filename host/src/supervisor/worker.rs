@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use serde_json::Value;
 use whimbrel_plugin_api::manifest::Role;
 use whimbrel_plugin_api::{Error, ErrorKind};
 
@@ -17,7 +18,7 @@ use super::notify_worker::{self, NotifierSending};
 use super::protocol::{Command, Task, TaskKind};
 use crate::barrier::Barrier;
 use crate::canonical_json::canonical_json;
-use crate::config::{Job, system_named};
+use crate::config::{Job, Side, is_same_place, lasting, source_as_written, system_named};
 use crate::control::Stop;
 use crate::events::{Emitter, Event, Failure, Outcome, RunSummary};
 use crate::loader::call_board::CallBoard;
@@ -44,6 +45,8 @@ const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 const LINK_SHARE: u64 = 4;
 /// The system that the source's config names, among what a copy is made from; its digest is as short as the others there.
 const SOURCE_SYSTEM: &str = "source system";
+/// What the config of the source is called among them.
+const SOURCE: &str = "source";
 
 /// Runs the task that stands on standard input.
 pub fn worker_main() -> ExitCode {
@@ -359,14 +362,33 @@ fn context(
         .filter(|(role, _, _)| *role == Role::Transform)
         .map(|(_, opener, _)| (opener.name().to_owned(), opener.clone()));
     let source_version = format!("{} {}", source.name(), source.version());
+    let is_in_place = is_same_place(
+        &Side {
+            plugin: &job.source.plugin,
+            schema: &source_says.config_schema,
+            config: &job.source.config,
+        },
+        &Side {
+            plugin: &job.sink.plugin,
+            schema: &sink_says.config_schema,
+            config: &job.sink.config,
+        },
+    );
+    let source_lasting = lasting(&source_says.config_schema, &job.source.config);
     let mut options = options;
     if !options.made_from.is_empty() {
         // What the plugins' own variables have added is in the job by now.
-        let named = system_named(&source_says.config_schema, &job.source.config);
+        let schema = &source_says.config_schema;
+        let named = system_named(schema, &source_lasting);
         let digest = blake3::hash(canonical_json(&named).as_bytes()).to_hex();
         options
             .made_from
             .insert(SOURCE_SYSTEM.to_owned(), digest[..16].to_owned());
+        if let Value::Object(written) = &options.source_written {
+            let written = Value::Object(lasting(schema, written));
+            let counts_as = source_as_written(&job.source.plugin, &written);
+            options.made_from.insert(SOURCE.to_owned(), counts_as);
+        }
     }
     let mut sink_capabilities = sink_says.sink.unwrap_or_default();
     sink_capabilities.lanes &= job.import.checkpoints;
@@ -380,6 +402,7 @@ fn context(
         )),
         job,
         options,
+        is_in_place,
         gate,
         barrier,
         calls: Arc::clone(calls),
@@ -390,6 +413,7 @@ fn context(
             sink_capabilities,
             transforms: Transforms::new(transforms),
             source_version,
+            source_lasting,
         },
         emitter: emitter.clone(),
         stop: stop.clone(),

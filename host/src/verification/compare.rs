@@ -1,17 +1,18 @@
-//! Compares one collection of both sides and lists the differences.
+//! Compares one collection of both sides and lists the differences: at `standard` here, at `basic` in `basic`.
 //! Neighbours: `side` reads, `canonical` and `losses` make values comparable.
 
 use std::collections::HashSet;
 use std::time::Instant;
 
-use whimbrel_plugin_api::source::{CountRequest, ReadRequest};
+use whimbrel_plugin_api::source::ReadRequest;
 use whimbrel_plugin_api::{Collection, ErrorKind, Field};
 
+use super::basic::{self, count};
 use super::left_out::LeftOut;
-use super::side::{self, DISTINCT_KEYS_MAX, Digest, Method, RecordDigest, Side};
+use super::side::{self, Choice, DISTINCT_KEYS_MAX, Digest, Method, RecordDigest, Side};
 use crate::config::{TransformJob, VerificationLevel};
 use crate::control::Stop;
-use crate::events::{Comparison, Failure, Mismatch, MismatchKind, VerificationResult};
+use crate::events::{Failure, Mismatch, MismatchKind, VerificationResult};
 use crate::loader::observe::OpenedSource;
 use crate::transform::Chain;
 use crate::transform::Transforms;
@@ -43,7 +44,7 @@ pub struct Comparable<'a> {
 
 impl Comparable<'_> {
     /// What the source's records are sent through; none if they are compared as they are.
-    fn chain(&self) -> Result<Option<Chain>, Failure> {
+    pub(super) fn chain(&self) -> Result<Option<Chain>, Failure> {
         if self.jobs.is_empty() {
             return Ok(None);
         }
@@ -73,7 +74,7 @@ pub fn compare(
     let begun = Instant::now();
     let mut result = VerificationResult::begun(&both.source.name, &both.sink.name, level);
     let outcome = match level {
-        VerificationLevel::Basic => count_both(source, sink, both, &mut result, stop, progress),
+        VerificationLevel::Basic => basic::compare(source, sink, both, follow, &mut result, stop, progress),
         _ => records_of_both(source, sink, both, follow, &mut result, stop, progress),
     };
     match outcome {
@@ -88,9 +89,7 @@ pub fn compare(
         }
         Err(failure) => return Err(failure),
     }
-    if result.mismatch_count > 0 {
-        result.comparison = Comparison::Different;
-    }
+    result.conclude();
     result.seconds = begun.elapsed().as_secs_f64();
     Ok(result)
 }
@@ -100,7 +99,7 @@ fn is_missing_in_sink(failure: &Failure) -> bool {
         && failure.role == Some(whimbrel_plugin_api::manifest::Role::Sink)
 }
 
-fn note(result: &mut VerificationResult, kind: MismatchKind, record: String, fields: Vec<String>) {
+pub(super) fn note(result: &mut VerificationResult, kind: MismatchKind, record: String, fields: Vec<String>) {
     result.mismatch_count += 1;
     if result.mismatches.len() < MISMATCHES_SHOWN_MAX {
         result.mismatches.push(Mismatch {
@@ -109,34 +108,6 @@ fn note(result: &mut VerificationResult, kind: MismatchKind, record: String, fie
             fields,
             values: Vec::new(),
         });
-    }
-}
-
-/// The number of records of one side, counted by the system if it can; else as it is `known`, else by reading.
-fn count(
-    side: &mut OpenedSource,
-    request: &ReadRequest,
-    chain: Option<Chain>,
-    known: Option<u64>,
-    method: &Method,
-    stop: &Stop,
-    progress: &mut dyn FnMut(u64),
-) -> Result<u64, Failure> {
-    let none = Method {
-        one_in: u64::MAX,
-        ..method.clone()
-    };
-    if chain.is_some() || request.limit.is_some() {
-        // Transforms may leave records out, and of a sample only reading tells how large it is.
-        return Ok(side::read(side, request, chain, &none, stop, progress)?.record_count);
-    }
-    let asked = CountRequest {
-        collection: request.collection.clone(),
-        snapshot: None,
-    };
-    match side.count(&asked)?.or(known) {
-        Some(count) => Ok(count),
-        None => Ok(side::read(side, request, None, &none, stop, progress)?.record_count),
     }
 }
 
@@ -154,50 +125,15 @@ pub(super) fn requests(both: &Comparable<'_>) -> (ReadRequest, ReadRequest) {
     (source, sink)
 }
 
-fn method(both: &Comparable<'_>, one_in: u64) -> Method {
+/// How the records of both sides are turned into digests.
+pub(super) fn method(both: &Comparable<'_>, choice: Choice) -> Method {
     Method {
         schema: both.sink.schema.clone(),
         key: both.sink.key.clone(),
         losses: both.sink.losses.clone(),
-        one_in,
+        choice,
         left_out: both.left_out.clone(),
     }
-}
-
-fn count_both(
-    source: &mut OpenedSource,
-    sink: &mut OpenedSource,
-    both: &Comparable<'_>,
-    result: &mut VerificationResult,
-    stop: &Stop,
-    progress: &mut dyn FnMut(u64),
-) -> Result<(), Failure> {
-    let (source_request, sink_request) = requests(both);
-    let method = method(both, 1);
-    let estimate = &both.source.estimate;
-    // The source has counted them when it described the collection, a moment ago.
-    let known = estimate.record_count.filter(|_| estimate.exact);
-    let chain = both.chain()?;
-    result.source_count = count(source, &source_request, chain, known, &method, stop, progress)?;
-    result.sink_count = count(sink, &sink_request, None, None, &method, stop, progress)?;
-    let fits = match both.sample {
-        // The sink may hold more than the sample.
-        Some(_) => result.sink_count >= result.source_count,
-        None => {
-            // Some of those that were refused may have been in the sink before.
-            let missing = result.source_count.checked_sub(result.sink_count);
-            missing.is_some_and(|missing| missing <= both.left_out.count())
-        }
-    };
-    result.left_out_count = both.left_out.count();
-    if !fits {
-        let text = format!(
-            "{} records in the source, {} in the sink",
-            result.source_count, result.sink_count
-        );
-        note(result, MismatchKind::Count, text, Vec::new());
-    }
-    Ok(())
 }
 
 fn records_of_both(
@@ -218,9 +154,7 @@ fn records_of_both(
         _ => count(
             source,
             &source_request,
-            None,
-            None,
-            &method(both, 1),
+            &method(both, Choice::Nothing),
             stop,
             progress,
         )?,
@@ -230,7 +164,7 @@ fn records_of_both(
     } else {
         1
     };
-    let mut method = method(both, one_in);
+    let mut method = method(both, Choice::OneIn(one_in));
     let mut theirs = side::read(source, &source_request, both.chain()?, &method, stop, progress)?;
     if !theirs.new_fields.is_empty() {
         let grown = follow(std::mem::take(&mut theirs.new_fields))?;
@@ -340,7 +274,7 @@ fn judge_counts(source: &Side, sink: &Side) -> Counted {
     ))
 }
 
-fn differing_fields(record: &RecordDigest, stored: &RecordDigest, method: &Method) -> Vec<String> {
+pub(super) fn differing_fields(record: &RecordDigest, stored: &RecordDigest, method: &Method) -> Vec<String> {
     let pairs = record.fields.iter().zip(&stored.fields);
     let differing = pairs
         .zip(&method.schema.fields)
@@ -350,7 +284,7 @@ fn differing_fields(record: &RecordDigest, stored: &RecordDigest, method: &Metho
 }
 
 /// By label, so that a report reads the same each time.
-fn sorted(side: &Side) -> Vec<(&Digest, &RecordDigest)> {
+pub(super) fn sorted(side: &Side) -> Vec<(&Digest, &RecordDigest)> {
     let mut records: Vec<_> = side.records.iter().collect();
     records.sort_by(|(key_a, a), (key_b, b)| a.label.cmp(&b.label).then_with(|| key_a.cmp(key_b)));
     records
@@ -410,6 +344,7 @@ mod tests {
             fields: Vec::new(),
             copies: 1,
             others: others.iter().map(|name| (*name).to_owned()).collect(),
+            key: None,
         };
         let with = |others: &[&str]| Side {
             record_count: 1,
@@ -420,7 +355,7 @@ mod tests {
             schema: whimbrel_plugin_api::Schema::default(),
             key: vec!["id".to_owned()],
             losses: Vec::new(),
-            one_in: 1,
+            choice: Choice::OneIn(1),
             left_out: LeftOut::default(),
         };
         for (others, count) in [(&["admin"][..], 1), (&[], 0)] {

@@ -2,7 +2,7 @@
 //!
 //! Neighbours: the orchestrator asks, `cli::exit_code` and [`crate::report`] say what it means.
 
-use whimbrel_plugin_api::{Error, ErrorKind};
+use whimbrel_plugin_api::{Error, ErrorKind, ErrorSeverity};
 
 use crate::events::{CHANGED_SINCE, Comparison, ReferenceResult, RuleResult, RuleState, VerificationResult};
 
@@ -92,6 +92,7 @@ fn source_unreadable(unread: &Unsure<'_>) -> Error {
         unread.words()
     );
     Error::new(ErrorKind::Integrity, SOURCE_UNREADABLE, message)
+        .with_severity(ErrorSeverity::High)
         .with_help("put them right in the source, or copy again: `whimbrel rejected list` then says what is wrong with each")
 }
 
@@ -99,6 +100,7 @@ fn not_looked_at(rule: &RuleResult) -> Error {
     let reason = rule.reason.as_deref().unwrap_or("for no known reason");
     let message = format!("the rule `{}` could not be looked at: {reason}", rule.name);
     Error::new(ErrorKind::Integrity, RULE_UNCHECKED, message)
+        .with_severity(ErrorSeverity::High)
         .with_help("put the rule right, and look again with `whimbrel verify`")
 }
 
@@ -111,6 +113,7 @@ fn changed_since(changed: &Unsure<'_>) -> Error {
             changed.words()
         ),
     )
+    .with_severity(ErrorSeverity::Medium)
     .with_help("compare again when nobody writes to the source, or copy what has changed and compare then")
 }
 
@@ -120,15 +123,13 @@ mod tests {
     use crate::config::VerificationLevel;
 
     fn result(name: &str, mismatch_count: u64, changed_since_count: u64) -> VerificationResult {
-        VerificationResult {
+        let mut result = VerificationResult {
             mismatch_count,
             changed_since_count,
-            comparison: match mismatch_count {
-                0 => Comparison::Equal,
-                _ => Comparison::Different,
-            },
             ..VerificationResult::begun(name, name, VerificationLevel::Comprehensive)
-        }
+        };
+        result.conclude();
+        result
     }
 
     fn reference(orphan_count: u64, sink_only_count: u64) -> ReferenceResult {
@@ -205,6 +206,27 @@ mod tests {
         );
         let differs = [with(3, 0), result("b", 1, 0)];
         assert_eq!(judge(&differs, &[], &[]), Judgement::Different);
+    }
+
+    #[test]
+    fn a_collection_says_of_itself_what_the_task_says_that_has_compared_it_alone() {
+        for (mismatch_count, changed_since_count, unchecked_count, wanted) in [
+            (0, 0, 0, Comparison::Equal),
+            (0, 1, 0, Comparison::Undecided),
+            (0, 0, 1, Comparison::Undecided),
+            (1, 1, 1, Comparison::Different),
+        ] {
+            let mut result = result("a", mismatch_count, changed_since_count);
+            result.source_unchecked_count = unchecked_count;
+            result.conclude();
+            assert_eq!(result.comparison, wanted);
+            let judged = match judge(&[result], &[], &[]) {
+                Judgement::Equal => Comparison::Equal,
+                Judgement::Different => Comparison::Different,
+                Judgement::Unsure(_) => Comparison::Undecided,
+            };
+            assert_eq!(judged, wanted);
+        }
     }
 
     #[test]

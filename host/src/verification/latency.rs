@@ -15,6 +15,11 @@ use crate::control::Stop;
 use crate::events::{Failure, ReadLatency};
 use crate::loader::observe::OpenedSource;
 
+/// How many records are looked up at a level, at most; their keys are read before.
+pub fn looked_up_max(level: VerificationLevel) -> u64 {
+    Bounds::of(level).map_or(0, |bounds| bounds.keys_max as u64)
+}
+
 /// How much is looked up at a level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Bounds {

@@ -28,6 +28,11 @@ impl LeftOut {
         self.unseen_count += 1;
     }
 
+    /// Takes such a one back.
+    pub fn remove_unseen(&mut self) {
+        self.unseen_count = self.unseen_count.saturating_sub(1);
+    }
+
     /// Those of which no digest is known.
     pub fn unseen_count(&self) -> u64 {
         self.unseen_count

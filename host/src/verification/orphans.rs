@@ -3,7 +3,7 @@
 //! The keys of parents are held as digests, as many collections at a time as fit; then the fields that point are read
 //! once for all of them. It knows no plugin: [`crate::phases::references`] reads for it and words what is found.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use whimbrel_plugin_api::text_form::TextEncoder;
 use whimbrel_plugin_api::{Batch, RecordType, Schema};
@@ -78,6 +78,17 @@ pub fn is_comparable(one: &RecordType, other: &RecordType) -> bool {
         _ => 0,
     };
     class(one) == class(other) && (class(one) != 0 || one == other)
+}
+
+/// How often each collection is read to look at all of `sought`, by its number, if the keys of all parents fit.
+pub fn readings(sought: &[Sought]) -> BTreeMap<usize, u64> {
+    let parents = targets(sought).into_iter().map(|target| target.parent);
+    let children: BTreeSet<usize> = sought.iter().map(|reference| reference.child).collect();
+    let mut readings = BTreeMap::new();
+    for collection in parents.chain(children) {
+        *readings.entry(collection).or_default() += 1;
+    }
+    readings
 }
 
 /// The keys of one parent that references point to.

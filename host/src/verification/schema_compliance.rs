@@ -5,7 +5,7 @@
 //! than the plan and hold every record. What one of them says is a hint. Records are not looked at. Neighbours:
 //! [`crate::phases::verification`] asks for it, `compare` and `full` look at the records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use whimbrel_plugin_api::sink::PrepareRequest;
 use whimbrel_plugin_api::{
@@ -29,6 +29,8 @@ pub struct Compliance {
     pub findings: Vec<Finding>,
     /// The collections as the sink describes them, by their names there.
     pub described: BTreeMap<String, Collection>,
+    /// The names of those for which the sink bills what it is asked.
+    pub billed: BTreeSet<String>,
 }
 
 /// Looks at the collections `wanted`, by number, as the sink was asked to hold them. A sink that bills for a description is not
@@ -45,25 +47,33 @@ pub fn look(
     if wanted.is_empty() {
         return Ok(compliance);
     }
-    let described = match describe(reader, wanted) {
-        Ok(described) => described,
-        Err(failure) => {
-            compliance.findings.extend(not_looked_at("described", failure)?);
-            BTreeMap::new()
-        }
-    };
     let request = PrepareRequest {
         collections: wanted
             .iter()
             .map(|(_, collection)| (*collection).clone())
             .collect(),
         dry: true,
+        again: true,
     };
     let objections = match sink.prepare(&request) {
-        Ok(report) => objections(report.findings),
+        Ok(report) => {
+            let billed = report.collections.into_iter().filter(|one| one.cost.is_some());
+            compliance.billed = billed.map(|one| one.name).collect();
+            objections(report.findings)
+        }
         Err(failure) => {
             compliance.findings.extend(not_looked_at("asked", failure)?);
             Vec::new()
+        }
+    };
+    // To ask what a description costs may cost something as well.
+    let is_free = |(_, collection): &(usize, &Collection)| !compliance.billed.contains(&collection.name);
+    let free: Vec<_> = wanted.iter().copied().filter(is_free).collect();
+    let described = match describe(reader, &free) {
+        Ok(described) => described,
+        Err(failure) => {
+            compliance.findings.extend(not_looked_at("described", failure)?);
+            BTreeMap::new()
         }
     };
     judge(wanted, &described, &objections, &mut compliance);

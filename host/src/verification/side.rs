@@ -10,10 +10,11 @@ use whimbrel_plugin_api::source::{Item, OTHER_FIELDS, ReadRequest};
 use whimbrel_plugin_api::{Batch, Error, Field, Schema};
 
 use super::digest::{Plan, Rows, Work};
+use super::full::key_of;
 use super::left_out::LeftOut;
 use crate::control::Stop;
 use crate::events::Failure;
-use crate::loader::observe::OpenedSource;
+use crate::loader::observe::{OpenedSource, OpenedStream};
 use crate::transform::Chain;
 
 /// What a record is known by, the octets of a [`super::digest::Pair`]'s key: 128 bits of a keyed hash; the chance that two of 10^9 differing records share one is below 10^-20.
@@ -31,10 +32,43 @@ pub struct Method {
     pub key: Vec<String>,
     /// What the mappings lose.
     pub losses: Vec<FieldLoss>,
-    /// One of so many records is kept, chosen by its key; 1 keeps all.
-    pub one_in: u64,
+    /// Which records are kept.
+    pub choice: Choice,
     /// Records that are passed over.
     pub left_out: LeftOut,
+}
+
+/// Which records of a side are kept; the others are counted.
+#[derive(Debug, Clone)]
+pub enum Choice {
+    /// None.
+    Nothing,
+    /// One of so many, chosen by its key, so that both sides choose the same ones; 1 keeps all.
+    OneIn(u64),
+    /// So many, as they come, with the keys to look them up by.
+    First(usize),
+    /// Those with these keys, with the keys to look them up by.
+    These(HashSet<Digest>),
+}
+
+impl Choice {
+    /// Whether a record is kept of which it `is_known` that one with its key is, beside `kept_count` others.
+    fn takes(&self, key: &Digest, is_known: bool, kept_count: usize) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::OneIn(many) => {
+                let (head, _) = key.split_first_chunk::<8>().expect("a digest has 16 octets");
+                u64::from_be_bytes(*head) % (*many).max(1) == 0
+            }
+            Self::First(count) => is_known || kept_count < *count,
+            Self::These(keys) => keys.contains(key),
+        }
+    }
+
+    /// Whether those that are kept are looked up elsewhere.
+    fn keeps_keys(&self) -> bool {
+        matches!(self, Self::First(_) | Self::These(_))
+    }
 }
 
 /// What is known of one record.
@@ -48,6 +82,8 @@ pub struct RecordDigest {
     pub copies: u64,
     /// Fields that it has besides, if the side was asked to name them.
     pub others: Vec<String>,
+    /// The values of its key, if it is to be looked up by them and has all of them.
+    pub key: Option<Batch>,
 }
 
 /// What was read of one side.
@@ -99,6 +135,32 @@ impl Side {
 pub fn read(
     source: &mut OpenedSource,
     request: &ReadRequest,
+    chain: Option<Chain>,
+    method: &Method,
+    stop: &Stop,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Side, Failure> {
+    let stream = source.read(request)?;
+    take_all(stream, chain, method, stop, progress)
+}
+
+/// Looks up the records of `source` with these `keys`.
+///
+/// # Errors
+/// What the source brings, also that it cannot look up.
+pub(super) fn look_up(
+    source: &mut OpenedSource,
+    request: &ReadRequest,
+    keys: &Batch,
+    method: &Method,
+    stop: &Stop,
+) -> Result<Side, Failure> {
+    let stream = source.lookup(request, keys)?;
+    take_all(stream, None, method, stop, &mut |_| {})
+}
+
+fn take_all(
+    mut stream: OpenedStream,
     mut chain: Option<Chain>,
     method: &Method,
     stop: &Stop,
@@ -108,7 +170,6 @@ pub fn read(
     let mut keys_seen: HashSet<Digest> = HashSet::new();
     let mut left_out = method.left_out.clone();
     let plan = Plan::new(&method.schema, &method.key, &method.losses);
-    let mut stream = source.read(request)?;
     loop {
         if stop.is_raised() {
             return Err(Failure::from(Error::cancelled()));
@@ -181,10 +242,12 @@ fn add(
         } else if is_keyed && !keys_seen.insert(key) {
             side.duplicate_key_count += 1;
         }
-        if !is_chosen(&key, method.one_in) {
+        let kept_count = side.records.len();
+        let known = side.records.get_mut(&key);
+        if !method.choice.takes(&key, known.is_some(), kept_count) {
             continue;
         }
-        match side.records.get_mut(&key) {
+        match known {
             // The last of several with one key is what an overwriting sink keeps.
             Some(known) if is_keyed => {
                 known.fields = rows.fields(row, &mut work)?;
@@ -197,18 +260,16 @@ fn add(
                     fields: rows.fields(row, &mut work)?,
                     copies: 1,
                     others: rows.others(row),
+                    key: match method.choice.keeps_keys() {
+                        true => key_of(batch, row, &method.key)?,
+                        false => None,
+                    },
                 };
                 side.records.insert(key, record);
             }
         }
     }
     Ok(())
-}
-
-/// Chosen by the key itself, so that both sides choose the same records.
-fn is_chosen(key: &Digest, one_in: u64) -> bool {
-    let (head, _) = key.split_first_chunk::<8>().expect("a digest has 16 octets");
-    u64::from_be_bytes(*head) % one_in.max(1) == 0
 }
 
 /// Characters of a key value that are shown.

@@ -2,6 +2,7 @@
 //! Here the host is the producing half, and the plugin the foreign one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use abi_stable::StableAbi;
 use abi_stable::std_types::RStr;
@@ -9,6 +10,10 @@ use abi_stable::std_types::RStr;
 use super::object::Handle;
 use super::panic::guard;
 use crate::services::{HostServices, LogLevel};
+
+/// What is told by `progress` under this name is a wait, in milliseconds: a table that grows is a matter of every plugin, a name
+/// is one of those who know it.
+const WAITS_MS: &str = "whimbrel.waits_ms";
 
 /// The host's table. Grows only at its end.
 #[repr(C)]
@@ -61,7 +66,10 @@ extern "C" fn progress(handle: Handle, what: RStr<'_>, done: u64, total: u64) {
     // SAFETY: as in `log`.
     let host: &Host = unsafe { handle.lend() };
     drop(guard("progress", || {
-        host.progress(what.as_str(), done, (total != u64::MAX).then_some(total));
+        match what.as_str() {
+            WAITS_MS => host.waits(Duration::from_millis(done)),
+            what => host.progress(what, done, (total != u64::MAX).then_some(total)),
+        }
         Ok(())
     }));
 }
@@ -113,5 +121,68 @@ impl HostServices for ForeignServices {
 
     fn acquire(&self, quota: &str, permits: u64) -> bool {
         (self.0.vtable.acquire())(self.0.handle, quota.into(), permits)
+    }
+
+    fn waits(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        (self.0.vtable.progress())(self.0.handle, WAITS_MS.into(), millis, u64::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Keeps what it is told.
+    #[derive(Default)]
+    struct Host(Mutex<Vec<String>>);
+
+    impl Host {
+        fn keep(&self, line: String) {
+            self.0.lock().unwrap().push(line);
+        }
+    }
+
+    impl HostServices for Host {
+        fn log(&self, level: LogLevel, message: &str) {
+            self.keep(format!("{level:?} {message}"));
+        }
+
+        fn progress(&self, what: &str, done: u64, total: Option<u64>) {
+            self.keep(format!("{what} {done} {total:?}"));
+        }
+
+        fn acquire(&self, quota: &str, permits: u64) -> bool {
+            self.keep(format!("{quota} {permits}"));
+            permits == 1
+        }
+
+        fn waits(&self, time: Duration) {
+            self.keep(format!("waits {time:?}"));
+        }
+    }
+
+    #[test]
+    fn a_host_hears_what_a_plugin_says_and_tells_a_wait_from_progress() {
+        let host = Arc::new(Host::default());
+        let plugin = ForeignServices(ServicesObject::new(Arc::clone(&host) as super::Host));
+        plugin.log(LogLevel::Warn, "a line");
+        plugin.progress("looked at", 1, Some(2));
+        plugin.progress("looked at", 3, None);
+        plugin.waits(Duration::from_millis(1_500));
+        plugin.waits(Duration::MAX);
+        assert!(plugin.acquire("reads", 1) && !plugin.acquire("reads", 2));
+        let expected = [
+            "Warn a line".to_owned(),
+            "looked at 1 Some(2)".to_owned(),
+            "looked at 3 None".to_owned(),
+            "waits 1.5s".to_owned(),
+            format!("waits {:?}", Duration::from_millis(u64::MAX)),
+            "reads 1".to_owned(),
+            "reads 2".to_owned(),
+        ];
+        assert_eq!(*host.0.lock().unwrap(), expected);
     }
 }

@@ -271,16 +271,24 @@ fn octets(batch: &Batch) -> Checked<usize> {
 
 pub(super) fn resume_continues_after_each_batch(reader: &Reader) -> Checked {
     needs(reader.capabilities.resume, "resume")?;
+    let described = reader.collections()?;
+    // Lives as long as its snapshot is read.
+    let mut keeper = reader.open()?;
+    let kept = keeper.source.open_snapshot()?;
     reader.each(|expected| {
+        let is_bound = |of: &Collection| of.name == expected.name && of.within_snapshot;
+        // Where cursors hold within one snapshot only, reading goes on there and nowhere else.
+        let snapshot = kept.clone().filter(|_| described.iter().any(is_bound));
         let wanted = PartitionsRequest {
             collection: expected.name.clone(),
-            snapshot: None,
+            snapshot: snapshot.clone(),
             wanted: if reader.capabilities.partitions { 2 } else { 1 },
         };
         let partitions = reader.open()?.source.partitions(&wanted)?;
         for partition in std::iter::once(None).chain(partitions.into_iter().map(Some)) {
             let request = ReadRequest {
                 partition,
+                snapshot: snapshot.clone(),
                 ..cut(&expected.name, expected.record_count)
             };
             let whole = reader.read(&request)?;

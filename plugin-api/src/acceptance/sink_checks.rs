@@ -62,6 +62,7 @@ pub(super) fn dry_prepare_changes_nothing(target: &Target) -> Checked {
     let request = PrepareRequest {
         collections: vec![people("people")],
         dry: true,
+        ..PrepareRequest::default()
     };
     let first = target.open()?.prepare(&request)?;
     let second = target.open()?.prepare(&request)?;

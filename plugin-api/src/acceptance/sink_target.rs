@@ -109,6 +109,7 @@ impl Target {
         let report = session.prepare(&PrepareRequest {
             collections: collections.to_vec(),
             dry: false,
+            ..PrepareRequest::default()
         })?;
         match report
             .findings

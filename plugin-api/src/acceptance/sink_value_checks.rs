@@ -194,6 +194,7 @@ fn prepared_or_refused(
     let outcome = target.open()?.prepare(&PrepareRequest {
         collections: collections.to_vec(),
         dry: false,
+        ..PrepareRequest::default()
     });
     match outcome {
         Err(error) if error.kind == ErrorKind::Internal => Err(error.into()),

@@ -15,7 +15,7 @@ use whimbrel_plugin_api::{Error, Result};
 pub struct SourceConfig {
     /// A folder, each file of which is a collection (`orders.ndjson`, `.jsonl` or `.json`, each also with `.zst`
     /// behind it, is `orders`), or one file.
-    #[schemars(extend("x-whimbrel-exchange" = true))]
+    #[schemars(extend("x-whimbrel-exchange" = true, "x-whimbrel-place" = true))]
     pub path: PathBuf,
     /// How the files are laid out.
     #[serde(default)]
@@ -113,7 +113,7 @@ pub enum Inference {
 #[serde(deny_unknown_fields)]
 pub struct SinkConfig {
     /// The folder; made if it is missing. Each collection becomes a data file and a schema file in it.
-    #[schemars(extend("x-whimbrel-exchange" = true))]
+    #[schemars(extend("x-whimbrel-exchange" = true, "x-whimbrel-place" = true))]
     pub path: PathBuf,
     /// How the data files are laid out.
     #[serde(default)]

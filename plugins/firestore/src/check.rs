@@ -29,12 +29,12 @@ pub(crate) async fn source(
     config: &FirestoreConfig,
     services: &Services,
 ) -> Result<Vec<Finding>> {
-    let client = client.with_retries_max(RETRIES_MAX.min(config.retries_max));
-    let mut findings = plain_text(config)?;
+    let client = &client.with_retries_max(RETRIES_MAX.min(config.retries_max));
+    let mut findings = of_place(config)?;
     let collections = match client.collection_ids(client.root().name(), None).await {
         Ok(collections) => collections,
         Err(error) => {
-            findings.push(Finding::of_error(&error));
+            findings.push(fault(&error, client, config)?);
             return Ok(findings);
         }
     };
@@ -45,7 +45,7 @@ pub(crate) async fn source(
                 .with_help("look at `project` and `database` if there should be"),
         );
     }
-    if let Some(database) = described(&client, services).await {
+    if let Some(database) = described(client, services).await {
         findings.extend(of_mode(&database));
         findings.extend(of_edition(&database));
         findings.extend(of_recovery(&database, config));
@@ -59,20 +59,55 @@ pub(crate) async fn sink(
     config: &FirestoreConfig,
     services: &Services,
 ) -> Result<Vec<Finding>> {
-    let client = client.with_retries_max(RETRIES_MAX.min(config.retries_max));
-    let mut findings = plain_text(config)?;
+    let client = &client.with_retries_max(RETRIES_MAX.min(config.retries_max));
+    let mut findings = of_place(config)?;
     // What is written is also read, to verify it and to go on after a crash.
     if let Err(error) = client.collection_ids(client.root().name(), None).await {
-        findings.push(Finding::of_error(&error));
+        findings.push(fault(&error, client, config)?);
         return Ok(findings);
     }
-    if let Some(database) = described(&client, services).await {
+    if let Some(database) = described(client, services).await {
         findings.extend(of_mode(&database));
     }
-    if let Err(error) = may_write(&client).await {
-        findings.push(Finding::of_error(&error));
+    if let Err(error) = may_write(client).await {
+        findings.push(fault(&error, client, config)?);
     }
     Ok(findings)
+}
+
+/// What is wrong, with the database that was asked: of a job from Firestore to Firestore both sides fail alike.
+fn fault(error: &Error, client: &Client, config: &FirestoreConfig) -> Result<Finding> {
+    let mut finding = Finding::of_error(error);
+    let place = match config.host()? {
+        Some(host) => format!("`{}` at `{host}`", client.root().database()),
+        None => format!("`{}`", client.root().database()),
+    };
+    finding.message = format!("{}: {place}", finding.message);
+    Ok(finding)
+}
+
+/// What is to be known of where the documents are.
+fn of_place(config: &FirestoreConfig) -> Result<Vec<Finding>> {
+    let mut findings = plain_text(config)?;
+    findings.extend(from_environment(config)?);
+    Ok(findings)
+}
+
+/// An emulator that the job itself does not name: whoever has set the variable may have forgotten it.
+fn from_environment(config: &FirestoreConfig) -> Result<Option<Finding>> {
+    if config.host.is_some() {
+        return Ok(None);
+    }
+    Ok(config.host()?.map(|host| {
+        Finding::warning(
+            "firestore.emulator_from_environment",
+            format!(
+                "the emulator at `{host}` is used, not the service: `FIRESTORE_EMULATOR_HOST` is set (it fills `fallback_host`), and \
+                 the config names neither `host` nor `credentials_file`"
+            ),
+        )
+        .with_help("name it as `host` if it is meant; else unset the variable or say `fallback_host: null`")
+    }))
 }
 
 /// An emulator elsewhere: all documents travel unprotected.
@@ -263,5 +298,24 @@ mod tests {
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].code, "firestore.plain_text");
         assert!(findings[0].message.contains("`emulator:8080`"));
+    }
+
+    #[test]
+    fn an_emulator_that_only_the_environment_names_is_said() {
+        for silent in [
+            "{}",
+            r#"{ "host": "127.0.0.1:1", "fallback_host": "127.0.0.1:2" }"#,
+        ] {
+            assert!(of_place(&config(silent)).unwrap().is_empty());
+        }
+        let findings = of_place(&config(r#"{ "fallback_host": "emulator:8080" }"#)).unwrap();
+        let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
+        assert_eq!(
+            codes,
+            ["firestore.plain_text", "firestore.emulator_from_environment"]
+        );
+        for finding in findings {
+            assert!(finding.message.contains("`emulator:8080`"), "{}", finding.message);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The plugin's part of the job file. The doc comments of the fields are the tables in the README.
 //!
-//! Both roles have the same keys; those of one role say so. Neighbours: `client` uses what is said of the connection,
+//! Both roles have the same keys; those of one role say so. What says how is read, and not which records there are, is marked: it may
+//! change before a run is gone on with. Neighbours: `client` uses what is said of the connection,
 //! `discovery` and `read` what is said of reading, `write` what is said of writing. What may be a project, a database or a host
 //! is in `names`.
 
@@ -21,16 +22,21 @@ pub(crate) use names::is_this_machine;
 pub struct FirestoreConfig {
     /// The project, such as `my-project`. Left out: what `GOOGLE_CLOUD_PROJECT` says, then what the credentials say.
     #[serde(default)]
-    #[schemars(extend("x-whimbrel-env" = "GOOGLE_CLOUD_PROJECT"))]
+    #[schemars(extend("x-whimbrel-env" = "GOOGLE_CLOUD_PROJECT", "x-whimbrel-place" = "needed"))]
     pub project: Option<String>,
     /// The database within the project.
     #[serde(default = "default_database")]
+    #[schemars(extend("x-whimbrel-place" = true))]
     pub database: String,
-    /// An emulator, as `127.0.0.1:8080`: plain text, without credentials. Left out: what `FIRESTORE_EMULATOR_HOST` says, then the
-    /// service itself.
+    /// An emulator, as `127.0.0.1:8080`: plain text, without credentials. Left out: `fallback_host`, then the service itself.
     #[serde(default)]
-    #[schemars(extend("x-whimbrel-env" = "FIRESTORE_EMULATOR_HOST"))]
+    #[schemars(extend("x-whimbrel-place" = true))]
     pub host: Option<String>,
+    /// An emulator for jobs that name neither `host` nor `credentials_file`, of which the check says that it is used; beside
+    /// `credentials_file` alone it is refused. Left out: what `FIRESTORE_EMULATOR_HOST` says; `null` passes that over.
+    #[serde(default)]
+    #[schemars(extend("x-whimbrel-env" = "FIRESTORE_EMULATOR_HOST", "x-whimbrel-place" = true))]
+    pub fallback_host: Option<String>,
     /// The key file of a service account, JSON; refused if others may read it. Left out: what `GOOGLE_APPLICATION_CREDENTIALS`
     /// says, then the application default credentials.
     #[serde(default)]
@@ -39,14 +45,17 @@ pub struct FirestoreConfig {
     /// How long a connection may take, in milliseconds.
     #[serde(default = "connect_timeout_ms")]
     #[schemars(range(min = 1, max = 600_000))]
+    #[schemars(extend("x-whimbrel-may-change" = true))]
     pub connect_timeout_ms: u32,
     /// How long the service may be silent within a request, in milliseconds.
     #[serde(default = "request_timeout_ms")]
     #[schemars(range(min = 1, max = 3_600_000))]
+    #[schemars(extend("x-whimbrel-may-change" = true))]
     pub request_timeout_ms: u32,
     /// How often a request is tried again after an error that may pass; the wait grows from 0.2 s to 30 s.
     #[serde(default = "retries_max")]
     #[schemars(range(max = 100))]
+    #[schemars(extend("x-whimbrel-may-change" = true))]
     pub retries_max: u32,
     /// What is looked at before fields and types are fixed (source).
     #[serde(default)]
@@ -54,29 +63,36 @@ pub struct FirestoreConfig {
     /// Whether records have their full path as the field `__path__` too (source). Collection groups always have it.
     #[serde(default)]
     pub path_field: bool,
-    /// Documents of one request (source).
+    /// Documents of one request (source); no more than `quota` allows in a second.
     #[serde(default = "page_documents_max")]
     #[schemars(range(min = 1, max = 100_000))]
+    #[schemars(extend("x-whimbrel-may-change" = true))]
     pub page_documents_max: u32,
     /// Whether the database has point-in-time recovery: then one instant can be read for seven days, not for an hour (source).
     #[serde(default)]
+    #[schemars(extend("x-whimbrel-may-change" = true))]
     pub point_in_time_recovery: bool,
     /// How long one instant is read without point-in-time recovery, in seconds; the service keeps it for an hour (source).
     #[serde(default = "snapshot_secs_max")]
     #[schemars(range(min = 1, max = 3_600))]
+    #[schemars(extend("x-whimbrel-may-change" = true))]
     pub snapshot_secs_max: u32,
     /// What happens when one instant can no longer be read (source).
     #[serde(default)]
+    #[schemars(extend("x-whimbrel-may-change" = true))]
     pub on_snapshot_expiry: OnSnapshotExpiry,
     /// What the project may use of the service.
     #[serde(default)]
+    #[schemars(extend("x-whimbrel-may-change" = true))]
     pub quota: Quota,
     /// What 100,000 document reads cost, in US dollars, for the estimate of `plan`; it depends on the region.
     #[serde(default = "price_per_100k_reads")]
     #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-whimbrel-may-change" = true))]
     pub price_per_100k_reads: f64,
     /// How documents are written (sink).
     #[serde(default)]
+    #[schemars(extend("x-whimbrel-may-change" = true))]
     pub writing: Writing,
 }
 
@@ -90,7 +106,7 @@ pub enum Inference {
     /// so many documents of each collection, those that come first by name. A later value of another type is a rejected
     /// record; a field that comes later follows `import.on_new_field`. Where the job names no collections every document is
     /// read to find nested ones, so all are looked at all the same.
-    Sample(u32),
+    Sample(#[schemars(range(min = 1))] u32),
 }
 
 /// What happens when one instant can no longer be read.
@@ -100,7 +116,7 @@ pub enum OnSnapshotExpiry {
     /// the run ends and says so.
     #[default]
     Fail,
-    /// the rest is read as it then is, which is said in the log.
+    /// the rest is read as it then is, which the log and the report say.
     Continue,
 }
 
@@ -117,8 +133,9 @@ pub struct Quota {
     /// Document writes a second.
     #[schemars(range(min = 1))]
     pub writes_per_second: Option<u32>,
-    /// How much of these is used.
+    /// How much of these is used. Left out: `limits.quota_safety` of the job, if it is set.
     #[schemars(range(min = 0.01, max = 1.0))]
+    #[schemars(extend("x-whimbrel-setting" = "limits.quota_safety"))]
     pub safety_factor: f64,
 }
 
@@ -140,7 +157,7 @@ impl Default for Quota {
 pub struct Writing {
     /// What a commit promises.
     pub guarantee: Guarantee,
-    /// Which request carries them where each is sent by itself: `guarantee: idempotent`, and records that the service refuses.
+    /// Which request carries them with `guarantee: idempotent`.
     pub request: WriteRequest,
     /// Documents of one request, whimbrel's own among them.
     #[schemars(range(min = 1, max = 500))]
@@ -225,9 +242,31 @@ impl FirestoreConfig {
     /// The emulator's address as `host:port`.
     ///
     /// # Errors
-    /// `firestore.bad_host`.
+    /// `firestore.bad_host`, `firestore.two_places`.
     pub(crate) fn host(&self) -> Result<Option<String>> {
-        self.host.as_deref().map(names::host).transpose()
+        if let Some(host) = &self.host {
+            return names::host("host", host).map(Some);
+        }
+        let Some(host) = &self.fallback_host else {
+            return Ok(None);
+        };
+        // Which of both is meant nobody can know: each is a database that the other one's operator does not want to touch.
+        if self.credentials_file.is_some() {
+            return Err(Error::config(
+                "firestore.two_places",
+                "`FIRESTORE_EMULATOR_HOST` (as `fallback_host`) names an emulator, and `credentials_file` is for the service itself",
+            )
+            .with_help(
+                "for the emulator, name it as `host`; for the service, unset the variable or say `fallback_host: null`",
+            )
+            .with_place("config.fallback_host"));
+        }
+        names::host("fallback_host", host).map(Some)
+    }
+
+    /// The emulator as the config names it; what is wrong with it [`Self::host`] says.
+    pub(crate) fn emulator(&self) -> Option<&str> {
+        self.host.as_deref().or(self.fallback_host.as_deref())
     }
 
     /// The project: this config's, or else the one that the credentials name.
@@ -252,6 +291,13 @@ impl FirestoreConfig {
     /// `firestore.bad_database`.
     pub(crate) fn database(&self) -> Result<&str> {
         names::database(&self.database)
+    }
+
+    /// The same, with pages of no more documents than may be read in a second.
+    pub(crate) fn in_pages(mut self) -> Self {
+        let limit = self.quota.limit_of(self.quota.reads_per_second);
+        self.page_documents_max = in_a_second(limit, self.page_documents_max);
+        self
     }
 
     /// How long a connection may take.
@@ -288,6 +334,13 @@ impl Writing {
             RampUp::Off => false,
         }
     }
+}
+
+/// How many of `most` documents one request may ask for where so many may be used in a second: not more than these, so that the
+/// service does not get a hundred seconds' worth at once, and one at least.
+pub(crate) fn in_a_second(limit: Option<f64>, most: u32) -> u32 {
+    // Cut off, never negative, and at most what fits.
+    limit.map_or(most, |limit| most.min((limit as u32).max(1)))
 }
 
 fn default_database() -> String {

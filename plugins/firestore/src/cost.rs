@@ -1,10 +1,11 @@
-//! What reading a collection costs: the service bills each document that a query answers.
+//! What reading a collection costs, and writing into one: the service bills each document that a query answers.
 //!
 //! The arithmetic is that of `read::scan`: pages of a fixed size, the last of which is shorter; if it is full, one more request
 //! finds nothing, which is billed as one read. A count is billed per thousand index entries. Source of the rules: the service's
 //! price list. Neighbours: `discovery` counts, the program sums up and multiplies.
 
 use whimbrel_plugin_api::Cost;
+use whimbrel_plugin_api::sink::SinkCost;
 
 use crate::config::FirestoreConfig;
 use crate::discovery::Discovered;
@@ -13,6 +14,8 @@ use crate::discovery::Discovered;
 const COUNTED_PER_READ: u64 = 1_000;
 /// What the prices in the configuration are for, as parts of a million.
 const PRICES_PER_MILLION: f64 = 10.0;
+/// What is billed.
+const UNIT: &str = "document reads";
 
 /// Document reads of a scan whose query finds `documents`, those that it passes over included.
 pub(crate) fn scan_reads(documents: u64, page_documents_max: u32) -> u64 {
@@ -36,12 +39,28 @@ pub(crate) fn count_reads_among(records: u64, reads: u64, page_documents_max: u3
 /// What looking at a collection costs.
 pub(crate) fn cost(found: &Discovered, config: &FirestoreConfig) -> Cost {
     Cost {
-        unit: "document reads".to_owned(),
+        unit: UNIT.to_owned(),
         description_units: found.reads,
         read_units: found.read_units,
         count_units: found.count_units,
         usd_per_million: config.price_per_100k_reads * PRICES_PER_MILLION,
         units_max: config.quota.reads_of_a_day(),
+    }
+}
+
+/// What each document of a sink's collection costs. `is_alone`: its query finds no documents of others, so that it can be counted.
+pub(crate) fn sink_cost(is_alone: bool, config: &FirestoreConfig) -> SinkCost {
+    SinkCost {
+        unit: UNIT.to_owned(),
+        usd_per_million: config.price_per_100k_reads * PRICES_PER_MILLION,
+        units_max: config.quota.reads_of_a_day(),
+        check_units: 1,
+        record_units: 1,
+        nothing_units: 1,
+        counted_per_unit: if is_alone { COUNTED_PER_READ } else { 0 },
+        look_units: 1,
+        lane_units: 1,
+        ..SinkCost::default()
     }
 }
 

@@ -17,6 +17,24 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// As much of a text of the service as is kept. An address in it, such as that of a missing index, fits.
 const CAUSE_CHARS_MAX: usize = 2_000;
 
+/// What the service answers where it no longer has what was there at the instant that a request names: without point-in-time
+/// recovery; with it, which keeps whole minutes beyond an hour; and in earlier years. All with `FAILED_PRECONDITION`.
+const TOO_OLD: [&str; 3] = [
+    "The requested 'read_time' is too old",
+    "The requested 'read_time' is not a whole minute",
+    "The requested snapshot version is too old",
+];
+
+/// The code of an error that says: an instant can no longer be read.
+pub(crate) const SNAPSHOT_EXPIRED: &str = "firestore.snapshot_expired";
+/// What to do then. The setting is one that may change before a run is gone on with.
+pub(crate) const SNAPSHOT_EXPIRED_HELP: &str = "to read the rest as it is now, set `on_snapshot_expiry: continue` in the config \
+    of the source and go on with `whimbrel resume`; to have all of it as of one instant, begin anew with `whimbrel run`, with \
+    `point_in_time_recovery: true` if the database has that";
+
+/// The code of a message that is beyond a limit of the service or of gRPC.
+pub(crate) const TOO_LARGE: &str = "firestore.too_large";
+
 /// What may be done about a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -53,6 +71,12 @@ impl Fault {
     /// Whether the request may have been carried out although it failed.
     pub(crate) fn is_doubtful(&self) -> bool {
         self.class == Class::Transient && credentials_error(&self.status).is_none()
+    }
+
+    /// Whether the service no longer has what was there at the instant that the request named, and nothing else: not where the
+    /// database is younger than the instant, since it is another one than was read before.
+    pub(crate) fn is_snapshot_lost(&self) -> bool {
+        is_too_old(&self.status)
     }
 
     /// Whether a condition on a document did not hold, so that certainly nothing was carried out.
@@ -166,7 +190,7 @@ fn describe(status: &Status) -> Described {
     if is_too_large(status) {
         return Described::new(
             Kind::InvalidData,
-            "firestore.too_large",
+            TOO_LARGE,
             "a request or an answer is larger than may be sent",
         )
         .help("send less at once: lower `writing.bytes_max` or `writing.writes_max`");
@@ -183,13 +207,11 @@ fn describe(status: &Status) -> Described {
         Code::AlreadyExists => Described::new(Kind::Exists, "firestore.exists", "a document is there already"),
         Code::FailedPrecondition => failed_precondition(status),
         Code::ResourceExhausted => resource_exhausted(status),
-        Code::InvalidArgument if is_about_read_time(status) => snapshot_expired(),
         Code::InvalidArgument => Described::new(
             Kind::InvalidData,
             "firestore.invalid_request",
             "the service refuses the request as it is",
         ),
-        Code::OutOfRange if is_about_read_time(status) => snapshot_expired(),
         Code::OutOfRange => {
             Described::new(Kind::InvalidData, "firestore.out_of_range", "the service calls something out of range")
         }
@@ -293,7 +315,7 @@ fn failed_precondition(status: &Status) -> Described {
         )
         .help(address);
     }
-    if is_about_read_time(status) {
+    if is_too_old(status) {
         return snapshot_expired();
     }
     Described::new(
@@ -306,10 +328,10 @@ fn failed_precondition(status: &Status) -> Described {
 fn snapshot_expired() -> Described {
     Described::new(
         ErrorKind::Integrity,
-        "firestore.snapshot_expired",
+        SNAPSHOT_EXPIRED,
         "the service can no longer read the database as it was at the fixed time",
     )
-    .help("read faster, or enable point-in-time recovery and say `point_in_time_recovery: true`")
+    .help(SNAPSHOT_EXPIRED_HELP)
 }
 
 fn resource_exhausted(status: &Status) -> Described {
@@ -336,17 +358,8 @@ fn resource_exhausted(status: &Status) -> Described {
     }
 }
 
-fn is_about_read_time(status: &Status) -> bool {
-    let text = status.message().to_lowercase();
-    [
-        "read_time",
-        "read time",
-        "readtime",
-        "read timestamp",
-        "snapshot version",
-    ]
-    .iter()
-    .any(|name| text.contains(name))
+fn is_too_old(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition && TOO_OLD.iter().any(|text| status.message().starts_with(text))
 }
 
 /// Whether a message is beyond a limit, which several codes say: gRPC's own (either side), and the service's.
@@ -357,9 +370,15 @@ fn is_too_large(status: &Status) -> bool {
         "exceeds maximum size",
         "larger than max",
     ];
+    let of_service = [
+        "payload size exceeds",
+        // Counts what is written into indexes as well, which a client cannot know.
+        "Transaction too big",
+        "writes allowed per request",
+    ];
     match status.code() {
         Code::OutOfRange | Code::ResourceExhausted => of_grpc.iter().any(|part| text.contains(part)),
-        Code::InvalidArgument => text.contains("payload size exceeds"),
+        Code::InvalidArgument => of_service.iter().any(|part| text.contains(part)),
         _ => false,
     }
 }

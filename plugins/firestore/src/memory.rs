@@ -170,12 +170,11 @@ async fn load_some(
 ) -> Result<()> {
     let mut attempts = client.attempts();
     loop {
-        client
-            .reads()
-            .take(u32::try_from(paths.len()).unwrap_or(u32::MAX))
-            .await;
+        let count = u32::try_from(paths.len()).unwrap_or(u32::MAX);
+        client.reads().take(count).await;
         match try_load(client, paths, read_time).await {
             Ok(found) => {
+                client.reads().succeeded(count);
                 remembered.extend(found);
                 return Ok(());
             }
@@ -226,13 +225,14 @@ async fn write(client: &Client, operations: Vec<Operation>) -> Result<()> {
     };
     let mut attempts = client.attempts();
     loop {
-        client
-            .writes()
-            .take(u32::try_from(request.writes.len()).unwrap_or(u32::MAX))
-            .await;
+        let count = u32::try_from(request.writes.len()).unwrap_or(u32::MAX);
+        client.writes().take(count).await;
         // Repeating it changes nothing, so an unknown outcome is no danger.
         match client.commit(request.clone()).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                client.writes().succeeded(count);
+                return Ok(());
+            }
             Err(fault) => {
                 if fault.class == Class::RateLimited {
                     client.writes().slow_down(fault.retry_after);

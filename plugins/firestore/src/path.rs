@@ -180,9 +180,13 @@ enum Place {
     Named,
 }
 
-/// The number of an id that Datastore gave. The service lets nobody else make such ids.
-fn datastore_number(segment: &str) -> Option<i64> {
-    segment.strip_prefix("__id")?.strip_suffix("__")?.parse().ok()
+/// The number of an id that Datastore gave, which is shown as `__id7__`. Such ids are the only ones of the form `__..__` that
+/// documents have; as the service sees it there is one spelling of each number, and none of nought.
+pub(crate) fn datastore_number(segment: &str) -> Option<i64> {
+    let digits = segment.strip_prefix("__id")?.strip_suffix("__")?;
+    let number: i64 = digits.parse().ok()?;
+    let is_first_good = |digits: &str| digits.starts_with(|first: char| ('1'..='9').contains(&first));
+    is_first_good(digits.strip_prefix('-').unwrap_or(digits)).then_some(number)
 }
 
 #[cfg(test)]
@@ -286,6 +290,31 @@ mod tests {
             root.path("projects/p/databases/(default)/documents2/users/ann"),
             None
         );
+    }
+
+    #[test]
+    fn a_number_of_datastore_has_one_spelling() {
+        for (id, number) in [
+            ("__id7__", 7),
+            ("__id-3__", -3),
+            ("__id-9223372036854775808__", i64::MIN),
+        ] {
+            assert_eq!(datastore_number(id), Some(number));
+        }
+        for id in [
+            "__id__",
+            "__id0__",
+            "__id-0__",
+            "__id07__",
+            "__id+7__",
+            "__id-__",
+            "__id7_",
+            "__x__",
+            "id7",
+            "__id9223372036854775808__",
+        ] {
+            assert_eq!(datastore_number(id), None, "{id}");
+        }
     }
 
     #[test]

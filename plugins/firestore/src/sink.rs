@@ -18,7 +18,7 @@ use whimbrel_plugin_api::{
 use crate::client::Client;
 use crate::config::{FirestoreConfig, Guarantee};
 use crate::source::FirestoreSource;
-use crate::write::{self, Target, Writer};
+use crate::write::{self, Depth, Target, Writer};
 use crate::{check, value};
 
 /// A database that is written.
@@ -103,12 +103,19 @@ impl FirestoreSink {
         &mut self,
         collections: &[Collection],
         before: Option<&Target>,
+        depth: Depth,
         is_dry: bool,
     ) -> Result<PrepareReport> {
         let (client, services) = (&self.client, &self.services);
-        let keeps_types = self.config.writing.keep_types;
+        let call = write::Call {
+            client,
+            services,
+            config: &self.config,
+            depth,
+            before,
+        };
         let plan = Runtime::get()?.block_on(services, async {
-            let plan = write::prepare(client, services, collections, keeps_types, before).await?;
+            let plan = write::prepare(&call, collections).await?;
             if !is_dry && !plan.is_blocked() {
                 plan.carry_out(client).await?;
             }
@@ -132,7 +139,12 @@ impl Sink for FirestoreSink {
             collection.schema.validate()?;
         }
         self.refuse_in_transaction("prepare")?;
-        let mut report = self.make_room(&request.collections, None, request.dry)?;
+        let depth = match (request.again, request.dry) {
+            (true, _) => Depth::Nothing,
+            (false, true) => Depth::Counted,
+            (false, false) => Depth::Needed,
+        };
+        let mut report = self.make_room(&request.collections, None, depth, request.dry)?;
         report.findings.extend(self.lowered());
         Ok(report)
     }
@@ -145,7 +157,8 @@ impl Sink for FirestoreSink {
             Collection::new(&request.collection, request.new.clone()).with_key(before.place.key.clone());
         collection.cursor_fields = before.version.iter().map(ToString::to_string).collect();
         // A document has room for any field, so that nothing ever overflows.
-        self.make_room(std::slice::from_ref(&collection), Some(&before), false)
+        let collections = std::slice::from_ref(&collection);
+        self.make_room(collections, Some(&before), Depth::Needed, false)
     }
 
     fn take_over(&mut self, claims: &[LaneClaim]) -> Result<Vec<LaneState>> {
@@ -190,7 +203,7 @@ impl Sink for FirestoreSink {
         let (sent, request_count) = self.writer.totals();
         self.services.log(
             LogLevel::Info,
-            format!("{sent} document writes in {request_count} requests"),
+            format!("document writes: {sent}, requests: {request_count}"),
         );
         Ok(())
     }

@@ -64,7 +64,7 @@ impl FirestoreSource {
         Self {
             reader: Reader {
                 client,
-                config: Arc::new(config),
+                config: Arc::new(config.in_pages()),
             },
             services,
             is_of_sink: false,
@@ -78,7 +78,7 @@ impl FirestoreSource {
     fn instant(&mut self) -> Result<(Fixed, u64)> {
         if let Some(fixed) = self
             .fixed
-            .filter(|fixed| !self.is_of_sink && fixed.is_fresh(Instant::now()))
+            .filter(|fixed| !self.is_of_sink && fixed.is_fresh(&self.reader.config, Instant::now()))
         {
             return Ok((fixed, 0));
         }
@@ -96,6 +96,10 @@ impl FirestoreSource {
         let Reader { client, config } = &self.reader;
         let looking = discovery::discover(client, config, &self.services, request, fixed.at);
         let all = Runtime::get()?.block_on(&self.services, looking)?;
+        if all.iter().any(|found| found.has_moved) {
+            // That instant is over, so it is nothing to read at.
+            self.fixed = None;
+        }
         if request.names.is_empty() {
             self.names = Some(all.iter().map(|found| found.pattern.to_string()).collect());
         }
@@ -236,7 +240,8 @@ impl Source for FirestoreSource {
             return Ok(self.known_count(request));
         }
         let scope = Scope::Collection(pattern);
-        let counting = read::count(&self.reader.client, &scope, snapshot);
+        let Reader { client, config } = &self.reader;
+        let counting = read::count_kept(client, config, &self.services, &scope, snapshot);
         Runtime::get()?.block_on(&self.services, counting).map(Some)
     }
 

@@ -11,6 +11,8 @@ mod grpc_layer;
 mod reading_broken;
 #[path = "acceptance/reading_contract.rs"]
 mod reading_contract;
+#[path = "acceptance/reading_expiry.rs"]
+mod reading_expiry;
 #[path = "acceptance/reading_growth.rs"]
 mod reading_growth;
 #[path = "acceptance/reading_instants.rs"]

@@ -28,3 +28,7 @@ mod writing_policies;
 mod writing_preparing;
 #[path = "acceptance/writing_records.rs"]
 mod writing_records;
+#[path = "acceptance/writing_refused.rs"]
+mod writing_refused;
+#[path = "acceptance/writing_sent.rs"]
+mod writing_sent;

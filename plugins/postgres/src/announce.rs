@@ -160,6 +160,8 @@ pub(crate) fn collections(tables: &[Table], memory: &Memory, config: &PostgresCo
             },
             cursor_fields: cursor_fields(this),
             hides_records: this.table.has_row_security,
+            // Without a key a record is found by its place or its number.
+            within_snapshot: this.key_columns().is_empty(),
             ..Collection::new(this.table.name.collection(&config.schema), this.schema())
                 .with_key(this.key.clone())
         })

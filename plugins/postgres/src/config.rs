@@ -36,22 +36,24 @@ pub struct PostgresConfig {
     /// The database: `postgres://user:password@host:port/database`, with `?sslmode=..` if need be. Special characters of
     /// names and passwords are written as `%40` and the like. Instead of it `host` or `supabase` may name the database.
     #[serde(default)]
-    #[schemars(extend("writeOnly" = true))]
+    #[schemars(extend("writeOnly" = true, "x-whimbrel-place" = true))]
     pub url: Option<Secret>,
     /// The database if neither `url` nor `host` nor `supabase` names one, written as `url` is. Left out: what
     /// `SUPABASE_DB_URL` says.
     #[serde(default)]
-    #[schemars(extend("x-whimbrel-env" = "SUPABASE_DB_URL", "writeOnly" = true))]
+    #[schemars(extend("x-whimbrel-env" = "SUPABASE_DB_URL", "writeOnly" = true, "x-whimbrel-place" = true))]
     pub default_url: Option<Secret>,
     /// The host of the server, or the folder of its socket, such as `/run/postgresql`; `user` and `database` belong to it.
     #[serde(default)]
+    #[schemars(extend("x-whimbrel-place" = true))]
     pub host: Option<String>,
     /// The port, beside `host`. Left out: 5432.
     #[serde(default)]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("x-whimbrel-place" = true))]
     pub port: Option<u16>,
     /// The name of the database, beside `host`.
     #[serde(default)]
+    #[schemars(extend("x-whimbrel-place" = true))]
     pub database: Option<String>,
     /// Who connects, beside `host`.
     #[serde(default)]
@@ -62,10 +64,11 @@ pub struct PostgresConfig {
     pub password: Option<Secret>,
     /// A project of Supabase.
     #[serde(default)]
+    #[schemars(extend("x-whimbrel-place" = true))]
     pub supabase: Option<Supabase>,
     /// The schema whose tables have plain names; collections of others are called `schema.table`.
     #[serde(default = "default_schema")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), extend("x-whimbrel-place" = true))]
     pub schema: String,
     /// The schemas that the source reads. Left out: all but those of PostgreSQL, of Supabase and of whimbrel itself.
     #[serde(default)]

@@ -190,6 +190,7 @@ fn measure(url: &str, record_count: usize, policy: ConflictPolicy, batches_per_c
     let request = PrepareRequest {
         collections: vec![collection],
         dry: false,
+        ..PrepareRequest::default()
     };
     sink.prepare(&request).unwrap();
     let mut write = Duration::ZERO;

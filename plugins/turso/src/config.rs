@@ -25,7 +25,7 @@ pub struct TursoConfig {
     /// The database. A file: `file:` and a path, or a plain path; in a `file:` URL `%20` and the like are decoded, and
     /// the sink creates a file that does not exist. A server: `libsql://host`, `https://host`, or `http://host` (see
     /// `allow_plain_http`), with a port or a path if need be. Left out: what `TURSO_DATABASE_URL` says.
-    #[schemars(extend("x-whimbrel-env" = "TURSO_DATABASE_URL"))]
+    #[schemars(extend("x-whimbrel-env" = "TURSO_DATABASE_URL", "x-whimbrel-place" = true))]
     pub url: String,
     /// The token for a server, a JWT. Left out: what `TURSO_AUTH_TOKEN` says; a server may ask for none.
     #[serde(default)]
@@ -41,6 +41,7 @@ pub struct TursoConfig {
     /// Stands before the name of every table: the sink adds it, the source reads only tables that have it and takes
     /// it away.
     #[serde(default)]
+    #[schemars(extend("x-whimbrel-place" = true))]
     pub table_prefix: String,
     /// What becomes of fields that a record does not have, as far as the source tells them from null.
     #[serde(default)]

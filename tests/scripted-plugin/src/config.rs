@@ -68,6 +68,7 @@ pub struct ScriptedConfig {
     /// Whether a hanging call hangs on after it was cancelled.
     pub hang_ignores_cancel: bool,
     /// Milliseconds that a slow call takes.
+    #[schemars(extend("x-whimbrel-may-change" = true))]
     pub slow_ms: u64,
 }
 
@@ -136,6 +137,14 @@ pub struct Billed {
     /// What a run may take of them.
     #[serde(default)]
     pub units_max: Option<u64>,
+    /// The part of these that is used.
+    #[serde(default = "all_units")]
+    #[schemars(extend("x-whimbrel-setting" = "limits.quota_safety"))]
+    pub units_part: f64,
+}
+
+const fn all_units() -> f64 {
+    1.0
 }
 
 /// One thing that goes wrong.
@@ -209,6 +218,8 @@ pub enum How {
     Hang,
     /// Takes its time and goes on.
     Slow,
+    /// As `slow`, and says that it waits of its own will.
+    Wait,
     /// Ends the process with status 0.
     #[serde(rename = "exit0")]
     Exit0,

@@ -75,8 +75,11 @@ impl Script {
             .with_retry_after_ms(1)),
             How::Full => Err(self.full()),
             How::Hang => self.hang().map(|()| None),
-            How::Slow => {
+            How::Slow | How::Wait => {
                 let time = Duration::from_millis(self.config.slow_ms);
+                if how == How::Wait {
+                    self.services.waits(time);
+                }
                 if self.services.cancel_token().wait(time) {
                     return Err(Error::cancelled());
                 }

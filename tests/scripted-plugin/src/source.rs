@@ -74,7 +74,9 @@ impl ScriptedSource {
                 false => 0,
             },
             usd_per_million: billed.usd_per_million,
-            units_max: billed.units_max,
+            units_max: billed
+                .units_max
+                .map(|units| (units as f64 * billed.units_part) as u64),
         })
     }
 

@@ -128,7 +128,11 @@ fn a_clearing_that_was_killed_is_made_good(target: &mut dyn Target) {
             assert_eq!(sink_counts(&stage), [RECORDS; COLLECTIONS.len()]);
             continue;
         }
-        let newest = runs(&stage).swap_remove(0);
+        let mut newest = Value::Null;
+        wait_until("the worker is gone", || {
+            newest = runs(&stage).swap_remove(0);
+            newest["state"] != "running"
+        });
         assert_eq!(
             (&newest["command"], &newest["state"]),
             (&json!("clear"), &json!("crashed")),

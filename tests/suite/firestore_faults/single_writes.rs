@@ -8,6 +8,10 @@ use super::{PAD, Scene, WAYS, Way, documents};
 use crate::grpc_layer::{Answer, Failure, Method, Which};
 use crate::postgres_job::{told, write_docs};
 
+/// Requests in which one of 500 records goes at most while those at fault are sought: a request is halved where it is refused and doubled
+/// where it is taken, which is two for each of the nine halvings of 500.
+const SOUGHT_MAX: u64 = 18;
+
 #[test]
 fn f3_of_a_request_only_the_writes_that_failed_are_sent_again() {
     let Some(scene) = Scene::new() else { return };
@@ -55,7 +59,7 @@ fn f3_writes_that_will_fail_again_are_rejected_with_the_reason_and_the_others_ar
         write_docs(&scene.stage, 500, PAD);
         let failure = Answer::fail_writes(Code::InvalidArgument, documents(failing));
         scene.layer.script(Method::BatchWrite, [failure.always()]);
-        // A commit with any of them is refused, and its records go one by one.
+        // A commit with any of them is refused, and its records go in smaller ones.
         let refused = |id| {
             Answer::refuse(Code::InvalidArgument)
                 .about(&format!("docs/{id}"))
@@ -71,15 +75,13 @@ fn f3_writes_that_will_fail_again_are_rejected_with_the_reason_and_the_others_ar
         }
         let counts = scene.layer.counts();
         assert_eq!(counts.applied_below("docs"), (497, 1), "{way:?}");
-        let times = match way {
-            Way::Once => 2,
+        let (sent, times) = counts.sent_below("docs");
+        let times_max = match way {
+            Way::Once => SOUGHT_MAX,
             Way::Idempotent => 1,
         };
-        assert_eq!(
-            counts.sent_below("docs"),
-            (500, times),
-            "nothing is tried again in vain: {way:?}"
-        );
+        assert_eq!(sent, 500);
+        assert!(times <= times_max, "{times} times in vain: {way:?}");
         let there = scene.documents(&scene.project, "docs");
         assert_eq!(there.len(), 497);
         let is_gone = |id: &u64| !there.contains_key(&format!("docs/{id}"));
@@ -111,7 +113,7 @@ fn f3_of_writes_that_fail_together_the_one_at_fault_is_found_and_the_others_are_
         let counts = scene.layer.counts();
         assert_eq!(counts.applied_below("docs"), (499, 1), "{way:?}");
         // With the request that is refused as a whole: the halves of 500 records.
-        let times_max = if way == Way::Once { 11 } else { 10 };
+        let times_max = if way == Way::Once { SOUGHT_MAX } else { 10 };
         assert!(
             counts.sent("docs/77") <= times_max,
             "{} times: {way:?}",

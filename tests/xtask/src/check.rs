@@ -2,6 +2,7 @@
 //!
 //! The tests come last and nothing is printed after them, so that their summary ends the output.
 
+use std::num::NonZero;
 use std::process::{Command, Stdio};
 
 use crate::example;
@@ -9,6 +10,10 @@ use crate::place::{Place, Profile};
 use crate::services::{self, Provided};
 use crate::step::{Failure, Outcome, Steps};
 use crate::zoo;
+
+/// How many tests run at once, if nothing else says so (`--test-threads`): half as many again as there are processors, since tests wait
+/// for servers, processes and disks for a good part of their time.
+const TEST_THREADS_VARIABLE: &str = "NEXTEST_TEST_THREADS";
 
 /// Gets the services, builds, and runs doc tests and tests. `arguments` go to nextest.
 pub fn test(place: &Place, arguments: &[String]) -> Outcome<()> {
@@ -85,17 +90,26 @@ fn check_dependencies(place: &Place, steps: &mut Steps, provided: &Provided) -> 
 
 fn run_tests(place: &Place, steps: &mut Steps, provided: &mut Provided, arguments: &[String]) -> Outcome<()> {
     // Plugins are libraries that no test links: only a build of everything lays them beside the program. With
-    // the tests in the same build, everything has one set of features and is compiled once.
-    steps.run(
-        "build the program, its plugins and the tests",
-        cargo(place).args(["build", "--workspace", "--lib", "--bins", "--tests", "--examples"]),
+    // the tests in the same build, everything has one set of features and is compiled once. What strangers and
+    // ill-wishers would build lies in target folders of its own, so it is built meanwhile.
+    let found = &*provided;
+    let ((), minimal_source) = steps.side_by_side(
+        |steps| {
+            steps.run(
+                "build the program, its plugins and the tests",
+                cargo(place).args(["build", "--workspace", "--lib", "--bins", "--tests", "--examples"]),
+            )?;
+            steps.run(
+                "run the examples in the documentation",
+                cargo(place).args(["test", "--workspace", "--doc"]),
+            )
+        },
+        |steps| {
+            let minimal_source = example::minimal_source(place, steps, found)?;
+            steps.work("build the zoo of bad plugins", || zoo::zoo(place))?;
+            Ok(minimal_source)
+        },
     )?;
-    steps.run(
-        "run the examples in the documentation",
-        cargo(place).args(["test", "--workspace", "--doc"]),
-    )?;
-    steps.work("build the zoo of bad plugins", || zoo::zoo(place))?;
-    let minimal_source = example::minimal_source(place, steps, provided)?;
     // Kept until the tests have ended, and until then only: unless they ran before, they stop again.
     let _servers = steps.work("start the servers that the tests share", || {
         provided.start_servers(place)
@@ -110,8 +124,16 @@ fn run_tests(place: &Place, steps: &mut Steps, provided: &mut Provided, argument
         tests.env(example::VARIABLE, library);
     }
     tests.envs(provided.variables.iter().map(|(key, value)| (key, value)));
+    if std::env::var_os(TEST_THREADS_VARIABLE).is_none() {
+        tests.env(TEST_THREADS_VARIABLE, test_threads().to_string());
+    }
     settle(&mut tests);
     steps.run_last("run the tests", &mut tests)
+}
+
+fn test_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    processors + processors.div_ceil(2)
 }
 
 fn cargo(place: &Place) -> Command {

@@ -46,9 +46,18 @@ impl fmt::Display for Failure {
 }
 
 /// The steps of one command and their times.
-#[derive(Default)]
 pub struct Steps {
+    started: Instant,
     done: Vec<(String, Duration)>,
+}
+
+impl Default for Steps {
+    fn default() -> Steps {
+        Steps {
+            started: Instant::now(),
+            done: Vec::new(),
+        }
+    }
 }
 
 impl Steps {
@@ -88,9 +97,30 @@ impl Steps {
         Ok(value)
     }
 
-    /// The times so far, one line a step and a total.
+    /// Does two lots of steps at the same time: a compiler that is busy with one large crate leaves processors to the other lot.
+    /// Both come to their end; of two failures the first lot's is the outcome.
+    pub fn side_by_side<A, B: Send>(
+        &mut self,
+        first: impl FnOnce(&mut Steps) -> Outcome<A>,
+        second: impl FnOnce(&mut Steps) -> Outcome<B> + Send,
+    ) -> Outcome<(A, B)> {
+        let mut others = Steps::default();
+        let (first, second) = std::thread::scope(|scope| {
+            let second = scope.spawn(|| second(&mut others));
+            let first = first(self);
+            let second = second.join();
+            (
+                first,
+                second.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            )
+        });
+        self.done.append(&mut others.done);
+        Ok((first?, second?))
+    }
+
+    /// The times so far, one line a step, and the time in all, which is less than their sum where some were taken at the same time.
     pub fn table(&self) -> String {
-        let total: Duration = self.done.iter().map(|(_, taken)| *taken).sum();
+        let total = self.started.elapsed();
         let mut table = String::new();
         for (title, taken) in &self.done {
             table.push_str(&format!("{:>8.1} s  {title}\n", taken.as_secs_f64()));
@@ -145,5 +175,23 @@ mod tests {
         let table = steps.table();
         assert!(table.contains("first") && !table.contains("second"), "{table}");
         assert!(table.ends_with("in all\n"), "{table}");
+    }
+
+    #[test]
+    fn two_lots_both_end_and_either_failure_is_the_outcome() {
+        let mut steps = Steps::default();
+        let answers = steps.side_by_side(
+            |steps| steps.work("first", || Ok(1)),
+            |steps| steps.work("second", || Ok("two")),
+        );
+        assert_eq!(answers.unwrap(), (1, "two"));
+        let fail = |steps: &mut Steps| steps.work("third", || Err::<(), _>(Failure::new("no")));
+        let succeed = |steps: &mut Steps| steps.work("fourth", || Ok(()));
+        assert!(steps.side_by_side(fail, succeed).is_err());
+        assert!(steps.side_by_side(succeed, fail).is_err());
+        let table = steps.table();
+        let listed = ["first", "second", "fourth"].map(|title| table.matches(title).count());
+        assert_eq!(listed, [1, 1, 2], "{table}");
+        assert!(!table.contains("third"), "{table}");
     }
 }

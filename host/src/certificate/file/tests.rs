@@ -104,11 +104,11 @@ fn a_newer_format_is_for_a_newer_program() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(
         &folder,
-        "{\"certificate\": {\"format\": 3, \"new\": true}, \"proof\": 1}",
+        "{\"certificate\": {\"format\": 4, \"new\": true}, \"proof\": 1}",
     );
     let error = read(&path).unwrap_err();
     assert_eq!(error.code, "certificate.newer_format");
-    assert!(error.message.contains("has format 3"), "{error}");
+    assert!(error.message.contains("has format 4"), "{error}");
 }
 
 #[test]

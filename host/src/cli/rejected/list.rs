@@ -13,7 +13,7 @@ use crate::cli::output::{print, print_json};
 use crate::cli::remembered::{PlaceArgs, moment};
 use crate::events::Phase;
 use crate::report::PlainTable;
-use crate::report::figures::{count, counted, printable};
+use crate::report::figures::{count, counted, printable, record_label};
 use crate::state::{Rejected, RejectedFilter, RejectedState, RunId, RunRecord};
 
 /// The phases that refuse records.
@@ -117,7 +117,7 @@ fn list_text(run: &RunRecord, total: u64, records: &[Rejected]) -> String {
         table.row([
             record.number.to_string(),
             printable(&record.collection),
-            printable(&record.record),
+            record_label(&record.record),
             record.stage.name().to_owned(),
             printable(&record.code),
             printable(&record.message),

@@ -7,6 +7,7 @@ mod discard;
 mod edit;
 mod export;
 mod list;
+mod made;
 mod members;
 mod replay;
 mod replaying;

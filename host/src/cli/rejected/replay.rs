@@ -10,6 +10,7 @@ use serde::Serialize;
 use whimbrel_plugin_api::Error;
 
 use super::OfRun;
+use super::made::Made;
 use super::replaying::{Replaying, Rounds, TITLE};
 use super::selection::SelectionArgs;
 use crate::cli::event_output::EventOutput;
@@ -55,6 +56,7 @@ struct Begun {
     numbers: Vec<u64>,
     job: JobArgs,
     store: Arc<dyn StateStore>,
+    made: Made,
 }
 
 fn begin(args: &ReplayArgs) -> Result<Begun, Error> {
@@ -63,6 +65,7 @@ fn begin(args: &ReplayArgs) -> Result<Begun, Error> {
     })?;
     let run = args.run.find(&remembered)?;
     let numbers = args.selection.find(remembered.store()?, &run.id)?;
+    let made = Made::of(&remembered, &run)?;
     // The job is what it was for the run, and flags that are given here come first.
     let kept = KeptFlags::of_json(&run.overrides)?;
     let mut flags = args.flags.clone().over(kept.flags.clone());
@@ -86,6 +89,7 @@ fn begin(args: &ReplayArgs) -> Result<Begun, Error> {
             events_file: None,
         },
         store: Arc::new(store),
+        made,
         run,
     })
 }
@@ -96,12 +100,13 @@ fn send(global: &Global, args: &ReplayArgs, begun: Begun) -> Exit {
         numbers,
         job,
         store,
+        made,
     } = begun;
     let prepared = match prepare(global, &job, TITLE, |loaded| is_of(loaded, &run)) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
-    let begun = Replaying::begin(&run, &prepared.loaded, store)
+    let begun = Replaying::begin(&run, &prepared.loaded, store, made)
         .and_then(|replaying| EventOutput::create(&job).map(|events| (replaying, events)));
     let (mut replaying, events) = match begun {
         Ok(begun) => begun,

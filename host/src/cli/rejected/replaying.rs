@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use whimbrel_plugin_api::Error;
 
+use super::made::{Made, NOT_COMMITTED};
 use super::members::Members;
 use super::selection::record;
 use crate::cli::event_output::EventOutput;
@@ -47,6 +48,7 @@ pub(super) struct Replaying {
     pub(super) refused_by: RunId,
     pub(super) job: String,
     store: Arc<dyn StateStore>,
+    made: Made,
     recorder: Option<Recorder>,
     pub(super) taken: u64,
     pub(super) refused: Vec<RefusedAgain>,
@@ -57,6 +59,7 @@ impl Replaying {
         run: &RunRecord,
         loaded: &LoadedJob,
         store: Arc<dyn StateStore>,
+        made: Made,
     ) -> Result<Self, Error> {
         let id = RunId::new();
         let mode = match loaded.job.mode {
@@ -74,6 +77,7 @@ impl Replaying {
             refused_by: run.id.clone(),
             job: run.job.name.clone(),
             store,
+            made,
             recorder: Some(Recorder::start(guard)?),
             taken: 0,
             refused: Vec::new(),
@@ -131,7 +135,7 @@ impl Replaying {
     /// The records of the next round. Those that cannot be sent are told of at once.
     fn round(&mut self, left: &mut &[u64]) -> Result<ReplayOptions, Error> {
         let (mut records, mut bytes) = (Vec::new(), 0);
-        let mut unfit = Vec::new();
+        let mut left_out = Vec::new();
         while let Some((number, rest)) = left.split_first() {
             if records.len() >= ROUND_RECORDS_MAX || bytes >= ROUND_BYTES_MAX {
                 break;
@@ -141,10 +145,18 @@ impl Replaying {
             if record.state.is_settled() {
                 continue;
             }
+            if let Err(why) = self.made.judge(&record) {
+                left_out.push(RefusedAgain {
+                    number: *number,
+                    code: NOT_COMMITTED.to_owned(),
+                    message: why,
+                });
+                continue;
+            }
             let is_edited = record.edited.is_some();
             let data = record.edited.or(record.data).unwrap_or_default();
             if let Err(error) = Members::of(&data) {
-                unfit.push(RefusedAgain {
+                left_out.push(RefusedAgain {
                     number: *number,
                     code: UNFIT.to_owned(),
                     message: if data.is_empty() {
@@ -164,7 +176,7 @@ impl Replaying {
                 is_edited,
             });
         }
-        self.refused.extend(unfit);
+        self.refused.extend(left_out);
         Ok(ReplayOptions {
             refused_by: self.refused_by.to_string(),
             records,
@@ -252,7 +264,21 @@ fn ended(global: &Global, executed: &Executed) -> Option<Rounds> {
 
 impl Follower for Replaying {
     fn follow(&mut self, event: &Event) -> Result<(), Error> {
-        if let Event::Replayed { taken, refused } = event {
+        if let Event::Replayed {
+            taken,
+            refused,
+            known,
+        } = event
+        {
+            // Of replays that were broken off; what is settled already stays as it is.
+            for (refused_by, numbers) in known {
+                let run = RunId::parse(refused_by)?;
+                let numbers = numbers.iter().copied();
+                let changes: Vec<RejectedChange> = numbers
+                    .map(|number| RejectedChange::Replayed { number })
+                    .collect();
+                self.store.change_rejected(&run, &changes)?;
+            }
             let replayed = taken
                 .iter()
                 .map(|number| RejectedChange::Replayed { number: *number });

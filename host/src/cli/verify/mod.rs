@@ -178,6 +178,7 @@ impl Comparing {
                 work_folder: self.place.work_folder.clone(),
                 results_folder: absolute(self.folder.results()),
                 shows_values: args.show_values,
+                is_of_sink_alone: false,
                 collections: args.collection.clone(),
                 refused: self.refused.clone(),
                 before_repair_folder: repairs.then(|| absolute(self.folder.results_before_repair())),

@@ -10,7 +10,7 @@ use super::{Compared, Comparing, VerifyArgs, compare, tell};
 use crate::cli::confirm::ask;
 use crate::cli::event_output::EventOutput;
 use crate::cli::exclusive_run::{ExclusiveRun, end_of};
-use crate::cli::made_from::made_from;
+use crate::cli::made_from;
 use crate::cli::output::print_aside;
 use crate::cli::tasks::{Prepared, prepare, refuse};
 use crate::cli::{Exit, Global};
@@ -105,7 +105,7 @@ fn repaired(global: &Global, args: &VerifyArgs, agreed: Option<Agreement>) -> Re
         begun.map_err(|error| refuse(global, TITLE, Some(&prepared.loaded), &[error]))?;
     let mut options = comparing.options(args, true);
     options.verify.agreed = agreed;
-    options.made_from = made_from(&prepared);
+    made_from::tell(&mut options, &prepared);
     let ended = comparing.execute(
         global,
         TITLE,

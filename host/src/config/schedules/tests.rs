@@ -37,6 +37,42 @@ fn a_schedule_has_its_job_beside_the_settings_and_its_times_in_its_zone() {
 }
 
 #[test]
+fn the_folder_is_where_a_reference_points_to_as_for_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("whimbrel.yaml");
+    let variables = Variables::none().with("HERON_STATE", "/srv/heron");
+    for (written, wanted) in [
+        ("working_dir: '${env:HERON_STATE}/a'", "/srv/heron/a".into()),
+        ("working_dir: 'w/$${x}'", folder.path().join("w/${x}")),
+        ("log_days: 7", folder.path().join(".whimbrel")),
+    ] {
+        std::fs::write(&file, written).unwrap();
+        let loaded = load_schedules(&file, &variables).unwrap();
+        assert_eq!(loaded.working_dir, wanted, "{written}");
+        assert_eq!(daemon_folder(&file, &variables).unwrap(), wanted, "{written}");
+        let days = if written.starts_with("log_days") { 7 } else { 90 };
+        assert_eq!(loaded.log_days, days);
+    }
+    std::fs::write(&file, "working_dir: '${env:HERON_STATE}'").unwrap();
+    for faults in [
+        load_schedules(&file, &Variables::none()).unwrap_err(),
+        daemon_folder(&file, &Variables::none()).unwrap_err(),
+    ] {
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].message.contains("HERON_STATE"), "{faults:?}");
+        assert!(faults[0].place.is_some(), "{faults:?}");
+    }
+}
+
+#[test]
+fn a_settings_file_that_is_missing_is_not_taken_for_a_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let faults = load_schedules(&folder.path().join("none.yaml"), &Variables::none()).unwrap_err();
+    let help = faults[0].help.as_deref().unwrap_or_default();
+    assert!(help.contains("such as `whimbrel.yaml`"), "{help}");
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place() {
     assert_eq!(
         codes("schedules: [{ name: a, job: no.yaml, cron: '* * * * *' }]"),
@@ -138,7 +174,7 @@ fn the_folder_of_the_daemon_is_read_whatever_else_is_wrong() {
     let file = folder.path().join("whimbrel.yaml");
     let of = |text: &str| {
         std::fs::write(&file, text).unwrap();
-        daemon_folder(&file).map_err(|faults| faults[0].code.clone())
+        daemon_folder(&file, &Variables::none()).map_err(|faults| faults[0].code.clone())
     };
     assert_eq!(of(""), Ok(folder.path().join(".whimbrel")));
     assert_eq!(of("working_dir: w\nschedule: 1\n"), Ok(folder.path().join("w")));
@@ -147,7 +183,7 @@ fn the_folder_of_the_daemon_is_read_whatever_else_is_wrong() {
         Err("config.bad_yaml".to_owned())
     );
     std::fs::remove_file(&file).unwrap();
-    let missing = daemon_folder(&file).unwrap_err();
+    let missing = daemon_folder(&file, &Variables::none()).unwrap_err();
     assert_eq!(missing[0].code, "config.file_missing");
 }
 

@@ -33,7 +33,7 @@ impl Holder<'_> {
     }
 
     /// Does `call`, again over another session if need be, as often as a transaction is tried; waits for a repair if it needs one.
-    fn persist<T>(
+    pub(super) fn persist<T>(
         &mut self,
         scene: &Scene<'_>,
         mut call: impl FnMut(&mut OpenedSink) -> Result<T, Failure>,

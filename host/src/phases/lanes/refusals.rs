@@ -1,7 +1,7 @@
 //! Why a run cannot go on with an earlier one, each with what a person can do.
-//! All of them are of kind config: nothing was written into the sink.
+//! Those of a whole run are of kind config: nothing was written into the sink.
 
-use whimbrel_plugin_api::Error;
+use whimbrel_plugin_api::{Error, ErrorKind};
 
 use crate::checkpoint::Difference;
 use crate::pipeline::CopyTask;
@@ -50,6 +50,22 @@ pub(super) fn sink_behind(task: &CopyTask, has: u64, known: u64) -> Error {
         ),
     )
     .with_help("give `--accept-sink-cursor` to go on from where the sink is, or begin anew with `whimbrel run`")
+}
+
+/// Of one collection, while the others go on.
+pub(super) fn snapshot_ended(source: &str, sink: &str) -> Error {
+    Error::new(
+        ErrorKind::Integrity,
+        "resume.snapshot_ended",
+        format!(
+            "`{source}` was copied in part and cannot be gone on with: the source reads it within one snapshot only, which has ended, \
+             and its records would be in `{sink}` twice if it were copied again from its start"
+        ),
+    )
+    .with_help(format!(
+        "empty `{sink}` in the sink and resume again, which copies it from its start; where the job names a key (`key: [..]`) and \
+         `on_conflict` goes by it, nothing has to be emptied"
+    ))
 }
 
 /// The lanes say how far the records of one stage were written, and this run has those of another one, or of none.

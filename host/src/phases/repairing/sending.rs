@@ -37,8 +37,7 @@ impl<'a> Sending<'a> {
         policy: ConflictPolicy,
         sink: &'a mut OpenedSink,
     ) -> Result<Self, Failure> {
-        let (rewriting, _) =
-            Rewriting::begin(repair.job, repair.run_id, planned, PARTITION, repair.stop, sink)?;
+        let (rewriting, _) = Rewriting::begin(repair.job, planned, PARTITION, repair.stop, sink)?;
         Ok(Self {
             rewriting,
             run_id: repair.run_id,

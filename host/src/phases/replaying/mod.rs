@@ -1,8 +1,9 @@
 //! Sends rejected records of an earlier run again, each one judged on its own.
 //!
 //! What the source or a transform has refused goes through the transforms, what the sink has refused goes to the sink as it is. Each
-//! collection has a lane of its own for this, whose last checkpoint names the records of its commit: a replay that was killed before
-//! the state knew of them is gone on with and sends nothing twice. Neighbours: [`crate::checkpoint`] has the rules of the
+//! collection has a lane of its own for this, whose checkpoint names the records of its last commit and becomes durable with them. Before
+//! the next commit the state knows of these; a replay that was killed before that is gone on with by any other one, which first tells
+//! the state what the checkpoint names, and sends nothing twice. Neighbours: [`crate::checkpoint`] has the rules of the
 //! lane, `orchestrator::replay` calls this, [`crate::state`] keeps the records.
 
 mod records;
@@ -66,8 +67,6 @@ pub struct ReplayRecord {
 pub struct Replay<'a> {
     /// The job.
     pub job: &'a Job,
-    /// This run.
-    pub run_id: &'a str,
     /// The records.
     pub options: &'a ReplayOptions,
     /// The loaded transforms.
@@ -120,15 +119,24 @@ pub fn run(
     });
     let gone: Vec<RefusedAgain> = gone.collect();
     replayed.refused += gone.len() as u64;
-    tell(replay, Vec::new(), gone)?;
+    tell(replay, Vec::new(), gone, BTreeMap::new())?;
     Ok(replayed)
 }
 
 /// Says what became of records, and waits until the state knows.
-fn tell(replay: &Replay<'_>, taken: Vec<u64>, refused: Vec<RefusedAgain>) -> Result<(), Error> {
-    if taken.is_empty() && refused.is_empty() {
+fn tell(
+    replay: &Replay<'_>,
+    taken: Vec<u64>,
+    refused: Vec<RefusedAgain>,
+    known: BTreeMap<String, Vec<u64>>,
+) -> Result<(), Error> {
+    if taken.is_empty() && refused.is_empty() && known.is_empty() {
         return Ok(());
     }
-    replay.emitter.emit(&Event::Replayed { taken, refused });
+    replay.emitter.emit(&Event::Replayed {
+        taken,
+        refused,
+        known,
+    });
     replay.barrier.pass(replay.emitter, replay.stop)
 }

@@ -2,6 +2,8 @@
 //!
 //! Neighbours: `records` makes rows of them, [`crate::phases::rewriting`] has the transactions.
 
+use std::collections::BTreeMap;
+
 use whimbrel_plugin_api::Cursor;
 
 use super::records::pieces;
@@ -21,8 +23,9 @@ pub(super) struct Sending<'a> {
     replay: &'a Replay<'a>,
     planned: &'a PlannedCollection,
     rewriting: Rewriting<'a>,
-    /// Those that the sink has taken already, by the last commit of a replay that was broken off.
-    known: Vec<u64>,
+    /// Those that the sink has taken by the last commit of an earlier replay, which may have been broken off before anybody was told, by
+    /// the run that refused them.
+    known: BTreeMap<String, Vec<u64>>,
     pub(super) replayed: Replayed,
 }
 
@@ -32,10 +35,9 @@ impl<'a> Sending<'a> {
         planned: &'a PlannedCollection,
         sink: &'a mut OpenedSink,
     ) -> Result<Self, Failure> {
-        let (rewriting, before) =
-            Rewriting::begin(replay.job, replay.run_id, planned, PARTITION, replay.stop, sink)?;
+        let (rewriting, before) = Rewriting::begin(replay.job, planned, PARTITION, replay.stop, sink)?;
         let last = before.extensions.get(EXTENSION);
-        let known = last.map_or_else(Vec::new, |text| numbers_of(text, &replay.options.refused_by));
+        let known = last.and_then(|text| mark_of(text)).into_iter().collect();
         Ok(Self {
             replay,
             planned,
@@ -46,14 +48,13 @@ impl<'a> Sending<'a> {
     }
 
     pub(super) fn all(&mut self, records: &[&ReplayRecord]) -> Result<(), Failure> {
-        let (known, new): (Vec<&ReplayRecord>, Vec<&ReplayRecord>) = records
-            .iter()
-            .partition(|record| self.known.contains(&record.number));
-        let known = Judged {
-            taken: known.iter().map(|record| record.number).collect(),
-            ..Judged::default()
-        };
-        settle(self.replay, &mut self.replayed, known)?;
+        let mark = self.known.get(&self.replay.options.refused_by);
+        let is_known = |record: &&&ReplayRecord| mark.is_some_and(|mark| mark.contains(&record.number));
+        let (known, new): (Vec<&ReplayRecord>, Vec<&ReplayRecord>) = records.iter().partition(is_known);
+        let taken: Vec<u64> = known.iter().map(|record| record.number).collect();
+        self.replayed.taken += taken.len() as u64;
+        // Also those that nobody wants to send now, and those of another run: the next commit takes the place of the mark.
+        tell(self.replay, taken, Vec::new(), std::mem::take(&mut self.known))?;
         for records in new.chunks(TRANSACTION_RECORDS_MAX) {
             if self.replay.stop.is_raised() {
                 return Ok(());
@@ -97,7 +98,8 @@ fn settle(replay: &Replay<'_>, replayed: &mut Replayed, judged: Judged) -> Resul
         code,
         message,
     });
-    Ok(tell(replay, taken.into_iter().collect(), refused.collect())?)
+    let taken = taken.into_iter().collect();
+    Ok(tell(replay, taken, refused.collect(), BTreeMap::new())?)
 }
 
 fn text_of(numbers: &[u64], refused_by: &str) -> String {
@@ -105,11 +107,10 @@ fn text_of(numbers: &[u64], refused_by: &str) -> String {
     format!("{refused_by} {}", numbers.join(" "))
 }
 
-/// The records that [`text_of`] names, if they are those of `refused_by`.
-fn numbers_of(text: &str, refused_by: &str) -> Vec<u64> {
+/// What [`text_of`] has written: the run, and its records.
+fn mark_of(text: &str) -> Option<(String, Vec<u64>)> {
     let mut words = text.split(' ');
-    if words.next() != Some(refused_by) {
-        return Vec::new();
-    }
-    words.filter_map(|word| word.parse().ok()).collect()
+    let refused_by = words.next()?.to_owned();
+    let numbers: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
+    (!numbers.is_empty()).then_some((refused_by, numbers))
 }

@@ -1,6 +1,7 @@
 //! Replays into a made-up sink that keeps lanes by the rules of the plugin API.
 //! It refuses negative numbers, in one of several ways.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +17,7 @@ use whimbrel_plugin_api::{
 };
 
 use super::records::transformed;
-use super::{Replay, ReplayOptions, ReplayRecord, Replayed, UNFIT, run};
+use super::{Replay, ReplayOptions, ReplayRecord, Replayed, UNFIT};
 use crate::barrier::Barrier;
 use crate::config::{Job, TransformJob, VerificationLevel};
 use crate::control::Stop;
@@ -195,21 +196,35 @@ fn record(number: u64, stage: Phase, data: &str) -> ReplayRecord {
     }
 }
 
-/// Replays `records` in run `run_id`; answers the counts and what was told.
-fn replay(sink: &Fussy, run_id: &str, records: Vec<ReplayRecord>) -> (Replayed, Vec<u64>, Vec<RefusedAgain>) {
+/// Replays `records`; answers the counts and what was told.
+fn replay(sink: &Fussy, records: Vec<ReplayRecord>) -> (Replayed, Vec<u64>, Vec<RefusedAgain>) {
+    let (counts, events) = told_by(sink, "r", records);
+    let (mut all_taken, mut all_refused) = (Vec::new(), Vec::new());
+    for event in events {
+        if let Event::Replayed { taken, refused, .. } = event {
+            all_taken.extend(taken);
+            all_refused.extend(refused);
+        }
+    }
+    all_taken.sort_unstable();
+    all_refused.sort_by_key(|one| one.number);
+    (counts, all_taken, all_refused)
+}
+
+/// Replays `records`, which `run` has refused; answers the counts and the events.
+fn told_by(sink: &Fussy, run: &str, records: Vec<ReplayRecord>) -> (Replayed, Vec<Event>) {
     let told = Told::default();
     let emitter = Emitter::new(Box::new(told.clone()));
     let job = json!({ "name": "j", "source": { "plugin": "p" }, "sink": { "plugin": "p" },
                       "import": { "retry_delay_ms": 1 } });
     let job: Job = serde_json::from_value(job).unwrap();
     let options = ReplayOptions {
-        refused_by: "r".into(),
+        refused_by: run.into(),
         records,
     };
     let (transforms, stop, barrier) = (Transforms::default(), Stop::default(), Barrier::default());
     let replay = Replay {
         job: &job,
-        run_id,
         options: &options,
         transforms: &transforms,
         emitter: &emitter,
@@ -218,17 +233,9 @@ fn replay(sink: &Fussy, run_id: &str, records: Vec<ReplayRecord>) -> (Replayed, 
     };
     let calls = CallLog::new(emitter.clone(), None);
     let mut opened = OpenedSink::of_host("fussy", Box::new(sink.clone()), &calls);
-    let counts = run(&replay, &[planned()], &mut opened).unwrap();
-    let (mut all_taken, mut all_refused) = (Vec::new(), Vec::new());
-    for event in told.0.lock().unwrap().drain(..) {
-        if let Event::Replayed { taken, refused } = event {
-            all_taken.extend(taken);
-            all_refused.extend(refused);
-        }
-    }
-    all_taken.sort_unstable();
-    all_refused.sort_by_key(|one| one.number);
-    (counts, all_taken, all_refused)
+    let counts = super::run(&replay, &[planned()], &mut opened).unwrap();
+    let events = std::mem::take(&mut *told.0.lock().unwrap());
+    (counts, events)
 }
 
 fn sink(manner: Manner) -> Fussy {
@@ -259,7 +266,7 @@ fn mixed() -> Vec<ReplayRecord> {
 fn each_record_is_judged_on_its_own_however_the_sink_says_it() {
     for manner in [Manner::AtOnce, Manner::Deferred, Manner::Whole] {
         let sink = sink(manner);
-        let (counts, taken, refused) = replay(&sink, "one", mixed());
+        let (counts, taken, refused) = replay(&sink, mixed());
         assert_eq!(counts, Replayed { taken: 3, refused: 4 });
         assert_eq!(taken, [1, 3, 7]);
         let numbers: Vec<u64> = refused.iter().map(|one| one.number).collect();
@@ -281,7 +288,7 @@ fn each_record_is_judged_on_its_own_however_the_sink_says_it() {
 fn a_commit_that_was_not_made_is_made_again_and_one_whose_answer_was_lost_is_not() {
     for (manner, commits) in [(Manner::NotCommitted, 2), (Manner::LosesAnswer, 1)] {
         let sink = sink(manner);
-        let (counts, taken, _) = replay(&sink, "one", vec![record(1, Phase::Import, "{\"id\":1}")]);
+        let (counts, taken, _) = replay(&sink, vec![record(1, Phase::Import, "{\"id\":1}")]);
         assert_eq!((counts.taken, taken), (1, vec![1]));
         assert_eq!(durable(&sink), [1]);
         assert_eq!(sink.0.lock().unwrap().commits, commits);
@@ -297,10 +304,10 @@ fn what_the_last_commit_of_a_replay_took_is_known_to_the_next_one_and_to_no_othe
             record(2, Phase::Import, "{\"id\":2}"),
         ]
     };
-    replay(&sink, "one", two());
+    replay(&sink, two());
     let mut three = two();
     three.push(record(3, Phase::Import, "{\"id\":3}"));
-    let (counts, taken, _) = replay(&sink, "two", three);
+    let (counts, taken, _) = replay(&sink, three);
     assert_eq!((counts.taken, taken), (3, vec![1, 2, 3]));
     assert_eq!(durable(&sink), [1, 2, 3], "1 and 2 were sent once");
     // The same numbers of another run are other records.
@@ -314,9 +321,37 @@ fn what_the_last_commit_of_a_replay_took_is_known_to_the_next_one_and_to_no_othe
         .unwrap()
         .extensions
         .insert("replayed".into(), "other 1 2".into());
-    let (counts, _, _) = replay(&sink, "three", two());
+    let (counts, _, _) = replay(&sink, two());
     assert_eq!(counts.taken, 2);
     assert_eq!(durable(&sink), [1, 1, 2, 2, 3]);
+}
+
+/// What replaying `records`, which `run` has refused, tells of earlier replays, and the mark that it leaves.
+fn known_to(sink: &Fussy, run: &str, records: Vec<ReplayRecord>) -> (BTreeMap<String, Vec<u64>>, String) {
+    let mut known = BTreeMap::new();
+    for event in told_by(sink, run, records).1 {
+        if let Event::Replayed { known: more, .. } = event {
+            known.extend(more);
+        }
+    }
+    let lane = sink.0.lock().unwrap().lane.clone().unwrap();
+    (known, lane.extensions["replayed"].clone())
+}
+
+#[test]
+fn the_mark_of_a_replay_that_was_broken_off_stays_until_it_is_told_whatever_is_sent_next() {
+    let sink = sink(Manner::AtOnce);
+    let good = |number: u64| record(number, Phase::Import, &format!("{{\"id\":{number}}}"));
+    replay(&sink, vec![good(1), good(2)]);
+    // One that commits nothing leaves it as it is.
+    let mark = || BTreeMap::from([("r".to_owned(), vec![1, 2])]);
+    let bad = record(9, Phase::Import, "{\"id\":-9}");
+    assert_eq!(known_to(&sink, "r", vec![bad]), (mark(), "r 1 2".to_owned()));
+    // One that commits others, also those of another run, has told of it before.
+    assert_eq!(known_to(&sink, "q", vec![good(3)]), (mark(), "q 3".to_owned()));
+    let mark = BTreeMap::from([("q".to_owned(), vec![3])]);
+    assert_eq!(known_to(&sink, "r", vec![good(4)]), (mark, "r 4".to_owned()));
+    assert_eq!(durable(&sink), [1, 2, 3, 4]);
 }
 
 #[test]
@@ -340,7 +375,7 @@ fn records_of_a_collection_that_is_not_copied_any_more_are_told() {
     let sink = sink(Manner::AtOnce);
     let mut gone = record(4, Phase::Import, "{}");
     gone.collection = "gone".into();
-    let (counts, taken, refused) = replay(&sink, "one", vec![gone]);
+    let (counts, taken, refused) = replay(&sink, vec![gone]);
     assert_eq!((counts, taken.len()), (Replayed { taken: 0, refused: 1 }, 0));
     assert_eq!(
         (refused[0].number, refused[0].code.as_str()),

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use whimbrel_plugin_api::source::RejectedRecord;
 use whimbrel_plugin_api::{Collection, Cursor, Error, ErrorKind};
 
+use crate::events::SnapshotsRead;
+
 /// The name of the manifest in its folder.
 const FILE_NAME: &str = "stage.json";
 /// The form of manifest and files that this version writes and reads.
@@ -48,6 +50,9 @@ pub struct StagedCollection {
     pub filtered_count: u64,
     /// Records that were refused while it was filled.
     pub rejected_count: u64,
+    /// The snapshots of the source at which its records were read, if the source has said so.
+    #[serde(default)]
+    pub snapshots: SnapshotsRead,
 }
 
 impl StagedCollection {

@@ -16,6 +16,7 @@ use whimbrel_plugin_api::sink::{
 use whimbrel_plugin_api::{Batch, Collection, Cursor, Error, ErrorKind, Field, Result, Sink};
 
 use super::manifest::{StageManifest, StagedCollection, StagedPartition, unwritable};
+use crate::events::SnapshotsRead;
 
 /// Octets that are gathered before they are written.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -62,6 +63,7 @@ impl Stage {
                     })
                     .collect(),
                 filtered_count: 0,
+                snapshots: SnapshotsRead::default(),
                 rejected_count: 0,
             })
             .collect();
@@ -85,6 +87,14 @@ impl Stage {
         let mut filled = self.0.filled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(staged) = filled.get_mut(index) {
             (staged.filtered_count, staged.rejected_count) = (filtered, rejected);
+        }
+    }
+
+    /// Takes note of the snapshots at which the source was read for collection number `index`.
+    pub fn read_at(&self, index: usize, snapshots: SnapshotsRead) {
+        let mut filled = self.0.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(staged) = filled.get_mut(index) {
+            staged.snapshots = snapshots;
         }
     }
 

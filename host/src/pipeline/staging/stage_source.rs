@@ -75,6 +75,8 @@ impl Source for StageSource {
                 collection.estimate.exact = true;
                 // The source was billed when it was read, this is not.
                 collection.cost = None;
+                // Its batches stay where they are.
+                collection.within_snapshot = false;
                 collection
             })
             .collect())

@@ -141,6 +141,12 @@ fn copying(report: &FinalReport) -> Vec<Tile> {
         let name = format!("{}, estimated before ({})", printable(&cost.unit), usd(cost.usd));
         tiles.push(Tile::new(count(cost.run_units), name));
     }
+    if let Some(cost) = &summary.sink_cost {
+        let unit = printable(&cost.unit);
+        let name = format!("{unit} of the sink, estimated before ({})", usd(cost.usd));
+        let least = if cost.is_at_least { "at least " } else { "" };
+        tiles.push(Tile::new(format!("{least}{}", count(cost.run_units)), name));
+    }
     if summary.memory_peak_bytes > 0 {
         tiles.push(Tile::new(bytes(summary.memory_peak_bytes), "peak memory"));
     }

@@ -172,6 +172,9 @@ impl StateStore for Failing {
     fn lanes_found(&self, run: &RunId) -> Result<Vec<LaneFound>, Error> {
         self.inner.lanes_found(run)
     }
+    fn begun_anew(&self, run: &RunId) -> Result<Vec<String>, Error> {
+        self.inner.begun_anew(run)
+    }
     fn note_overrides(&self, run: &RunId, overrides: &str) -> Result<(), Error> {
         self.inner.note_overrides(run, overrides)
     }

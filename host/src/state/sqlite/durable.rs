@@ -9,19 +9,25 @@ use super::fault::Trouble;
 use super::runs::{count, unknown};
 use crate::state::moment::from_millis;
 use crate::state::run_id::RunId;
+use crate::state::selection::BEGUN_ANEW;
 use crate::state::store::Durable;
 
 /// One line for each partition.
 pub(super) async fn of(connection: &mut SqliteConnection, run: &RunId) -> Result<Vec<Durable>, Trouble> {
     // A single max() makes SQLite take the other columns from the row that has it (sqlite.org/lang_select.html).
     let rows = sqlx::query(
-        "SELECT json_extract(body, '$.collection') AS collection, json_extract(body, '$.partition') AS partition,
+        "WITH anew AS MATERIALIZED (
+           SELECT json_extract(body, '$.collection') AS name, max(seq) AS begun_at
+           FROM event WHERE run = ?1 AND kind = ?2 AND json_valid(body) GROUP BY 1)
+         SELECT json_extract(body, '$.collection') AS collection, json_extract(body, '$.partition') AS partition,
                 max(json_extract(body, '$.seq')) AS seq, sum(json_extract(body, '$.record_count')) AS record_count,
                 json_extract(body, '$.cursor') AS cursor, json_extract(body, '$.done') AS done, at_ms
-         FROM event WHERE run = ? AND kind = 'committed' AND json_valid(body)
+         FROM event LEFT JOIN anew ON anew.name = json_extract(body, '$.collection')
+         WHERE run = ?1 AND kind = 'committed' AND json_valid(body) AND event.seq > ifnull(anew.begun_at, 0)
          GROUP BY 1, 2 ORDER BY 1, 2",
     )
     .bind(run.as_str())
+    .bind(BEGUN_ANEW)
     .fetch_all(connection)
     .await?;
     rows.iter().map(of_row).collect()
@@ -62,6 +68,61 @@ mod tests {
             kind: "committed".into(),
             body: serde_json::to_string(&event).unwrap(),
         }
+    }
+
+    fn kept(number: u64, event: &Event) -> EventRecord {
+        EventRecord {
+            seq: number,
+            at: from_millis(1_000),
+            kind: BEGUN_ANEW.into(),
+            body: serde_json::to_string(event).unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_came_before_a_collection_was_begun_anew_counts_no_more() {
+        let place = Place::new();
+        let store = place.open();
+        let run = new_run("a");
+        store.begin_run(&run).unwrap();
+        let collection = "todos".to_owned();
+        let (mut before, mut after) = (committed(7, "0-9", 70, false), committed(1, "0-9", 3, false));
+        (before.seq, after.seq) = (1, 3);
+        let rejected = crate::state::Rejected {
+            number: 1,
+            collection: collection.clone(),
+            record: "r".into(),
+            code: "a.b".into(),
+            message: "m".into(),
+            data: None,
+            edited: None,
+            stage: crate::events::Phase::Import,
+            partition: "0-9".into(),
+            seq: 2,
+            digest: None,
+            at: from_millis(1_000),
+            state: crate::state::RejectedState::New,
+        };
+        let mut news = News {
+            events: vec![before],
+            rejected: vec![rejected],
+            counts: Counts::default(),
+            plugins: Vec::new(),
+            heartbeat_at: run.started_at,
+        };
+        store.record(&run.id, &news).unwrap();
+        assert_eq!(store.newest_with_rejected().unwrap().as_ref(), Some(&run.id));
+        news.rejected.clear();
+        news.events = vec![kept(2, &Event::BegunAnew { collection }), after];
+        store.record(&run.id, &news).unwrap();
+        let durable = store.durable(&run.id).unwrap();
+        assert_eq!((durable[0].seq, durable[0].record_count), (1, 3));
+        assert_eq!(store.begun_anew(&run.id).unwrap(), ["todos"]);
+        assert_eq!(
+            store.newest_with_rejected().unwrap(),
+            None,
+            "its records are met again"
+        );
     }
 
     #[test]

@@ -188,6 +188,10 @@ impl StateStore for SqliteStore {
     fn lanes_found(&self, run: &RunId) -> Result<Vec<LaneFound>, Error> {
         self.call(async |connection| rejected::lanes_found(connection, run).await)
     }
+
+    fn begun_anew(&self, run: &RunId) -> Result<Vec<String>, Error> {
+        self.call(async |connection| rejected::begun_anew(connection, run).await)
+    }
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::fault::Trouble;
-use super::rejected::lane_of;
+use super::rejected::{collection_of, lane_of};
 use super::runs::{count, json, only_if_running, stored};
 use crate::state::moment::from_millis;
 use crate::state::run::RunState;
 use crate::state::run_id::RunId;
-use crate::state::selection::LANE_TAKEN;
+use crate::state::selection::{BEGUN_ANEW, LANE_TAKEN};
 use crate::state::store::{EventRecord, News, RejectedState};
 
 /// Writes down `news`.
@@ -63,6 +63,14 @@ pub(super) async fn record(
         .bind(RejectedState::New.name())
         .execute(&mut *transaction)
         .await?;
+    }
+    for event in news.events.iter().filter(|event| event.kind == BEGUN_ANEW) {
+        sqlx::query("DELETE FROM rejected_record WHERE run = ? AND collection = ? AND state = ?")
+            .bind(run.as_str())
+            .bind(collection_of(&event.body)?)
+            .bind(RejectedState::New.name())
+            .execute(&mut *transaction)
+            .await?;
     }
     for rejected in &news.rejected {
         sqlx::query(

@@ -9,7 +9,7 @@ use super::runs::{count, stored, unknown};
 use crate::events::{Event, Phase};
 use crate::state::moment::from_millis;
 use crate::state::run_id::RunId;
-use crate::state::selection::LANE_TAKEN;
+use crate::state::selection::{BEGUN_ANEW, LANE_TAKEN};
 use crate::state::store::{LaneFound, Rejected, RejectedChange, RejectedFilter, RejectedPage, RejectedState};
 
 /// A page of them, and how many there are.
@@ -166,6 +166,28 @@ pub(super) fn lane_of(body: &str) -> Result<LaneFound, Trouble> {
             partition,
             seq,
         }),
+        _ => Err(unknown("event", "body")),
+    }
+}
+
+/// The collections that a run has copied again from their start.
+pub(super) async fn begun_anew(
+    connection: &mut SqliteConnection,
+    run: &RunId,
+) -> Result<Vec<String>, Trouble> {
+    let bodies: Vec<String> =
+        sqlx::query_scalar("SELECT body FROM event WHERE run = ? AND kind = ? ORDER BY seq")
+            .bind(run.as_str())
+            .bind(BEGUN_ANEW)
+            .fetch_all(connection)
+            .await?;
+    bodies.iter().map(|body| collection_of(body)).collect()
+}
+
+/// The collection that is begun anew as the event says that is kept as `body`.
+pub(super) fn collection_of(body: &str) -> Result<String, Trouble> {
+    match serde_json::from_str(body) {
+        Ok(Event::BegunAnew { collection }) => Ok(collection),
         _ => Err(unknown("event", "body")),
     }
 }

@@ -492,6 +492,7 @@ fn the_final_report_has_a_stable_form_and_no_member_twice() {
               "message": "the connection to `db.example.org:5432` was lost",
               "help": "look whether the server is up",
               "scope": "session",
+              "severity": "medium",
               "causes": [
                 "connection reset by peer"
               ],

@@ -170,7 +170,7 @@ impl Access<'_> {
 
 /// Whether a way to read cannot be gone, so that another one has to be tried: the system does not offer it, does not know
 /// the key, or the place means nothing any more.
-pub(super) fn is_no_way(failure: &Failure) -> bool {
+pub(in crate::verification) fn is_no_way(failure: &Failure) -> bool {
     matches!(
         failure.error.kind,
         ErrorKind::Unsupported | ErrorKind::InvalidData | ErrorKind::Integrity

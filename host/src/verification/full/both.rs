@@ -10,6 +10,7 @@ use whimbrel_plugin_api::source::ReadRequest;
 use whimbrel_plugin_api::{Error, ErrorKind, Schema};
 
 use super::compare::FullSettings;
+use super::outcome::extraction;
 use super::reading::{SideDigests, SideRead, read};
 use crate::control::Stop;
 use crate::events::Failure;
@@ -82,6 +83,7 @@ impl Reading<'_> {
             request: source_request.clone(),
             recipe: recipe.clone(),
             transformed: Some((self.both.source, self.both.transforms, self.both.jobs)),
+            extracted: extraction(self.both, recipe),
             partitions_parallel: self.settings.partitions_parallel,
             can: &self.settings.source_can,
             folder: &source_folder,
@@ -90,6 +92,7 @@ impl Reading<'_> {
             request: sink_request.clone(),
             recipe: recipe.clone(),
             transformed: None,
+            extracted: None,
             partitions_parallel: self.settings.partitions_parallel,
             can: &self.settings.sink_can,
             folder: &sink_folder,
@@ -165,7 +168,7 @@ impl Reading<'_> {
 /// What the sink is read by: a field that is lacking is null, so that a record which has lost one is a record that differs, and
 /// one that somebody has added is an extra one. A reader that insists on every field could name neither by its key. Keys stay
 /// as they are: a record without one cannot be looked up.
-fn lenient(recipe: &Recipe) -> Schema {
+pub(in crate::verification) fn lenient(recipe: &Recipe) -> Schema {
     let mut schema = recipe.schema.clone();
     for field in &mut schema.fields {
         field.nullable |= !recipe.key.contains(&field.name);
@@ -174,7 +177,7 @@ fn lenient(recipe: &Recipe) -> Schema {
 }
 
 /// Whether the system itself says that it has no such collection.
-fn is_missing(failure: &Failure) -> bool {
+pub(super) fn is_missing(failure: &Failure) -> bool {
     failure.error.kind == ErrorKind::NotFound && failure.plugin.is_some()
 }
 

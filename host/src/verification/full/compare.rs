@@ -4,15 +4,15 @@
 use std::path::Path;
 use std::time::Instant;
 
+use whimbrel_plugin_api::Collection;
 use whimbrel_plugin_api::capability::SourceCapabilities;
 use whimbrel_plugin_api::source::CountRequest;
-use whimbrel_plugin_api::{Collection, Error};
 
 use super::access::Access;
 use super::both::{BothRead, Reading, remove};
 use super::finding::Keys;
-use super::listing::Listing;
-use super::looking::{Counts, DIFFERENCES_MAX, Looking, suspects_max};
+use super::listing::{Listing, note};
+use super::looking::{Counts, DIFFERENCES_MAX, Looking, suspects_max, unnamed};
 use super::outcome::digests_of;
 use super::reading::SideDigests;
 use super::second_look::BothSides;
@@ -20,7 +20,7 @@ use super::seen::Eyes;
 use super::suspect::Rules;
 use crate::config::VerificationLevel;
 use crate::control::Stop;
-use crate::events::{Failure, Mismatch, MismatchKind, VerificationResult};
+use crate::events::{Failure, MismatchKind, VerificationResult};
 use crate::loader::observe::OpenedSource;
 use crate::verification::compare::{Comparable, Follow};
 use crate::verification::digest::Recipe;
@@ -100,6 +100,7 @@ pub fn compare(
         outcome => outcome?,
     };
     remove(settings.work_folder)?;
+    result.conclude();
     result.seconds = begun.elapsed().as_secs_f64();
     Ok(result)
 }
@@ -155,7 +156,6 @@ impl Comparison<'_> {
             )?;
         }
         let counts = self.records_at_fault(source, sink, &read, &ours, &mut listing)?;
-        list_unreadable(&ours, counts.unreadable, &mut listing)?;
         listing.end(&mut result)?;
         self.count(&read, &ours, &counts, &mut result);
         let mut digests = digests_of(both, &read.recipe, extracted.as_ref(), &read.source, &ours);
@@ -213,6 +213,7 @@ impl Comparison<'_> {
             suspects_max: suspects_max(read.recipe.schema.fields.len(), self.settings.shows_values),
             listing,
             counts: Counts::default(),
+            unnamed: unnamed(&ours.unreadable),
         };
         let mut waiting: Vec<Difference> = Vec::new();
         // What a look brings says more than the error that ends the search.
@@ -235,7 +236,7 @@ impl Comparison<'_> {
         looking.look(waiting)?;
         Ok(Counts {
             tally,
-            ..looking.counts
+            ..looking.end(ours.unreadable_count)?
         })
     }
 
@@ -328,29 +329,4 @@ fn lookup_key(key: &[String], recipe: &Recipe) -> Vec<String> {
 
 fn is_same_key(source: &Collection, recipe: &Recipe) -> bool {
     source.key.len() == recipe.key.len() && source.key.iter().all(|name| recipe.key.contains(name))
-}
-
-/// Records of the sink that could not be read, unless each of them is listed by its key already.
-fn list_unreadable(ours: &SideDigests, listed: u64, listing: &mut Listing<'_>) -> Result<(), Error> {
-    if listed > 0 && listed >= ours.unreadable_count {
-        return Ok(());
-    }
-    for label in &ours.unreadable {
-        listing.add(note(MismatchKind::Unreadable, label.clone(), Vec::new()), None)?;
-    }
-    let unnamed = ours.unreadable_count.saturating_sub(ours.unreadable.len() as u64);
-    if unnamed > 0 {
-        let text = format!("{unnamed} further records");
-        listing.add(note(MismatchKind::Unreadable, text, Vec::new()), None)?;
-    }
-    Ok(())
-}
-
-fn note(kind: MismatchKind, record: String, fields: Vec<String>) -> Mismatch {
-    Mismatch {
-        kind,
-        record,
-        fields,
-        values: Vec::new(),
-    }
 }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use whimbrel_plugin_api::json_form::RowEncoder;
 use whimbrel_plugin_api::{Batch, Error};
 
-use crate::events::{Comparison, Mismatch, MismatchKind, VerificationResult};
+use crate::events::{Mismatch, MismatchKind, VerificationResult};
 use crate::workspace::{fault, make_folder, open_private};
 
 /// Differences that a result shows. The file has all of them.
@@ -94,12 +94,18 @@ impl<'a> Listing<'a> {
         result.mismatches.append(&mut self.changed);
         result.mismatch_count = self.mismatch_count;
         result.changed_since_count = self.changed_since_count;
-        result.comparison = if self.mismatch_count > 0 {
-            Comparison::Different
-        } else {
-            Comparison::Equal
-        };
+        result.conclude();
         Ok(())
+    }
+}
+
+/// A difference of this kind, without values.
+pub(super) fn note(kind: MismatchKind, record: String, fields: Vec<String>) -> Mismatch {
+    Mismatch {
+        kind,
+        record,
+        fields,
+        values: Vec::new(),
     }
 }
 
@@ -141,6 +147,7 @@ mod tests {
 
     use super::*;
     use crate::config::VerificationLevel;
+    use crate::events::Comparison;
     use crate::events::FieldValues;
 
     fn mismatch(kind: MismatchKind, record: String) -> Mismatch {

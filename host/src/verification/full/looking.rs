@@ -4,9 +4,11 @@
 //! difference. Neighbours: `compare` brings the differences,
 //! `second_look` looks, `suspect` judges, `listing` keeps what comes of it.
 
+use std::collections::BTreeMap;
+
 use whimbrel_plugin_api::Error;
 
-use super::listing::Listing;
+use super::listing::{Listing, note};
 use super::second_look::BothSides;
 use super::suspect::{Rules, Suspect, Verdict};
 use crate::events::{Failure, MismatchKind};
@@ -49,6 +51,17 @@ pub(super) struct Looking<'a, 'l> {
     pub(super) suspects_max: usize,
     pub(super) listing: &'a mut Listing<'l>,
     pub(super) counts: Counts,
+    /// Labels of records of the sink that could not be read and are not listed yet, each with the number of those that have it.
+    pub(super) unnamed: BTreeMap<String, u64>,
+}
+
+/// As many of each as there are.
+pub(super) fn unnamed(labels: &[String]) -> BTreeMap<String, u64> {
+    let mut unnamed = BTreeMap::new();
+    for label in labels {
+        *unnamed.entry(label.clone()).or_default() += 1;
+    }
+    unnamed
 }
 
 impl Looking<'_, '_> {
@@ -71,6 +84,28 @@ impl Looking<'_, '_> {
         Ok(())
     }
 
+    /// Lists those of the `unreadable_count` records of the sink that are not listed by their keys already, and answers what was
+    /// counted.
+    ///
+    /// # Errors
+    /// `workspace.unwritable`, `workspace.disk_full`.
+    pub(super) fn end(self, unreadable_count: u64) -> Result<Counts, Error> {
+        let mut left = unreadable_count.saturating_sub(self.counts.unreadable);
+        for (label, count) in self.unnamed {
+            for _ in 0..count.min(left) {
+                let unreadable = note(MismatchKind::Unreadable, label.clone(), Vec::new());
+                self.listing.add(unreadable, None)?;
+                left -= 1;
+            }
+        }
+        if left > 0 {
+            let text = format!("{left} further records");
+            self.listing
+                .add(note(MismatchKind::Unreadable, text, Vec::new()), None)?;
+        }
+        Ok(self.counts)
+    }
+
     fn list(&mut self, suspect: &Suspect) -> Result<(), Error> {
         let verdict = suspect.verdict(&self.rules);
         self.counts.lossy += suspect.lossy_count(&verdict);
@@ -82,7 +117,14 @@ impl Looking<'_, '_> {
         if let Verdict::Differs { kind, .. } = verdict {
             self.counts.missing += u64::from(kind == MismatchKind::Missing);
             let is_of_sink = suspect.sink_now.is_none();
-            self.counts.unreadable += u64::from(kind == MismatchKind::Unreadable && is_of_sink);
+            if kind == MismatchKind::Unreadable && is_of_sink {
+                self.counts.unreadable += 1;
+                for label in &suspect.sink_labels {
+                    if let Some(count) = self.unnamed.get_mut(label) {
+                        *count = count.saturating_sub(1);
+                    }
+                }
+            }
         }
         match suspect.mismatch(&verdict, &self.rules) {
             Some(mismatch) => self.listing.add(mismatch, suspect.sink_key.as_ref()),

@@ -14,6 +14,7 @@ mod listing;
 mod looking;
 mod outcome;
 mod progress;
+mod read_back;
 mod reading;
 mod second_look;
 mod seen;
@@ -21,5 +22,9 @@ mod suspect;
 #[cfg(test)]
 mod tests;
 
+pub(super) use access::is_no_way;
+pub(super) use both::lenient;
 pub use compare::{FullSettings, Tapped, compare};
+pub use read_back::read_back;
 pub use reading::{SideDigests, SideRead};
+pub(super) use seen::key_of;

@@ -14,12 +14,12 @@ use whimbrel_plugin_api::{Cursor, Error, Field, Partition};
 
 use super::reading::SideRead;
 use crate::crash_site;
-use crate::events::LossCount;
+use crate::events::{LossCount, SnapshotsRead};
 use crate::verification::pairs::{PairMark, fault};
 use crate::workspace::write_whole;
 
 /// Grows with each change to this file, to files of pairs, or to how records become digests.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// The name of the file.
 const NAME: &str = "progress.json";
 
@@ -51,6 +51,8 @@ pub(super) struct PartProgress {
     pub(super) missing_fields: Option<Vec<String>>,
     /// Fields of the part that the recipe lacks.
     pub(super) new_fields: Vec<Field>,
+    /// The snapshots at which it was read.
+    pub(super) snapshots: SnapshotsRead,
 }
 
 impl PartProgress {
@@ -68,6 +70,7 @@ impl PartProgress {
             lossy_record_count: 0,
             missing_fields: None,
             new_fields: Vec::new(),
+            snapshots: SnapshotsRead::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! `part` reads one part on a thread of its own; what is durable of all of them is in `progress`. What cannot be gone on with
 //! is read anew: files that are damaged, and parts or cursors that the system no longer knows. Neighbour: `both` reads two.
 
+mod extracted;
 mod part;
 #[cfg(test)]
 mod tests;
@@ -20,13 +21,14 @@ use whimbrel_plugin_api::{Collection, Field, Partition};
 use super::progress::{self, Keeper, PartProgress};
 use crate::config::TransformJob;
 use crate::control::Stop;
-use crate::events::{Failure, LossCount, PartitionDigest};
+use crate::events::{Failure, LossCount, PartitionDigest, SnapshotsRead};
 use crate::loader::observe::OpenedSource;
 use crate::transform::Transforms;
 use crate::verification::bucket::Buckets;
 use crate::verification::digest::Recipe;
 use crate::verification::pairs::PairFile;
 use crate::workspace::make_folder;
+pub use extracted::Extracted;
 use part::{PartRead, Trouble};
 
 /// What is read of a side, and how.
@@ -37,6 +39,8 @@ pub struct SideRead<'a> {
     pub recipe: Recipe,
     /// The collection as the system has it, with the transforms that its records go through first; none for a sink.
     pub transformed: Option<(&'a Collection, &'a Transforms, &'a [TransformJob])>,
+    /// How its records become digests before they go through anything, where that is wanted and makes others.
+    pub extracted: Option<Recipe>,
     /// Parts that are read at the same time.
     pub partitions_parallel: u32,
     /// What the system can do.
@@ -54,6 +58,8 @@ pub struct SideDigests {
     pub buckets: Buckets,
     /// The parts, in the order of the files.
     pub partitions: Vec<PartitionDigest>,
+    /// The same of what the system gave, where that was asked for and was seen whole.
+    pub extracted: Option<Extracted>,
     /// What the declared losses have touched.
     pub losses: Vec<LossCount>,
     /// Records with at least one such value.
@@ -70,6 +76,8 @@ pub struct SideDigests {
     pub missing_fields: Vec<String>,
     /// Fields of this side that the recipe lacks.
     pub new_fields: Vec<Field>,
+    /// The snapshots at which it was read.
+    pub snapshots: SnapshotsRead,
 }
 
 /// How often it is made durable how far a reading is.
@@ -161,6 +169,8 @@ impl Shared<'_, '_> {
 /// What was gathered of all parts.
 struct Gathered {
     buckets: Buckets,
+    /// None if it is not wanted, or a part has none.
+    extracted: Option<Buckets>,
     /// By the number of the part.
     parts: Vec<Option<PartRead>>,
     /// The first thing that went wrong.
@@ -187,6 +197,7 @@ fn read_parts(
     };
     let gathered = Mutex::new(Gathered {
         buckets: Buckets::default(),
+        extracted: what.extracted.as_ref().map(|_| Buckets::default()),
         parts: parts.iter().map(|_| None).collect(),
         trouble: None,
     });
@@ -200,8 +211,17 @@ fn read_parts(
             let outcome = part::read(&shared, number, begun.clone());
             let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
             match outcome {
-                Ok((read, buckets)) => {
+                Ok((read, buckets, extracted)) => {
                     gathered.buckets.merge(&buckets);
+                    gathered.extracted =
+                        gathered
+                            .extracted
+                            .take()
+                            .zip(extracted)
+                            .map(|(mut all, of_part)| {
+                                all.merge(&of_part);
+                                all
+                            });
                     gathered.parts[number] = Some(read);
                 }
                 Err(trouble) => {
@@ -238,9 +258,16 @@ fn joined(gathered: Gathered) -> SideDigests {
         buckets: gathered.buckets,
         ..SideDigests::default()
     };
+    let mut extracted = Vec::new();
     let mut missing_fields: Option<Vec<String>> = None;
     for read in gathered.parts.into_iter().flatten() {
-        let PartRead { file, digest, part } = read;
+        let PartRead {
+            file,
+            digest,
+            extracted: of_part,
+            part,
+        } = read;
+        extracted.extend(of_part);
         all.files.push(file);
         all.partitions.push(digest);
         all.parts.push(part.partition);
@@ -249,6 +276,7 @@ fn joined(gathered: Gathered) -> SideDigests {
         all.refused_count += part.refused_count;
         add_losses(&mut all.losses, part.losses);
         all.lossy_record_count += part.lossy_record_count;
+        all.snapshots.merge(&part.snapshots);
         for field in part.new_fields {
             if all.new_fields.iter().all(|known| known.name != field.name) {
                 all.new_fields.push(field);
@@ -264,6 +292,10 @@ fn joined(gathered: Gathered) -> SideDigests {
         };
     }
     all.missing_fields = missing_fields.unwrap_or_default();
+    all.extracted = gathered.extracted.map(|buckets| Extracted {
+        buckets,
+        partitions: extracted,
+    });
     all
 }
 

@@ -157,6 +157,9 @@ impl<'a> BothSides<'a> {
             }
             if numbers.len() == 1 {
                 suspect.is_unreadable = true;
+                if of == Of::Sink {
+                    suspect.sink_labels = rejected.iter().map(|record| record.record.clone()).collect();
+                }
             } else {
                 self.look_up(of, suspects, &[*number])?;
             }

@@ -132,7 +132,11 @@ fn one(batch: &Batch, row: usize) -> Batch {
 ///
 /// # Errors
 /// `internal` if Arrow refuses.
-pub(super) fn key_of(batch: &Batch, row: usize, fields: &[String]) -> Result<Option<Batch>, Error> {
+pub(in crate::verification) fn key_of(
+    batch: &Batch,
+    row: usize,
+    fields: &[String],
+) -> Result<Option<Batch>, Error> {
     let indexes: Option<Vec<usize>> = fields.iter().map(|name| batch.schema.index_of(name)).collect();
     let Some(indexes) = indexes.filter(|indexes| !indexes.is_empty()) else {
         return Ok(None);

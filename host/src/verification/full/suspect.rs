@@ -31,6 +31,8 @@ pub(super) struct Suspect {
     pub(super) sink_now: Option<Seen>,
     /// Whether a side has it and cannot deliver it.
     pub(super) is_unreadable: bool,
+    /// How the sink called it then.
+    pub(super) sink_labels: Vec<String>,
 }
 
 /// What is compared.
@@ -93,6 +95,7 @@ impl Suspect {
             source_now: None,
             sink_now: None,
             is_unreadable: false,
+            sink_labels: Vec::new(),
         }
     }
 

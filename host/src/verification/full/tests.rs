@@ -72,6 +72,7 @@ impl Case {
             request: whimbrel_plugin_api::ReadRequest::all("things"),
             recipe: Recipe::of(&self.planned),
             transformed: Some((&collection, &Transforms::default(), &[])),
+            extracted: None,
             partitions_parallel: 1,
             can: &self.source.can,
             folder: &self.folder.path().join("tapped"),
@@ -480,6 +481,7 @@ fn records_that_the_source_cannot_deliver_are_counted() {
         assert_eq!(listed.len(), 2, "{listed:?}");
         assert_eq!(result.source_unreadable_count, 2);
         assert_eq!(result.source_unchecked_count, 2);
+        assert_eq!(result.comparison, Comparison::Different);
     }
 }
 
@@ -495,6 +497,11 @@ fn what_a_copy_has_left_out_before_the_sink_is_no_open_question() {
         let (result, listed) = case.listed();
         assert!(listed.is_empty(), "{listed:?}");
         assert_eq!(result.source_unreadable_count, 2);
+        let wanted = match result.source_unchecked_count {
+            0 => Comparison::Equal,
+            _ => Comparison::Undecided,
+        };
+        assert_eq!(result.comparison, wanted);
         result.source_unchecked_count
     };
     assert_eq!(
@@ -552,17 +559,22 @@ fn a_field_that_only_the_record_of_the_sink_has_is_a_difference_unless_it_is_the
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_listed_once_by_its_key() {
+fn a_record_that_cannot_be_read_is_listed_once_by_its_key_or_as_the_sink_calls_it() {
     for [source_looks_up, source_resumes, sink_looks_up, sink_resumes] in abilities() {
         let case = Case::new(
             MadeUp::of(rows()).that_can(source_looks_up, source_resumes),
-            MadeUp::of(rows())
+            // Of the last one the source knows nothing.
+            MadeUp::of(rows().into_iter().chain([row(1_000)]))
                 .that_can(sink_looks_up, sink_resumes)
-                .with_broken(&[10, 20]),
+                .with_broken(&[10, 20, 1_000]),
         );
-        let (_, listed) = case.listed();
+        let (result, listed) = case.listed();
+        assert_eq!(result.sink_unreadable_count, 3);
         if sink_looks_up {
-            assert_eq!(listed, ["Unreadable id=10", "Unreadable id=20"]);
+            assert_eq!(
+                listed,
+                ["Unreadable id=10", "Unreadable id=20", "Unreadable number 1000"]
+            );
         } else {
             assert_eq!(
                 listed,
@@ -570,6 +582,7 @@ fn a_record_that_cannot_be_read_is_listed_once_by_its_key() {
                     "Missing id=10",
                     "Missing id=20",
                     "Unreadable number 10",
+                    "Unreadable number 1000",
                     "Unreadable number 20"
                 ]
             );
@@ -602,7 +615,10 @@ fn a_declared_loss_is_counted_and_makes_no_difference() {
     assert_eq!(result.losses.len(), 1);
     assert_eq!(result.losses[0].record_count, 3);
     assert_eq!(result.equal_after_loss_count, 2);
-    assert!(result.digests.unwrap().extracted.is_none());
+    let digests = result.digests.unwrap();
+    let (extracted, transformed) = (digests.extracted.unwrap(), digests.transformed.unwrap());
+    assert_eq!(extracted.record_count, transformed.record_count);
+    assert_ne!(extracted.root, transformed.root);
 }
 
 #[test]

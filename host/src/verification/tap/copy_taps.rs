@@ -175,6 +175,7 @@ impl Taps {
                 parts: transformed.parts.clone(),
                 unreadable: transformed.unreadable.clone(),
                 unreadable_count: transformed.unreadable_count,
+                snapshots: transformed.snapshots.clone(),
                 ..SideDigests::default()
             },
         };
@@ -318,7 +319,7 @@ fn file(folder: &Path) -> PathBuf {
 }
 
 /// Whether two recipes make the same digests of the same records. Whether a field may be null is no part of them.
-fn is_same(one: &Recipe, other: &Recipe) -> bool {
+pub(in crate::verification) fn is_same(one: &Recipe, other: &Recipe) -> bool {
     let fields = |recipe: &Recipe| -> Vec<_> {
         let fields = recipe.schema.fields.iter();
         fields
@@ -365,6 +366,7 @@ impl Ended {
             parts: all.to_vec(),
             unreadable: refused.labels.clone(),
             unreadable_count: refused.count,
+            snapshots: refused.snapshots.clone(),
             ..SideDigests::default()
         })
     }

@@ -8,5 +8,6 @@
 mod copy_taps;
 mod part;
 
+pub(super) use copy_taps::is_same;
 pub use copy_taps::{TAP_FOLDER, Tappable, Tapping, Taps};
 pub use part::Tap;

@@ -10,7 +10,7 @@ use whimbrel_plugin_api::source::RejectedRecord;
 use whimbrel_plugin_api::{Batch, Cursor, Error, ErrorKind};
 
 use super::copy_taps::{At, Shared};
-use crate::events::LossCount;
+use crate::events::{LossCount, SnapshotsRead};
 use crate::verification::bucket::Buckets;
 use crate::verification::digest::{Digester, Pair, Recipe};
 use crate::verification::pairs::PairWriter;
@@ -37,11 +37,12 @@ pub struct Tap {
     makers: Vec<Maker>,
 }
 
-/// Records that the source could not read.
+/// Records that the source could not read, and the snapshots at which it read the others.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
     pub(super) labels: Vec<String>,
     pub(super) count: u64,
+    pub(super) snapshots: SnapshotsRead,
 }
 
 impl Refused {
@@ -54,6 +55,7 @@ impl Refused {
 
     pub(super) fn merge(&mut self, other: Self) {
         self.count += other.count;
+        self.snapshots.merge(&other.snapshots);
         let room = LABELS_MAX.saturating_sub(self.labels.len());
         self.labels.extend(other.labels.into_iter().take(room));
     }
@@ -112,6 +114,9 @@ impl Tap {
         if self.shared.is_given_up(self.collection) {
             self.makers.clear();
             return;
+        }
+        for snapshot in batches.iter().filter_map(|batch| batch.facts.snapshot.as_ref()) {
+            self.refused.snapshots.note(snapshot);
         }
         let before = self.before.as_ref();
         let mut makers = self.makers.iter_mut();

@@ -67,6 +67,7 @@ fn missing_rights_are_found_before_anything_is_touched() {
         let request = PrepareRequest {
             collections: vec![texts()],
             dry: false,
+            ..PrepareRequest::default()
         };
         let error = sink.prepare(&request).unwrap_err();
         assert_eq!(

@@ -123,6 +123,7 @@ pub fn prepare(sink: &mut ForeignSink, collections: &[Collection]) -> PrepareRep
     let request = PrepareRequest {
         collections: collections.to_vec(),
         dry: false,
+        ..PrepareRequest::default()
     };
     sink.prepare(&request).unwrap()
 }

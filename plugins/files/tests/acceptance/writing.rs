@@ -92,6 +92,7 @@ fn nothing_unfinished_has_a_final_name() {
     let dry = PrepareRequest {
         collections: vec![things("a")],
         dry: true,
+        ..PrepareRequest::default()
     };
     let report = sink.prepare(&dry).unwrap();
     assert_eq!(report.ddl.len(), 3, "{:?}", report.ddl);

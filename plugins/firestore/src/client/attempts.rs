@@ -1,11 +1,13 @@
 //! A bound for the retries of one piece of work, with waits that grow and jitter.
 //!
-//! The waits end with the call: whoever awaits them does so within `Runtime::block_on`, which the host can cancel.
+//! The waits end with the call: whoever awaits them does so within `Runtime::block_on`, which the host can cancel, or in a task that
+//! ends with its object. The host is told of them (`paced`).
 
 use std::time::Duration;
 
-use whimbrel_plugin_api::Result;
+use whimbrel_plugin_api::{Result, Services};
 
+use super::paced::sleep;
 use crate::error::{Class, Fault};
 
 /// The first wait is at most this long.
@@ -14,17 +16,18 @@ const WAIT_FIRST: Duration = Duration::from_millis(200);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How often something may still be tried.
-#[derive(Debug)]
 pub(crate) struct Attempts {
     retries_max: u32,
     retries: u32,
+    services: Services,
 }
 
 impl Attempts {
-    pub(super) fn new(retries_max: u32) -> Self {
+    pub(super) fn new(retries_max: u32, services: Services) -> Self {
         Self {
             retries_max,
             retries: 0,
+            services,
         }
     }
 
@@ -39,7 +42,8 @@ impl Attempts {
         // Full jitter: those that failed together do not come back together.
         let jitter = wait_max(self.retries).mul_f64(fastrand::f64());
         self.retries += 1;
-        tokio::time::sleep(fault.retry_after.map_or(jitter, |asked| asked + jitter)).await;
+        let wait = fault.retry_after.map_or(jitter, |asked| asked + jitter);
+        sleep(&self.services, wait).await;
         Ok(())
     }
 
@@ -64,13 +68,17 @@ mod tests {
 
     use super::*;
 
+    fn bounded(retries_max: u32) -> Attempts {
+        Attempts::new(retries_max, Services::detached())
+    }
+
     fn unavailable() -> Fault {
         Fault::from(Status::unavailable(""))
     }
 
     #[tokio::test(start_paused = true)]
     async fn tries_are_bounded_and_counted_anew_after_a_success() {
-        let mut attempts = Attempts::new(3);
+        let mut attempts = bounded(3);
         for _ in 0..2 {
             for _ in 0..3 {
                 attempts.after(unavailable()).await.unwrap();
@@ -79,7 +87,7 @@ mod tests {
             assert_eq!(error.code, "firestore.unavailable");
             attempts.reset();
         }
-        assert!(Attempts::new(0).after(unavailable()).await.is_err());
+        assert!(bounded(0).after(unavailable()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -87,7 +95,7 @@ mod tests {
         let begun = Instant::now();
         let denied = Fault::from(Status::permission_denied(""));
         assert_eq!(
-            Attempts::new(9).after(denied).await.unwrap_err().code,
+            bounded(9).after(denied).await.unwrap_err().code,
             "firestore.permission_denied"
         );
         assert_eq!(begun.elapsed(), Duration::ZERO);
@@ -100,7 +108,7 @@ mod tests {
         for retries in [8, 31, 32, u32::MAX] {
             assert_eq!(wait_max(retries), WAIT_MAX);
         }
-        let mut attempts = Attempts::new(100);
+        let mut attempts = bounded(100);
         for retries in 0..100 {
             let begun = Instant::now();
             attempts.after(unavailable()).await.unwrap();
@@ -111,7 +119,7 @@ mod tests {
         let begun = Instant::now();
         let mut fault = Fault::from(Status::resource_exhausted(""));
         fault.retry_after = Some(asked);
-        Attempts::new(1).after(fault).await.unwrap();
+        bounded(1).after(fault).await.unwrap();
         assert!(begun.elapsed() >= asked);
     }
 }

@@ -42,7 +42,8 @@ struct Surroundings {
 /// Finds the credentials for `config`.
 ///
 /// # Errors
-/// `firestore.no_credentials`, `firestore.no_key_file`, `firestore.loose_key_file`, `firestore.bad_key_file`, `firestore.no_token`.
+/// `firestore.no_credentials`, `firestore.no_key_file`, `firestore.loose_key_file`, `firestore.bad_key_file`, `firestore.no_token`;
+/// `firestore.bad_host`, `firestore.two_places`.
 pub(super) async fn find(config: &FirestoreConfig) -> Result<Identity> {
     let surroundings = Surroundings {
         home: std::env::var_os("HOME").map(PathBuf::from),
@@ -53,7 +54,7 @@ pub(super) async fn find(config: &FirestoreConfig) -> Result<Identity> {
 
 async fn find_in(config: &FirestoreConfig, surroundings: Surroundings) -> Result<Identity> {
     use_ring();
-    if config.host.is_some() {
+    if config.host()?.is_some() {
         return Ok(Identity {
             headers: Arc::new(anonymous::Builder::new().build().into()),
             project: None,

@@ -1,13 +1,14 @@
 //! Requests to one database, each with a deadline, counted and at the pace that the quota allows.
 //!
 //! `channel` connects, `credentials` finds out as whom, `attempts` bounds retries, `pace` keeps to rates, which
-//! `pace_book` shares. What a request means is known to `read`, `discovery` and `write`. A [`Client`] is cheap to clone; clones share connection and pace.
+//! `pace_book` shares and `paced` tells the host of. What a request means is known to `read`, `discovery` and `write`. A [`Client`] is cheap to clone; clones share connection and pace.
 
 mod attempts;
 mod channel;
 mod credentials;
 mod pace;
 mod pace_book;
+mod paced;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ use gcloud_sdk::{GoogleAuthMiddleware, RequestTimeouts};
 use whimbrel_plugin_api::{Result, Services};
 
 pub(crate) use attempts::Attempts;
-pub(crate) use pace::Pace;
 use pace_book::Paces;
+pub(crate) use paced::{Paced, sleep};
 
 use crate::config::FirestoreConfig;
 use crate::error::{Class, Fault};
@@ -52,6 +53,7 @@ struct Shared {
     request_timeout: Duration,
     retries_max: u32,
     paces: Arc<Paces>,
+    services: Services,
 }
 
 impl fmt::Debug for Client {
@@ -64,7 +66,8 @@ impl Client {
     /// Connects lazily: nothing is sent before the first request.
     ///
     /// # Errors
-    /// `firestore.no_credentials`, `firestore.loose_key_file`, `firestore.bad_key_file`, `firestore.no_project`, `firestore.bad_host`.
+    /// `firestore.no_credentials`, `firestore.loose_key_file`, `firestore.bad_key_file`, `firestore.no_project`, `firestore.bad_host`,
+    /// `firestore.two_places`.
     pub(crate) async fn open(config: &FirestoreConfig, services: &Services) -> Result<Self> {
         services.check_cancelled()?;
         let identity = credentials::find(config).await?;
@@ -72,10 +75,11 @@ impl Client {
         let root = Root::new(&project, config.database()?);
         Ok(Self(Arc::new(Shared {
             service: channel::service(config, &root, identity.headers)?,
-            is_emulator: config.host.is_some(),
+            is_emulator: config.emulator().is_some(),
             request_timeout: config.request_timeout(),
             retries_max: config.retries_max,
             paces: pace_book::paces(config, &root),
+            services: services.clone(),
             root,
         })))
     }
@@ -92,7 +96,7 @@ impl Client {
 
     /// A new bound for the retries of one piece of work.
     pub(crate) fn attempts(&self) -> Attempts {
-        Attempts::new(self.0.retries_max)
+        Attempts::new(self.0.retries_max, self.0.services.clone())
     }
 
     /// The same client, whose retries have another bound.
@@ -104,13 +108,19 @@ impl Client {
     }
 
     /// The pace of document reads; shared by all clones.
-    pub(crate) fn reads(&self) -> &Pace {
-        &self.0.paces.reads
+    pub(crate) fn reads(&self) -> Paced<'_> {
+        Paced {
+            pace: &self.0.paces.reads,
+            services: &self.0.services,
+        }
     }
 
     /// The pace of document writes; shared by all clones.
-    pub(crate) fn writes(&self) -> &Pace {
-        &self.0.paces.writes
+    pub(crate) fn writes(&self) -> Paced<'_> {
+        Paced {
+            pace: &self.0.paces.writes,
+            services: &self.0.services,
+        }
     }
 
     /// What the database is. One attempt; emulators do not know.
@@ -154,7 +164,10 @@ impl Client {
         let mut attempts = self.attempts();
         loop {
             match self.count_once(request.clone()).await {
-                Ok(count) => return Ok(count),
+                Ok(count) => {
+                    self.reads().succeeded(1);
+                    return Ok(count);
+                }
                 Err(fault) => self.wait_after(fault, &mut attempts).await?,
             }
         }

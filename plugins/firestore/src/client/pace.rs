@@ -8,6 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use whimbrel_plugin_api::Services;
+
+use super::paced::sleep;
+use crate::config::in_a_second;
 
 /// The rate that a ramp-up begins with, its growth, and how often it grows: the 500/50/5 rule of the service.
 const RAMP_FIRST_PER_SEC: f64 = 500.0;
@@ -44,6 +48,8 @@ struct State {
     /// The rate since the service asked to slow down.
     slowed_per_sec: Option<f64>,
     slowed_at: Option<Instant>,
+    /// Up to when that rate has climbed, or when it began to.
+    climbed_at: Option<Instant>,
     not_before: Option<Instant>,
     measured: Measured,
 }
@@ -67,20 +73,34 @@ impl Pace {
     }
 
     /// Waits until `permits` may be used.
-    pub(crate) async fn take(&self, permits: u32) {
+    pub(super) async fn take(&self, permits: u32, services: &Services) {
         while let Some(wait) = self.try_take(permits, Instant::now()) {
-            tokio::time::sleep(wait).await;
+            sleep(services, wait).await;
         }
     }
 
+    /// `permits` that were taken turn out not to be needed.
+    pub(super) fn give_back(&self, permits: u32) {
+        let mut state = self.state();
+        let permits = f64::from(permits);
+        state.owed = (state.owed - permits).max(0.0);
+        state.measured.now = (state.measured.now - permits).max(0.0);
+    }
+
+    /// How many of `most` one request may ask for: what the quota allows in a second.
+    pub(super) fn at_once(&self, most: u32) -> u32 {
+        in_a_second(self.limit_per_sec, most)
+    }
+
     /// The service asked to slow down: half the rate from now on, and nothing before `retry_after` has passed.
-    pub(crate) fn slow_down(&self, retry_after: Option<Duration>) {
+    pub(super) fn slow_down(&self, retry_after: Option<Duration>) {
         let now = Instant::now();
         let mut state = self.state();
         if let Some(asked) = retry_after {
             let until = now + asked;
             state.not_before = Some(state.not_before.map_or(until, |other| other.max(until)));
         }
+        state.climbed_at = Some(now);
         if state.slowed_at.is_some_and(|at| now - at < SLOW_DOWN_EVERY) {
             return;
         }
@@ -92,14 +112,18 @@ impl Pace {
     }
 
     /// `permits` were used and nobody complained: the rate climbs again, up to its limit.
-    pub(crate) fn succeeded(&self, permits: u32) {
+    pub(super) fn succeeded(&self, permits: u32) {
+        let now = Instant::now();
         let mut state = self.state();
         let Some(rate) = state.slowed_per_sec else {
             return;
         };
-        let climb_per_sec = (rate * CLIMB_SHARE).max(CLIMB_MIN_PER_SEC);
-        let climbed = rate + climb_per_sec * f64::from(permits) / rate;
-        let top = self.allowed(&state, Instant::now()).unwrap_or(RATE_MAX_PER_SEC);
+        // Neither a request of many documents nor an idle hour is more than the time and the permits that were used in it.
+        let passed = state.climbed_at.map_or(Duration::ZERO, |at| now - at);
+        let secs = (f64::from(permits) / rate).min(passed.as_secs_f64());
+        state.climbed_at = Some(now);
+        let climbed = rate + (rate * CLIMB_SHARE).max(CLIMB_MIN_PER_SEC) * secs;
+        let top = self.allowed(&state, now).unwrap_or(RATE_MAX_PER_SEC);
         state.slowed_per_sec = (climbed < top).then_some(climbed);
     }
 

@@ -26,9 +26,9 @@ pub(super) fn paces(config: &FirestoreConfig, root: &Root) -> Arc<Paces> {
     let quota = &config.quota;
     let reads = quota.limit_of(quota.reads_per_second);
     let writes = quota.limit_of(quota.writes_per_second);
-    let has_ramp = config.writing.has_ramp(config.host.is_some());
+    let has_ramp = config.writing.has_ramp(config.emulator().is_some());
     let key = (
-        config.host.clone(),
+        config.emulator().map(str::to_owned),
         root.name().to_owned(),
         format!("{reads:?} {writes:?} {has_ramp}"),
     );

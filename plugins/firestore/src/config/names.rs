@@ -46,12 +46,18 @@ pub(super) fn database(id: &str) -> Result<&str> {
     .with_place("config.database"))
 }
 
-/// An emulator's `host:port`, if need be after `http://`.
-pub(super) fn host(text: &str) -> Result<String> {
+/// An emulator's `host:port` as `key` has it, if need be after `http://`.
+pub(super) fn host(key: &str, text: &str) -> Result<String> {
+    let without = match key {
+        "host" => "leave `host` out",
+        _ => "unset `FIRESTORE_EMULATOR_HOST`, or say `fallback_host: null`",
+    };
     let bad = |why: &str| {
-        Error::config("firestore.bad_host", format!("`host` {why}"))
-            .with_help("an emulator is named like `127.0.0.1:8080` or `[::1]:8080`; leave `host` out for the service itself")
-            .with_place("config.host")
+        Error::config("firestore.bad_host", format!("`{key}` {why}"))
+            .with_help(format!(
+                "an emulator is named like `127.0.0.1:8080` or `[::1]:8080`; for the service itself {without}"
+            ))
+            .with_place(format!("config.{key}"))
     };
     if text.starts_with("https://") {
         return Err(bad("asks for TLS, which an emulator does not speak"));

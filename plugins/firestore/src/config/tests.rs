@@ -35,6 +35,13 @@ fn unknown_keys_are_refused() {
 }
 
 #[test]
+fn a_sample_has_one_document_at_least() {
+    let schema = whimbrel_plugin_api::config::schema::<FirestoreConfig>();
+    let minimum = schema.pointer("/$defs/Inference/oneOf/1/properties/sample/minimum");
+    assert_eq!(minimum, Some(&serde_json::json!(1)), "{schema}");
+}
+
+#[test]
 fn the_config_names_the_project_before_the_credentials_do() {
     let named = config(serde_json::json!({ "project": "mine" }));
     assert_eq!(named.project(Some("theirs")).unwrap(), "mine");
@@ -99,7 +106,7 @@ fn a_host_is_a_machine_and_a_port() {
         ("http://emulator:8080", "emulator:8080"),
         ("http://[::1]:8080/", "[::1]:8080"),
     ] {
-        assert_eq!(names::host(given).unwrap(), taken);
+        assert_eq!(names::host("host", given).unwrap(), taken);
     }
     for given in [
         "",
@@ -121,11 +128,47 @@ fn a_host_is_a_machine_and_a_port() {
         "ftp://a:80",
     ] {
         assert_eq!(
-            names::host(given).unwrap_err().code,
+            names::host("host", given).unwrap_err().code,
             "firestore.bad_host",
             "{given}"
         );
     }
+}
+
+#[test]
+fn the_emulator_of_the_environment_counts_only_where_the_config_names_no_place() {
+    let place = |json| {
+        let config: FirestoreConfig = config(json);
+        let of_text = config.emulator().map(str::to_owned);
+        config.host().map(|host| (host.clone(), host == of_text))
+    };
+    let emulator = |host: &str| Ok((Some(host.to_owned()), true));
+    let variable = "127.0.0.1:2";
+    assert_eq!(
+        place(serde_json::json!({ "fallback_host": variable })),
+        emulator(variable)
+    );
+    assert_eq!(
+        place(serde_json::json!({ "fallback_host": variable, "host": "127.0.0.1:1" })),
+        emulator("127.0.0.1:1")
+    );
+    let named =
+        serde_json::json!({ "fallback_host": variable, "host": "127.0.0.1:1", "credentials_file": "/key" });
+    assert_eq!(place(named), emulator("127.0.0.1:1"));
+    // The key says the service, the variable an emulator.
+    let both = serde_json::json!({ "fallback_host": variable, "credentials_file": "/key" });
+    let error = place(both).unwrap_err();
+    assert_eq!(
+        (error.code.as_str(), error.place.as_deref()),
+        ("firestore.two_places", Some("config.fallback_host"))
+    );
+    let passed_over = serde_json::json!({ "fallback_host": null, "credentials_file": "/key" });
+    assert_eq!(place(passed_over), Ok((None, true)));
+    let error = place(serde_json::json!({ "fallback_host": "emulator" })).unwrap_err();
+    assert_eq!(
+        (error.code.as_str(), error.place.as_deref()),
+        ("firestore.bad_host", Some("config.fallback_host"))
+    );
 }
 
 #[test]

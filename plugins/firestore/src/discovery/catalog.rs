@@ -95,6 +95,7 @@ mod tests {
             bounds: Vec::new(),
             reads: 2_001,
             read_units: 2_001,
+            has_moved: false,
             count_units: 2,
         }
     }

@@ -58,7 +58,14 @@ pub(super) async fn look(look: &Look<'_>) -> Result<Vec<Discovered>> {
         watch.tick()?;
     }
     watch.end();
-    Ok(all.finish(look, documents.reads()))
+    let has_moved = look.follow(&documents);
+    let mut found = all.finish(look, documents.reads());
+    for found in found.iter_mut().filter(|_| has_moved) {
+        found.has_moved = true;
+        found.is_count_exact = false;
+        found.orphan_count = None;
+    }
+    Ok(found)
 }
 
 impl Surveys {

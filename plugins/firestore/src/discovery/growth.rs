@@ -42,7 +42,7 @@ pub(crate) async fn grow(
         read_time,
         page_documents_max: config.page_documents_max,
     };
-    let mut documents = Documents::open(client, scan, services);
+    let mut documents = Documents::open_kept(client, config, scan, services);
     let mut watch = Watch::new(services);
     let mut tally = Tally::default();
     while let Some((path, document)) = documents.next().await? {

@@ -17,6 +17,7 @@ mod shape;
 mod survey;
 mod tally;
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use gcloud_sdk::prost_types::Timestamp;
@@ -55,6 +56,9 @@ pub(crate) struct Discovered {
     pub(crate) reads: u64,
     /// Document reads of reading all of it once.
     pub(crate) read_units: u64,
+    /// Whether some of it was seen as of a later instant than was asked for, since that one could no longer be read: then counts are no
+    /// counts of one instant.
+    pub(crate) has_moved: bool,
     /// Document reads of counting it; 0 if its query may find others too, so that it cannot be counted.
     pub(crate) count_units: u64,
 }
@@ -79,7 +83,7 @@ pub(crate) async fn discover(
         client,
         config,
         services,
-        read_time,
+        read_time: Cell::new(read_time),
         schemas: request.schemas,
     };
     if request.names.is_empty() {
@@ -94,7 +98,8 @@ struct Look<'call> {
     client: &'call Client,
     config: &'call FirestoreConfig,
     services: &'call Services,
-    read_time: Timestamp,
+    /// The instant that was asked for, or the one at which the look has gone on after that.
+    read_time: Cell<Timestamp>,
     schemas: bool,
 }
 
@@ -107,10 +112,18 @@ impl Look<'_> {
             after: None,
             fields,
             limit,
-            read_time: Some(self.read_time),
+            read_time: Some(self.read_time.get()),
             page_documents_max: self.config.page_documents_max,
         };
-        Documents::open(self.client, scan, self.services)
+        Documents::open_kept(self.client, self.config, scan, self.services)
+    }
+
+    /// Goes on as of the instant at which `documents`, read to their end, had to be read; whether that is another one.
+    fn follow(&self, documents: &Documents) -> bool {
+        let before = self.read_time.get();
+        let read_time = documents.read_time().unwrap_or(before);
+        self.read_time.set(read_time);
+        read_time != before
     }
 }
 

@@ -26,7 +26,13 @@ pub(super) async fn look(look: &Look<'_>, names: &[String]) -> Result<Vec<Discov
     let mut remembered = BTreeMap::new();
     if look.schemas {
         let names: Vec<String> = patterns.iter().map(Pattern::to_string).collect();
-        remembered = memory::load(look.client, &names, Some(look.read_time)).await?;
+        let loaded = memory::load(look.client, &names, Some(look.read_time.get())).await;
+        remembered = match loaded {
+            Err(error) if read::is_gone_on_after(look.config, &error) => {
+                memory::load(look.client, &names, None).await?
+            }
+            loaded => loaded?,
+        };
     }
     // What was remembered, or not, of each.
     let memory_reads = u64::from(look.schemas);
@@ -67,12 +73,14 @@ async fn look_at(
         survey.bounds.pass(&path);
         watch.tick()?;
     }
+    let has_moved = look.follow(&documents);
     let mut reads = documents.reads();
     let seen = survey.record_count;
     let mut is_complete = limit.is_none_or(|limit| seen < limit);
     let mut counted = None;
     if look.schemas && !is_complete {
-        let entries = read::count(look.client, &scope, Some(look.read_time)).await?;
+        let at = Some(look.read_time.get());
+        let entries = read::count_kept(look.client, look.config, look.services, &scope, at).await?;
         counted = Some(entries);
         reads += cost::count_reads(entries);
         // Others that the query finds would be counted, too.
@@ -95,14 +103,18 @@ async fn look_at(
         read_units,
         count_units,
         orphan_count: None,
+        has_moved,
         ..survey.finish(is_complete, look.config.path_field, remembered, look.services)
     };
     Ok(if is_complete {
-        whole
+        Discovered {
+            is_count_exact: whole.is_count_exact && !has_moved,
+            ..whole
+        }
     } else {
         Discovered {
             record_count: counted,
-            is_count_exact: is_alone && counted.is_some(),
+            is_count_exact: is_alone && counted.is_some() && !has_moved,
             size_bytes: None,
             bounds: Vec::new(),
             ..whole

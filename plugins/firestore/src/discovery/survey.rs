@@ -100,6 +100,7 @@ impl Survey {
             bounds: self.bounds.into_paths(),
             reads: 0,
             read_units: 0,
+            has_moved: false,
             count_units: 0,
             pattern: self.pattern,
         }

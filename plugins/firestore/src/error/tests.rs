@@ -103,18 +103,18 @@ fn every_status_has_its_code_kind_and_class() {
             "firestore.snapshot_expired",
         ),
         (
-            Code::InvalidArgument,
-            "The requested 'read_time' cannot be before x",
+            Code::FailedPrecondition,
+            "The requested 'read_time' is too old.",
             Permanent,
             Kind::Integrity,
             "firestore.snapshot_expired",
         ),
         (
-            Code::OutOfRange,
-            "read time is out of range",
+            Code::InvalidArgument,
+            "The requested 'read_time' cannot be before database creation time.",
             Permanent,
-            Kind::Integrity,
-            "firestore.snapshot_expired",
+            Kind::InvalidData,
+            "firestore.invalid_request",
         ),
         (
             Code::FailedPrecondition,
@@ -357,5 +357,36 @@ fn a_fault_of_the_credentials_is_not_one_of_the_service() {
         assert_eq!(fault.class, class);
         let error = Error::from(fault);
         assert_eq!((error.kind, error.code.as_str()), (kind, "firestore.no_token"));
+    }
+}
+
+#[test]
+fn a_lost_snapshot_is_what_the_service_says_of_a_read_time_and_nothing_else_is() {
+    for text in [
+        "The requested 'read_time' is too old.",
+        "The requested 'read_time' is not a whole minute.",
+        "The requested snapshot version is too old.",
+    ] {
+        assert!(
+            Fault::from(Status::failed_precondition(text)).is_snapshot_lost(),
+            "{text}"
+        );
+        assert!(
+            !Fault::from(Status::invalid_argument(text)).is_snapshot_lost(),
+            "{text}"
+        );
+    }
+    for other in [
+        Status::failed_precondition(
+            "The query requires an index. You can create it here: https://console.example/too old",
+        ),
+        Status::failed_precondition("the client is too old for this database"),
+        Status::failed_precondition("the stored version of `too old` does not match"),
+        Status::invalid_argument("The requested 'read_time' cannot be before database creation time."),
+        Status::invalid_argument("The requested 'read_time' cannot be in the future."),
+        Status::invalid_argument("the token is too old"),
+        Status::out_of_range("read_time is too old"),
+    ] {
+        assert!(!Fault::from(other.clone()).is_snapshot_lost(), "{other}");
     }
 }

@@ -150,7 +150,7 @@ impl Fetcher {
         } else {
             self.left
         };
-        let page_max = self.scan.page_documents_max.max(1);
+        let page_max = self.client.reads().at_once(self.scan.page_documents_max.max(1));
         u32::try_from(wanted).map_or(page_max, |wanted| wanted.min(page_max))
     }
 
@@ -164,7 +164,7 @@ impl Fetcher {
                 Err(Broken::Fault(fault)) => fault,
             };
             self.hand_over()?;
-            if snapshot::is_too_old(&fault) && self.as_of.refused(&self.services)? {
+            if fault.is_snapshot_lost() && self.as_of.refused(&self.services)? {
                 continue;
             }
             if fault.class == Class::RateLimited {
@@ -182,17 +182,41 @@ impl Fetcher {
 
     /// One request for what a page still lacks; `count` is how many documents it has.
     async fn request(&mut self, limit: u32, count: &mut u32) -> Result<(), Broken> {
+        // What has arrived does not wait with the rest.
+        self.hand_over()?;
+        // How many documents there are is known afterwards. All that may come are taken before, so that those that read side by side
+        // keep to the rate together.
+        let asked = limit - *count;
+        self.client.reads().take(asked).await;
         let read_time = self.as_of.read_time(Instant::now(), &self.services)?;
-        // How many documents there are is known afterwards; those of this page are waited for before the next one.
-        self.client.reads().take(1).await;
+        let count_before = *count;
+        let outcome = self.answer(asked, read_time, count).await;
+        let arrived = *count - count_before;
+        // An answer without a document is billed as one.
+        self.client
+            .reads()
+            .give_back(asked.saturating_sub(arrived.max(1)));
+        if arrived > 0 {
+            // Something has succeeded, so the next fault is a first one.
+            self.attempts.reset();
+        }
+        outcome
+    }
+
+    /// The answer to one request for `asked` documents.
+    async fn answer(
+        &mut self,
+        asked: u32,
+        read_time: Option<Timestamp>,
+        count: &mut u32,
+    ) -> Result<(), Broken> {
         let start = match self.after.as_str() {
             "" => Start::First,
             path => Start::After(path),
         };
-        let request = query::page(self.client.root(), &self.scan, start, limit - *count, read_time);
+        let request = query::page(self.client.root(), &self.scan, start, asked, read_time);
         let mut stream = self.client.run_query(request).await?;
-        let count_before = *count;
-        let outcome = loop {
+        loop {
             let message = match stream.next().now_or_never() {
                 Some(message) => message,
                 // What has arrived is handed over before more is waited for.
@@ -202,20 +226,11 @@ impl Fetcher {
                 }
             };
             match message {
-                None => break Ok(()),
+                None => return Ok(()),
                 Some(Ok(response)) => self.take(response, count).await?,
-                Some(Err(status)) => break Err(Fault::from(status)),
+                Some(Err(status)) => return Err(Fault::from(status).into()),
             }
-        };
-        let arrived = *count - count_before;
-        if arrived > 0 {
-            // Something has succeeded, so the next fault is a first one.
-            self.attempts.reset();
         }
-        if arrived > 1 {
-            self.client.reads().take(arrived - 1).await;
-        }
-        Ok(outcome?)
     }
 
     /// Takes what one message brings.

@@ -4,6 +4,7 @@
 //! what it had not answered. Neighbour: `stream`, which makes batches of the documents.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Instant;
 
 use arrow_array::{Array as _, StringArray};
 use futures_util::StreamExt as _;
@@ -11,7 +12,7 @@ use gcloud_sdk::google::firestore::v1::batch_get_documents_request::ConsistencyS
 use gcloud_sdk::google::firestore::v1::batch_get_documents_response::Result as Answer;
 use gcloud_sdk::google::firestore::v1::{BatchGetDocumentsRequest, Document, DocumentMask};
 use gcloud_sdk::prost_types::Timestamp;
-use whimbrel_plugin_api::{Batch, Error, Result};
+use whimbrel_plugin_api::{Batch, Error, Result, Services};
 
 use crate::client::{Attempts, Client};
 use crate::error::{Class, Fault};
@@ -20,9 +21,10 @@ use crate::value::{Encoder, Place};
 
 use super::partition::is_document;
 use super::query;
+use super::snapshot::{self, AsOf};
 
 /// Documents of one request.
-const DOCUMENTS_PER_REQUEST: usize = 300;
+const DOCUMENTS_PER_REQUEST: u32 = 300;
 
 /// Documents that are asked for by name.
 pub(super) struct Lookup {
@@ -31,8 +33,12 @@ pub(super) struct Lookup {
     /// Paths that were not asked for yet.
     paths: std::vec::IntoIter<String>,
     mask: Option<DocumentMask>,
+    as_of: AsOf,
+    services: Services,
+    /// With the instant as of which each was read.
+    found: VecDeque<(String, Document, Option<Timestamp>)>,
+    /// That of the last one that was taken.
     read_time: Option<Timestamp>,
-    found: VecDeque<(String, Document)>,
 }
 
 impl Lookup {
@@ -41,7 +47,8 @@ impl Lookup {
         client: Client,
         mut paths: Vec<String>,
         fields: Option<&[String]>,
-        read_time: Option<Timestamp>,
+        as_of: AsOf,
+        services: Services,
     ) -> Self {
         // A request names each document once; keys that stand twice are looked up once.
         let mut seen = HashSet::with_capacity(paths.len());
@@ -53,7 +60,9 @@ impl Lookup {
             mask: fields.map(|fields| DocumentMask {
                 field_paths: fields.iter().map(|field| query::field_path(field)).collect(),
             }),
-            read_time,
+            read_time: as_of.at(),
+            as_of,
+            services,
             found: VecDeque::new(),
         }
     }
@@ -61,10 +70,12 @@ impl Lookup {
     /// The next document with its path; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<(String, Document)>> {
         loop {
-            if let Some(found) = self.found.pop_front() {
-                return Ok(Some(found));
+            if let Some((path, document, read_time)) = self.found.pop_front() {
+                self.read_time = read_time;
+                return Ok(Some((path, document)));
             }
-            let asked: HashSet<String> = self.paths.by_ref().take(DOCUMENTS_PER_REQUEST).collect();
+            let most = self.client.reads().at_once(DOCUMENTS_PER_REQUEST) as usize;
+            let asked: HashSet<String> = self.paths.by_ref().take(most).collect();
             if asked.is_empty() {
                 return Ok(None);
             }
@@ -72,7 +83,7 @@ impl Lookup {
         }
     }
 
-    /// As of when is read, if it matters.
+    /// As of when the last document was read, if it matters.
     pub(super) fn read_time(&self) -> Option<Timestamp> {
         self.read_time
     }
@@ -80,8 +91,12 @@ impl Lookup {
     async fn get(&mut self, mut asked: HashSet<String>) -> Result<()> {
         let count = u32::try_from(asked.len()).unwrap_or(u32::MAX);
         while !asked.is_empty() {
-            let before = asked.len();
-            match self.request(&mut asked).await? {
+            let (before, first) = (asked.len(), self.found.len());
+            let answered = self.request(&mut asked).await?;
+            for (_, _, read_time) in self.found.iter_mut().skip(first) {
+                *read_time = self.as_of.at();
+            }
+            match answered {
                 Ok(()) if asked.len() < before => {}
                 Ok(()) => {
                     return Err(Error::internal(
@@ -91,6 +106,9 @@ impl Lookup {
                 Err(fault) => {
                     if asked.len() < before {
                         self.attempts.reset();
+                    }
+                    if fault.is_snapshot_lost() && self.as_of.refused(&self.services)? {
+                        continue;
                     }
                     if fault.class == Class::RateLimited {
                         self.client.reads().slow_down(fault.retry_after);
@@ -106,6 +124,7 @@ impl Lookup {
 
     /// One request for what is `asked`, less what is answered.
     async fn request(&mut self, asked: &mut HashSet<String>) -> Result<Result<(), Fault>> {
+        let read_time = self.as_of.read_time(Instant::now(), &self.services)?;
         self.client
             .reads()
             .take(u32::try_from(asked.len()).unwrap_or(u32::MAX))
@@ -115,7 +134,7 @@ impl Lookup {
             database: root.database().to_owned(),
             documents: asked.iter().map(|path| root.document(path)).collect(),
             mask: self.mask.clone(),
-            consistency_selector: self.read_time.map(ConsistencySelector::ReadTime),
+            consistency_selector: read_time.map(ConsistencySelector::ReadTime),
             ..BatchGetDocumentsRequest::default()
         };
         let mut answers = match self.client.batch_get(request).await {
@@ -127,6 +146,10 @@ impl Lookup {
                 Ok(answer) => answer,
                 Err(status) => return Ok(Err(status.into())),
             };
+            if let Some(read_time) = answer.read_time {
+                self.as_of
+                    .answered(snapshot::to_micros(read_time), Instant::now());
+            }
             let (name, document) = match answer.result {
                 Some(Answer::Found(document)) => (document.name.clone(), Some(document)),
                 Some(Answer::Missing(name)) => (name, None),
@@ -135,7 +158,7 @@ impl Lookup {
             let path = self.client.root().path(&name);
             let path = path.and_then(|path| asked.take(path));
             if let (Some(path), Some(document)) = (path, document) {
-                self.found.push_back((path, document));
+                self.found.push_back((path, document, None));
             }
         }
         Ok(Ok(()))

@@ -18,8 +18,8 @@ mod target;
 
 pub(crate) use growth::Growth;
 pub(crate) use partition::divide;
-pub(crate) use query::{count, field_path};
+pub(crate) use query::{count_kept, field_path};
 pub(crate) use scan::{Documents, Scan, Scope};
-pub(crate) use snapshot::{Fixed, fix, from_token, to_token};
+pub(crate) use snapshot::{Fixed, fix, from_token, is_gone_on_after, to_token};
 pub(crate) use stream::DocumentStream;
 pub(crate) use target::{Reader, Target};

@@ -19,6 +19,7 @@ use whimbrel_plugin_api::{Cursor, Error, Partition, Result};
 
 use crate::client::Client;
 use crate::discovery::Discovered;
+use crate::error::SNAPSHOT_EXPIRED;
 use crate::path::{self, Pattern};
 
 use super::query;
@@ -198,7 +199,12 @@ pub(crate) async fn divide(
     if count < 2 {
         return Ok(vec![whole]);
     }
-    let bounds = match service_bounds(client, pattern, count, read_time).await? {
+    let bounds = match service_bounds(client, pattern, count, read_time).await {
+        // Bounds divide what is read as of any instant; whether this one can be read is for the reading to say.
+        Err(error) if error.code == SNAPSHOT_EXPIRED => service_bounds(client, pattern, count, None).await,
+        bounds => bounds,
+    };
+    let bounds = match bounds? {
         bounds if bounds.is_empty() => found.map(|found| found.bounds.clone()).unwrap_or_default(),
         bounds => bounds,
     };

@@ -14,12 +14,14 @@ use gcloud_sdk::google::firestore::v1::{
 use gcloud_sdk::prost_types::Timestamp;
 use structured_aggregation_query::aggregation::{Count, Operator};
 
-use whimbrel_plugin_api::Result;
+use whimbrel_plugin_api::{LogLevel, Result, Services};
 
 use crate::client::Client;
+use crate::config::FirestoreConfig;
 use crate::path::{OWN_COLLECTION, Pattern, Root};
 
 use super::scan::{Scan, Scope};
+use super::snapshot;
 
 /// What a query calls the name of a document.
 const NAME_FIELD: &str = "__name__";
@@ -112,8 +114,28 @@ pub(super) fn least(root: &Root) -> RunQueryRequest {
 }
 
 /// Counts what the query of `scope` finds as of `read_time`: all of it, and documents of other collections if the scope is a
-/// nested collection and its group has others in the range of its first segment.
-pub(crate) async fn count(client: &Client, scope: &Scope, read_time: Option<Timestamp>) -> Result<u64> {
+/// nested collection and its group has others in the range of its first segment. What is there now is counted if the instant can
+/// no longer be read and `config` says so.
+pub(crate) async fn count_kept(
+    client: &Client,
+    config: &FirestoreConfig,
+    services: &Services,
+    scope: &Scope,
+    read_time: Option<Timestamp>,
+) -> Result<u64> {
+    match count(client, scope, read_time).await {
+        Err(error) if snapshot::is_gone_on_after(config, &error) => {
+            services.log(
+                LogLevel::Warn,
+                "what was there when the snapshot was taken can no longer be counted: documents are counted as they are now",
+            );
+            count(client, scope, None).await
+        }
+        counted => counted,
+    }
+}
+
+async fn count(client: &Client, scope: &Scope, read_time: Option<Timestamp>) -> Result<u64> {
     client.reads().take(1).await;
     client.count(counting(client.root(), scope, read_time)).await
 }

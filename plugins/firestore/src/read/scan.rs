@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use gcloud_sdk::google::firestore::v1::Document;
 use gcloud_sdk::prost_types::Timestamp;
@@ -15,6 +16,7 @@ use tokio::task::AbortHandle;
 use whimbrel_plugin_api::{Error, Result, Services};
 
 use crate::client::Client;
+use crate::config::FirestoreConfig;
 use crate::path::Pattern;
 
 use super::fetch::{Chunk, Fetcher};
@@ -65,6 +67,19 @@ impl Documents {
     /// Starts to fetch. Must be called within the plugin's runtime.
     pub(crate) fn open(client: &Client, scan: Scan, services: &Services) -> Self {
         let as_of = AsOf::given(scan.read_time);
+        Self::open_as_of(client, scan, services, as_of)
+    }
+
+    /// As [`Self::open`], for reads that may take longer than the scan's instant lasts: what happens then is for `config` to say. How
+    /// old the instant is by now, the service says.
+    pub(crate) fn open_kept(
+        client: &Client,
+        config: &FirestoreConfig,
+        scan: Scan,
+        services: &Services,
+    ) -> Self {
+        let snapshot = scan.read_time.map(|at| (at, Duration::ZERO));
+        let as_of = AsOf::kept(config, snapshot, Instant::now());
         Self::open_as_of(client, scan, services, as_of)
     }
 
@@ -126,7 +141,7 @@ impl Documents {
     }
 
     /// As of when the last document was read, if the service said so.
-    pub(super) fn read_time(&self) -> Option<Timestamp> {
+    pub(crate) fn read_time(&self) -> Option<Timestamp> {
         self.read_time
     }
 }

@@ -9,12 +9,12 @@ use std::str::FromStr as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gcloud_sdk::prost_types::Timestamp;
-use gcloud_sdk::tonic::{Code, Status};
+use gcloud_sdk::tonic::Status;
 use whimbrel_plugin_api::{Error, ErrorKind, LogLevel, Result, Services};
 
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::config::{FirestoreConfig, OnSnapshotExpiry};
-use crate::error::Fault;
+use crate::error::{Fault, SNAPSHOT_EXPIRED, SNAPSHOT_EXPIRED_HELP};
 
 use super::query;
 
@@ -35,9 +35,13 @@ pub(crate) struct Fixed {
 }
 
 impl Fixed {
-    /// Whether it still stands for the present.
-    pub(crate) fn is_fresh(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.told) < FRESH_MAX
+    /// Whether it still stands for the present, and can be read for most of the time that one can.
+    pub(crate) fn is_fresh(&self, config: &FirestoreConfig, now: Instant) -> bool {
+        let fresh_max = match config.point_in_time_recovery {
+            true => FRESH_MAX,
+            false => FRESH_MAX.min(lifetime(config) / 4),
+        };
+        now.saturating_duration_since(self.told) < fresh_max
     }
 }
 
@@ -71,7 +75,7 @@ pub(crate) async fn fix(client: &Client, services: &Services, kept_on: bool) -> 
             LogLevel::Info,
             format!("what is there at {at} is read: {} s to wait", left.as_secs() + 1),
         );
-        tokio::time::sleep(left).await;
+        client::sleep(services, left).await;
     }
 }
 
@@ -138,12 +142,14 @@ pub(crate) fn age(at: Timestamp) -> Duration {
     since_epoch.saturating_sub(at)
 }
 
-/// Whether the service no longer has what was there at the instant that a request named.
-pub(super) fn is_too_old(fault: &Fault) -> bool {
-    matches!(
-        fault.status.code(),
-        Code::FailedPrecondition | Code::InvalidArgument
-    ) && fault.status.message().to_ascii_lowercase().contains("too old")
+/// Whether `error` says that an instant can no longer be read, and the present is to be read then.
+pub(crate) fn is_gone_on_after(config: &FirestoreConfig, error: &Error) -> bool {
+    error.code == SNAPSHOT_EXPIRED && config.on_snapshot_expiry == OnSnapshotExpiry::Continue
+}
+
+/// How long an instant can be read without point-in-time recovery.
+fn lifetime(config: &FirestoreConfig) -> Duration {
+    Duration::from_secs(config.snapshot_secs_max.into())
 }
 
 /// As of when a scan reads.
@@ -181,7 +187,7 @@ impl AsOf {
         snapshot: Option<(Timestamp, Duration)>,
         now: Instant,
     ) -> Self {
-        let lifetime = Duration::from_secs(config.snapshot_secs_max.into());
+        let lifetime = lifetime(config);
         let is_kept_on =
             |at: Timestamp| config.point_in_time_recovery && at.nanos == 0 && at.seconds % MINUTE_SECS == 0;
         let expires = snapshot
@@ -241,6 +247,11 @@ impl AsOf {
         self.expire(services).map(|()| true)
     }
 
+    /// The instant that is kept to; none before the first answer.
+    pub(super) fn at(&self) -> Option<Timestamp> {
+        self.read_time
+    }
+
     fn expire(&mut self, services: &Services) -> Result<()> {
         let (Some(keeping), Some(at)) = (&mut self.keeping, self.read_time) else {
             return Ok(());
@@ -264,12 +275,10 @@ impl AsOf {
 fn expired(at: Timestamp) -> Error {
     Error::new(
         ErrorKind::Integrity,
-        "firestore.snapshot_expired",
+        SNAPSHOT_EXPIRED,
         format!("what was there at {at} can no longer be read, and the collection was not read to its end"),
     )
-    .with_help(
-        "turn on point-in-time recovery of the database and set `point_in_time_recovery: true`, or set          `on_snapshot_expiry: continue` to read the rest as it then is",
-    )
+    .with_help(SNAPSHOT_EXPIRED_HELP)
 }
 
 #[cfg(test)]
@@ -317,6 +326,21 @@ mod tests {
                 nanos: 1_000
             }
         );
+    }
+
+    #[test]
+    fn an_instant_is_given_again_only_while_most_of_its_time_is_left() {
+        let told = Instant::now();
+        let fixed = Fixed {
+            at: at("2024-05-05T05:05:05Z"),
+            told,
+        };
+        let is_fresh = |lifetime: u64, secs: u64| {
+            let config = config(serde_json::json!({ "snapshot_secs_max": lifetime }));
+            fixed.is_fresh(&config, told + Duration::from_secs(secs))
+        };
+        assert!(is_fresh(3_300, 599) && !is_fresh(3_300, 600));
+        assert!(is_fresh(100, 24) && !is_fresh(100, 25));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use gcloud_sdk::google::firestore::v1::Document;
 use gcloud_sdk::prost::Message as _;
+use gcloud_sdk::prost_types::Timestamp;
 use whimbrel_plugin_api::runtime::Runtime;
 use whimbrel_plugin_api::source::BatchBounds;
 use whimbrel_plugin_api::{
@@ -25,7 +26,7 @@ use super::lookup::{self, Lookup};
 use super::partition::Range;
 use super::position::Position;
 use super::scan::{Documents, Scan, Scope};
-use super::snapshot;
+use super::snapshot::{self, AsOf};
 use super::target::{Reader, Target, as_of, delivered, wanted_fields};
 
 /// Rejected records that are handed over at once; with their data they are as large as the documents.
@@ -51,6 +52,8 @@ pub(crate) struct DocumentStream {
     left: Option<u64>,
     /// A document that did not fit into the last batch.
     pending: Option<(String, Document)>,
+    /// As of when the documents of the batch under way were read: a batch has one instant.
+    batch_time: Option<Timestamp>,
     /// The field for which there is no column yet.
     new_field: Option<String>,
     size: Size,
@@ -137,7 +140,13 @@ impl DocumentStream {
         let schema = delivered(&target.schema, request)?;
         let paths = lookup::paths(&reader.client, &target.pattern, &target.key, keys)?;
         let fields = wanted_fields(&schema, &target.pattern, request);
-        let lookup = Lookup::new(reader.client.clone(), paths, fields.as_deref(), read_time);
+        // Without a snapshot each request sees the present.
+        let as_of = match read_time {
+            Some(_) => as_of(&reader.config, target.fixed, read_time),
+            None => AsOf::given(None),
+        };
+        let client = reader.client.clone();
+        let lookup = Lookup::new(client, paths, fields.as_deref(), as_of, services.clone());
         let course = Course::lookup(lookup);
         Self::new(reader, services, target, request, schema, course)
     }
@@ -163,6 +172,7 @@ impl DocumentStream {
             bounds: request.batch,
             left: None,
             pending: None,
+            batch_time: None,
             new_field: None,
             size: Size::default(),
             rejected: Vec::new(),
@@ -200,12 +210,18 @@ impl DocumentStream {
             let Some((path, document)) = next else {
                 return Ok(true);
             };
-            // A record that is larger than a batch travels alone.
+            // A record that is larger than a batch travels alone, and what is read as of another instant travels apart.
             let bytes = document.encoded_len() + path.len();
-            if self.decoder.len() > 0 && self.size.with(bytes, &self.decoder) > self.bounds.bytes_max {
+            let read_time = self.course.read_time();
+            let is_begun = self.decoder.len() > 0 || !self.rejected.is_empty();
+            let is_apart = is_begun && read_time != self.batch_time;
+            let is_full =
+                self.decoder.len() > 0 && self.size.with(bytes, &self.decoder) > self.bounds.bytes_max;
+            if is_apart || is_full {
                 self.pending = Some((path, document));
                 break;
             }
+            self.batch_time = read_time;
             match self.decoder.push(&path, &document.fields) {
                 Ok(()) => {
                     self.size.add(bytes);
@@ -302,7 +318,7 @@ impl DocumentStream {
             let mut batch = Batch::new(Arc::clone(&self.schema), self.decoder.finish()?)?;
             self.size = Size::default();
             batch.facts.sequence = self.sequence;
-            batch.facts.snapshot = self.course.read_time().map(snapshot::to_token);
+            batch.facts.snapshot = self.batch_time.map(snapshot::to_token);
             self.sequence += 1;
             let batch = batch.with_cursor(self.cursor()?);
             self.ready.push_back(Item::Batch(batch));
@@ -318,7 +334,7 @@ impl DocumentStream {
         match self.last.as_ref().filter(|_| self.course.is_scan()) {
             Some(last) => Position {
                 after: last.clone(),
-                read_time: self.course.read_time(),
+                read_time: self.batch_time,
             }
             .to_cursor(),
             None => Ok(Cursor::start()),

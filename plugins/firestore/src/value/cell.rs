@@ -21,7 +21,7 @@ use whimbrel_plugin_api::{RecordType, Result};
 
 use crate::path::Root;
 
-use super::document_id::{document_name, is_reserved};
+use super::document_id::{is_reserved, stored_name};
 use super::instant;
 use super::json_value::read_json;
 use super::kinds::{TYPE_MEMBER, VECTOR_MEMBER, VECTOR_TYPE};
@@ -117,7 +117,7 @@ impl Cell {
             }
             Values::Bytes(values) => ValueType::BytesValue(values.value(row).to_vec()),
             Values::Instant(values) => instant_of(values.value(row)),
-            Values::Reference(values) => reference(values.value(row), root),
+            Values::Reference(values) => reference(values.value(row), root)?,
             Values::Json(values, json) => {
                 return read_json(values.value(row), *json, root, &mut String::new());
             }
@@ -238,11 +238,11 @@ fn instant_of(micros: i64) -> ValueType {
     }
 }
 
-fn reference(text: &str, root: &Root) -> ValueType {
-    match document_name(text, root) {
+fn reference(text: &str, root: &Root) -> Result<ValueType, Unfit> {
+    Ok(match stored_name(text, root)? {
         Some(name) => ValueType::ReferenceValue(name),
         None => ValueType::StringValue(text.to_owned()),
-    }
+    })
 }
 
 /// A value.

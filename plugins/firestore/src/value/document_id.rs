@@ -5,7 +5,9 @@
 
 use std::borrow::Cow;
 
-use crate::path::Root;
+use crate::path::{Root, datastore_number};
+
+use super::unfit::Unfit;
 
 /// Octets of the longest id, and of the longest name of a document.
 const ID_BYTES_MAX: usize = 1_500;
@@ -16,7 +18,8 @@ pub(super) fn is_reserved(name: &str) -> bool {
     name.len() >= 4 && name.starts_with("__") && name.ends_with("__")
 }
 
-/// Why Firestore does not take `id`; `None` if it does.
+/// Why Firestore does not take `id` for a document; `None` if it does. Numbers that Datastore gave (`__id7__`) stay ids when its
+/// entities become documents.
 pub(super) fn id_fault(id: &str) -> Option<&'static str> {
     if id.is_empty() {
         Some("is empty")
@@ -24,13 +27,22 @@ pub(super) fn id_fault(id: &str) -> Option<&'static str> {
         Some("is `.` or `..`")
     } else if id.contains('/') {
         Some("contains `/`")
-    } else if is_reserved(id) {
+    } else if is_reserved(id) && datastore_number(id).is_none() {
         Some("is reserved (`__..__`)")
     } else if id.len() > ID_BYTES_MAX {
         Some("is longer than 1,500 octets")
     } else {
         None
     }
+}
+
+/// Whether `path` leads from collections to documents and ends at one, all with ids that Firestore takes.
+pub(super) fn is_document_path(path: &str) -> bool {
+    let is_id = |(place, id): (usize, &str)| {
+        let is_collection = place.is_multiple_of(2);
+        id_fault(id).is_none() && !(is_collection && is_reserved(id))
+    };
+    path.split('/').count().is_multiple_of(2) && path.split('/').enumerate().all(is_id)
 }
 
 /// One part of an id that is made of several: what parts them, and what would part segments, is encoded.
@@ -44,6 +56,18 @@ pub(super) fn id_part(part: &str) -> Cow<'_, str> {
 /// What a record has of a reference: the path within the database, or the whole name of a document elsewhere.
 pub(super) fn put_reference<'name>(name: &'name str, root: &Root) -> &'name str {
     root.path(name).unwrap_or(name)
+}
+
+/// The name of the document that a reference is stored with; `None` for a text that is no reference.
+///
+/// # Errors
+/// [`Unfit::OWN_REFERENCE`]: a full name of this very database is the same reference as its path, as which it would come back.
+pub(super) fn stored_name(text: &str, root: &Root) -> Result<Option<String>, Unfit> {
+    let name = document_name(text, root);
+    match name {
+        Some(name) if put_reference(&name, root) != text => Err(Unfit::OWN_REFERENCE),
+        name => Ok(name),
+    }
 }
 
 /// The name of the document that a text refers to, be it a path or a name; `None` if it is neither.
@@ -62,8 +86,9 @@ pub(super) fn document_name(text: &str, root: &Root) -> Option<String> {
         }
         text.to_owned()
     };
-    let is_path = name.split('/').skip(5).all(|id| id_fault(id).is_none());
-    (is_path && name.len() <= NAME_BYTES_MAX).then_some(name)
+    // What is before the path has five segments.
+    let path = name.splitn(6, '/').nth(5)?;
+    (is_document_path(path) && name.len() <= NAME_BYTES_MAX).then_some(name)
 }
 
 #[cfg(test)]
@@ -72,10 +97,12 @@ mod tests {
 
     #[test]
     fn ids_that_firestore_refuses_have_a_reason() {
-        for id in ["a", "...", "__a", "a__", "___", "__", "ü d", "a:b%", "0"] {
+        for id in [
+            "a", "...", "__a", "a__", "___", "__", "ü d", "a:b%", "0", "__id7__", "__id-3__",
+        ] {
             assert_eq!(id_fault(id), None, "{id}");
         }
-        for id in ["", ".", "..", "a/b", "/", "____", "__a__", "__id7__"] {
+        for id in ["", ".", "..", "a/b", "/", "____", "__a__", "__id__", "__id07__"] {
             assert!(id_fault(id).is_some(), "{id}");
         }
         assert_eq!(id_fault(&"x".repeat(1_500)), None);
@@ -98,11 +125,23 @@ mod tests {
         let other = "projects/q/databases/d/documents/users/ann";
         assert_eq!(document_name(other, &root).as_deref(), Some(other));
         assert_eq!(put_reference(other, &root), other);
+        // A number that Datastore gave is the id of a document, and of no collection.
+        for path in ["users/__id7__", "users/__id7__/orders/__id-3__"] {
+            let own = root.document(path);
+            assert_eq!(document_name(path, &root), Some(own));
+        }
+        assert_eq!(document_name("__id7__/a", &root), None);
+        assert_eq!(document_name("users/a/__id7__/b", &root), None);
         let like_a_name = "projects/q/databases/d/documents/users";
         assert_eq!(
             document_name(like_a_name, &root).as_deref(),
             Some("projects/p/databases/d/documents/projects/q/databases/d/documents/users")
         );
+        // The one reference of which there are two spellings.
+        assert_eq!(stored_name(own, &root), Err(Unfit::OWN_REFERENCE));
+        for text in ["users/ann", other, like_a_name] {
+            assert_eq!(stored_name(text, &root), Ok(document_name(text, &root)));
+        }
         for text in [
             "",
             "users",
@@ -117,6 +156,7 @@ mod tests {
             "a'b\"c",
         ] {
             assert_eq!(document_name(text, &root), None, "{text}");
+            assert_eq!(stored_name(text, &root), Ok(None), "{text}");
         }
         assert_eq!(document_name(&format!("a/{}", "x/".repeat(4_000)), &root), None);
     }

@@ -17,7 +17,7 @@ use crate::error::RowFault;
 use crate::path::{PATH_FIELD, Pattern, Root};
 
 use super::cell::Cell;
-use super::document_id::{id_fault, id_part, is_reserved};
+use super::document_id::{id_fault, id_part, is_document_path, is_reserved};
 
 /// Where the records of a collection go.
 #[derive(Debug, Clone, PartialEq)]
@@ -215,9 +215,7 @@ impl Encoder {
         for part in &self.key {
             part.write(row, &mut path)?;
         }
-        let is_path =
-            path.split('/').count().is_multiple_of(2) && path.split('/').all(|id| id_fault(id).is_none());
-        if is_path && self.pattern.contains(&path) {
+        if is_document_path(&path) && self.pattern.contains(&path) {
             Ok(path)
         } else {
             Err(bad_id(

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use crate::path::Root;
 
 use super::cell::{geopoint, null, value, vector};
-use super::document_id::{document_name, is_reserved};
+use super::document_id::{is_reserved, stored_name};
 use super::instant;
 use super::numbers::{self, Number};
 use super::unfit::Unfit;
@@ -114,7 +114,7 @@ impl Reader<'_> {
                 value(ValueType::BytesValue(octets))
             }
             REFERENCE => {
-                let name = document_name(&text()?, self.root).ok_or(Unfit::TAG)?;
+                let name = stored_name(&text()?, self.root)?.ok_or(Unfit::TAG)?;
                 value(ValueType::ReferenceValue(name))
             }
             GEOPOINT => self.geopoint(raw, depth)?,
@@ -402,6 +402,10 @@ mod tests {
                 Unfit::GEOPOINT_ZERO,
             ),
             (r#"{"$type":"reference","value":"users"}"#, Unfit::TAG),
+            (
+                r#"{"$type":"reference","value":"projects/p/databases/d/documents/users/ann"}"#,
+                Unfit::OWN_REFERENCE,
+            ),
             (r#"{"$type":"vector","value":[]}"#, Unfit::EMPTY_VECTOR),
             (r#"{"$type":"vector","value":[null]}"#, Unfit::TAG),
             (r#"{"$type":"vector","value":{}}"#, Unfit::TAG),

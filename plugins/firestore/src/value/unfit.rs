@@ -59,6 +59,11 @@ impl Unfit {
         what: "a tagged object whose value is none of its type",
     };
 
+    pub(super) const OWN_REFERENCE: Self = Self {
+        code: "firestore.bad_value",
+        what: "a reference with the full name of a document of this very database, which would come back as a path",
+    };
+
     /// The fault of a record whose `field` holds such a value.
     pub(super) fn of(self, field: &str) -> RowFault {
         RowFault::new(self.code, format!("the field `{field}` holds {}", self.what))

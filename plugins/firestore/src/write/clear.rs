@@ -58,7 +58,7 @@ pub(crate) async fn clear(
         services.log(
             LogLevel::Info,
             format!(
-                "{count} documents of `{name}` removed, {} document reads",
+                "documents of `{name}` removed: {count}, document reads: {}",
                 documents.reads()
             ),
         );

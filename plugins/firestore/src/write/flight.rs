@@ -1,11 +1,11 @@
-//! Requests under way at the same time: so many, of so many octets, and never two with the same document.
+//! Requests under way at the same time: so many, of so many octets, here and in all sessions, and never two with the same document.
 //!
 //! Each is carried out by a task of its own on the plugin's runtime. Whoever writes a document again waits until the earlier write
 //! has ended, so that the last one wins. Neighbours: `send` is the task, `session` launches.
 
 use std::collections::HashSet;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use whimbrel_plugin_api::{Error, Result};
 
@@ -18,6 +18,10 @@ use crate::config::WriteRequest;
 /// Octets of the requests under way together: each is there up to three times while it is sent, in every session. Requests of small
 /// documents, 500 each, never come near it.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The same for all sessions of the process, in KiB. Whoever has none waits for requests of the others, which end by themselves.
+const PROCESS_KIB_MAX: u32 = 16 * 1024;
+
+static PROCESS_KIB: Semaphore = Semaphore::const_new(PROCESS_KIB_MAX as usize);
 
 /// What a task leaves.
 struct Landed {
@@ -77,6 +81,9 @@ impl Flight {
             };
             self.take_in(landed)?;
         }
+        // It is never closed, so this is no error.
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+        let share = PROCESS_KIB.acquire_many(kib.clamp(1, PROCESS_KIB_MAX)).await;
         self.bytes += bytes;
         let keys = std::mem::take(&mut request.keys);
         self.keys.extend(&keys);
@@ -87,6 +94,7 @@ impl Flight {
         };
         self.tasks.spawn(async move {
             let (judged, outcome) = sender.send(request).await;
+            drop(share);
             Landed {
                 keys,
                 bytes,

@@ -1,17 +1,17 @@
 //! Records that are kept until their commit: nothing of them is sent before it.
 //!
 //! What is there already decides about some of them, as the policy says: that is looked at when they come, and the write has the
-//! condition that it still is so. Neighbours: `stored` and `policy` decide, `lane_commit` sends.
+//! condition that it still is so. What the service has refused before is rejected when it comes again. Neighbours: `stored` and
+//! `policy` decide, `lane_commit` sends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 
-use gcloud_sdk::google::firestore::v1::value::ValueType;
-use gcloud_sdk::google::firestore::v1::write::Operation;
-use gcloud_sdk::google::firestore::v1::{Document, Value, Write};
+use gcloud_sdk::google::firestore::v1::{Document, Write};
 use gcloud_sdk::prost::Message as _;
 use whimbrel_plugin_api::{Error, Result};
 
+use super::digest::Digest;
 use super::lanes::Limits;
 use super::look::{is_same, look};
 use super::policy::{self, Meaning, Policy, Rule};
@@ -52,7 +52,16 @@ pub(super) struct Kept {
     last: HashMap<String, usize>,
     /// Whether documents may be there that an earlier attempt at this commit has written.
     is_doubtful: bool,
+    /// Whether records were decided about as if there were none.
+    is_certain: bool,
+    /// Records that the service has refused, by their digests: before, and at this commit.
+    refused: Refusals,
+    /// Whether some are refused at this commit.
+    has_refused: bool,
 }
+
+/// Why records were refused, by their digests.
+pub(super) type Refusals = HashMap<Vec<u8>, RowFault>;
 
 #[derive(Debug)]
 struct Entry {
@@ -61,6 +70,18 @@ struct Entry {
     version: Option<Version>,
     /// Whether the document is gone with it.
     is_removal: bool,
+}
+
+impl Entry {
+    /// Octets in a request.
+    fn bytes(&self) -> usize {
+        self.encoded.len() + Limits::WRITE_OVERHEAD_BYTES
+    }
+
+    fn write(&self) -> Result<Write> {
+        Write::decode(&self.encoded[..])
+            .map_err(|error| Error::internal("a write cannot be made anew").with_cause(&error))
+    }
 }
 
 /// What becomes of a record.
@@ -75,11 +96,44 @@ enum Fate {
 }
 
 impl Kept {
-    pub(super) fn new(is_doubtful: bool) -> Self {
+    /// `refused`: what the service has refused at an earlier attempt.
+    pub(super) fn new(is_doubtful: bool, refused: Refusals) -> Self {
         Self {
             is_doubtful,
+            refused,
             ..Self::default()
         }
+    }
+
+    /// What the service has refused by now.
+    pub(super) fn into_refused(self) -> Refusals {
+        self.refused
+    }
+
+    /// Whether the service has refused some at this commit.
+    pub(super) fn has_refused(&self) -> bool {
+        self.has_refused
+    }
+
+    /// Whether a record was taken for that of others although it may be the run's own, as the lane is now known.
+    pub(super) fn is_misjudged(&self, is_doubtful: bool) -> bool {
+        self.is_certain && is_doubtful
+    }
+
+    /// Takes out a record that the service does not take.
+    ///
+    /// # Errors
+    /// `error` if it is a removal, which is nothing that could be rejected.
+    pub(super) fn refuse(&mut self, index: usize, error: Error) -> Result<()> {
+        if index >= self.entries.len() || self.entries[index].is_removal {
+            return Err(error);
+        }
+        let write = self.entries[index].write()?;
+        let entry = self.entries.remove(index);
+        self.bytes = self.bytes.saturating_sub(entry.bytes());
+        self.has_refused = true;
+        self.refused.insert(Digest::of(&write), policy::refused(&error));
+        Ok(())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -165,27 +219,31 @@ impl Kept {
                 return Err(policy::missing());
             }
             let write = Policy::REPLACE.write(document);
+            self.known_good(&write)?;
             self.keep(path, &write, version, false);
             return Ok(false);
         }
-        match self.decide(policy, &path, document, version.as_ref(), stored) {
+        let fate = self.decide(policy, &path, document, version.as_ref(), stored);
+        let is_left_out = matches!(fate, Fate::Skip | Fate::Reject(_));
+        self.is_certain |= is_left_out && stored.is_some() && !self.is_doubtful;
+        match fate {
             Fate::Reject(fault) => Err(fault),
             Fate::Skip => Ok(true),
             Fate::Ours => Ok(false),
             Fate::Write(write) => {
+                self.known_good(&write)?;
                 self.keep(path, &write, version, false);
                 Ok(false)
             }
             Fate::Replace(index, document) => {
-                let entry = &mut self.entries[index];
                 // What it wants of the document that is there stays.
-                let condition = Write::decode(&entry.encoded[..])
-                    .ok()
-                    .and_then(|write| write.current_document);
+                let earlier = self.entries[index].write().ok();
                 let write = Write {
-                    current_document: condition,
+                    current_document: earlier.and_then(|write| write.current_document),
                     ..policy.write(document)
                 };
+                self.known_good(&write)?;
+                let entry = &mut self.entries[index];
                 let encoded = write.encode_to_vec();
                 self.bytes = self.bytes + encoded.len() - entry.encoded.len();
                 *entry = Entry {
@@ -196,6 +254,15 @@ impl Kept {
                 Ok(false)
             }
         }
+    }
+
+    /// # Errors
+    /// Why the service has refused it before.
+    fn known_good(&self, write: &Write) -> Result<(), RowFault> {
+        if self.refused.is_empty() {
+            return Ok(());
+        }
+        self.refused.get(&Digest::of(write)).cloned().map_or(Ok(()), Err)
     }
 
     /// Whether a write of the document is kept.
@@ -215,14 +282,14 @@ impl Kept {
     }
 
     fn keep(&mut self, path: String, write: &Write, version: Option<Version>, is_removal: bool) {
-        let encoded = write.encode_to_vec();
-        self.bytes += encoded.len() + Limits::WRITE_OVERHEAD_BYTES;
-        self.last.insert(path, self.entries.len());
-        self.entries.push(Entry {
-            encoded,
+        let entry = Entry {
+            encoded: write.encode_to_vec(),
             version,
             is_removal,
-        });
+        };
+        self.bytes += entry.bytes();
+        self.last.insert(path, self.entries.len());
+        self.entries.push(entry);
     }
 
     fn decide(
@@ -286,11 +353,17 @@ impl Kept {
     pub(super) fn fitting(&self, start: usize, writes_max: usize, bytes_max: usize) -> usize {
         let mut bytes = 0;
         let fits = |entry: &&Entry| {
-            bytes += entry.encoded.len() + Limits::WRITE_OVERHEAD_BYTES;
+            bytes += entry.bytes();
             bytes <= bytes_max
         };
         let rest = self.entries[start..].iter().take(writes_max);
         start + rest.take_while(fits).count()
+    }
+
+    /// Octets of a range in a request.
+    pub(super) fn bytes_of(&self, range: Range<usize>) -> usize {
+        let entries = self.entries.get(range).unwrap_or_default();
+        entries.iter().map(Entry::bytes).sum()
     }
 
     /// The writes of a range.
@@ -299,70 +372,6 @@ impl Kept {
     /// `plugin.internal`, which is a defect.
     pub(super) fn writes(&self, range: Range<usize>) -> impl Iterator<Item = Result<Write>> {
         let entries = self.entries.get(range).unwrap_or_default().iter();
-        entries.map(|entry| {
-            Write::decode(&entry.encoded[..])
-                .map_err(|error| Error::internal("a write cannot be made anew").with_cause(&error))
-        })
-    }
-}
-
-/// A digest of records, one after another. The octets of a write will not do: maps have no order.
-#[derive(Default)]
-pub(super) struct Digest(blake3::Hasher);
-
-impl Digest {
-    /// The next record.
-    pub(super) fn add(&mut self, write: &Write) {
-        // What is merged differs from what replaces.
-        self.0.update(&[u8::from(write.update_mask.is_some())]);
-        match &write.operation {
-            Some(Operation::Update(document)) => {
-                hash_octets(&mut self.0, document.name.as_bytes());
-                hash_map(&mut self.0, &document.fields);
-            }
-            Some(Operation::Delete(name)) => {
-                self.0.update(b"d");
-                hash_octets(&mut self.0, name.as_bytes());
-            }
-            _ => {}
-        }
-    }
-
-    /// The digest of all so far.
-    pub(super) fn octets(&self) -> Vec<u8> {
-        self.0.finalize().as_bytes().to_vec()
-    }
-}
-
-fn hash_octets(hasher: &mut blake3::Hasher, octets: &[u8]) {
-    hasher.update(&(octets.len() as u64).to_be_bytes());
-    hasher.update(octets);
-}
-
-fn hash_map(hasher: &mut blake3::Hasher, fields: &HashMap<String, Value>) {
-    let ordered: BTreeMap<&String, &Value> = fields.iter().collect();
-    hasher.update(&(ordered.len() as u64).to_be_bytes());
-    for (name, value) in ordered {
-        hash_octets(hasher, name.as_bytes());
-        hash_value(hasher, value);
-    }
-}
-
-fn hash_value(hasher: &mut blake3::Hasher, value: &Value) {
-    match &value.value_type {
-        Some(ValueType::MapValue(map)) => {
-            hasher.update(b"m");
-            hash_map(hasher, &map.fields);
-        }
-        Some(ValueType::ArrayValue(array)) => {
-            hasher.update(b"a");
-            hasher.update(&(array.values.len() as u64).to_be_bytes());
-            array.values.iter().for_each(|value| hash_value(hasher, value));
-        }
-        // The octets of all others begin with their kind, and there is one form of each.
-        _ => {
-            hasher.update(b"v");
-            hash_octets(hasher, &value.encode_to_vec());
-        }
+        entries.map(Entry::write)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The condition on that document makes every attempt safe: of all those that were sent, late ones too, one at most is carried out,
 //! and none once somebody else has the lane. Where the records do not fit into one request, the others go ahead of the last one, each
-//! request guarded likewise and noted in the lane, so that whoever goes on there does not write them again. Neighbours: `kept`
+//! request guarded likewise and noted in the lane, so that whoever goes on there does not write them again. A request that the service
+//! refuses for its content is divided in the same way, until it is small enough or the record at fault is alone. Neighbours: `kept`
 //! has the records, `lanes` the lanes, `lane_document` their form.
 
 use gcloud_sdk::google::firestore::v1::Write;
@@ -10,92 +11,172 @@ use whimbrel_plugin_api::error::ErrorScope;
 use whimbrel_plugin_api::sink::{Checkpoint, Committed, LaneState};
 use whimbrel_plugin_api::{Cursor, Error, ErrorKind, Result};
 
-use super::kept::{Digest, Kept};
+use super::digest::Digest;
+use super::kept::Kept;
 use super::lane_document::{self, Ahead, Change, Pages, Stored};
 use super::lanes::{Lanes, Limits, no_time, without_cursor};
+use super::sending::{Sending, Way};
 use crate::client::Attempts;
-use crate::error::{Class, Fault};
+use crate::error::{Class, Fault, TOO_LARGE};
 
 /// Octets of a request beside its writes: the name of the database, and room for what a proxy adds.
 const REQUEST_OVERHEAD_BYTES: usize = 1_024;
 
-/// How a commit ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    As(Committed),
-    /// The service takes something in it for wrong: it is the same each time, and certainly nothing was carried out.
-    Refused(Error),
-}
+/// Requests that one commit has refused before it ends, so that the host, which waits for it, gets to know what was found by then.
+const REFUSALS_MAX: usize = 1_000;
 
 /// What a request makes of the lane.
 enum Step {
     /// So many records are there ahead of the checkpoint.
     Ahead(Ahead),
-    /// The checkpoint is there.
-    Last(Box<LaneState>),
+    /// The checkpoint is there, and what the lane then says of records that are sent before the next one.
+    Last(Box<LaneState>, Sending),
 }
 
 /// How a request ended.
 enum Sent {
     /// It is carried out; this is the lane now.
     Done(Box<Stored>),
-    Not(Ended),
+    Not(Committed),
+    /// The service takes something in it for wrong: it is the same each time, and certainly nothing was carried out.
+    Refused(Error),
+}
+
+/// How much goes into the next request of a commit.
+#[derive(Debug, Clone, Copy)]
+struct Portion {
+    /// Records at most: halved where they are refused, doubled where they are taken.
+    count_max: usize,
+    /// Whether the checkpoint may go with the last of them.
+    takes_last: bool,
+    /// Requests that were refused by now.
+    refusals: usize,
+}
+
+impl Portion {
+    const WHOLE: Self = Self {
+        count_max: usize::MAX,
+        takes_last: true,
+        refusals: 0,
+    };
 }
 
 impl Lanes {
-    /// Makes the records durable together with `checkpoint`.
+    /// Makes the records durable together with `checkpoint`. Those that the service does not take are taken out of `records`, which knows
+    /// them then, and the answer is that nothing was committed: the checkpoint has to leave them out. `way`: how
+    /// records were sent, if there are any.
     ///
     /// # Errors
     /// `firestore.checkpoint_too_large`, and what certainly kept it from being durable.
-    pub(super) async fn commit(&mut self, checkpoint: &Checkpoint, records: &Kept) -> Result<Ended> {
+    pub(super) async fn commit(
+        &mut self,
+        checkpoint: &Checkpoint,
+        records: &mut Kept,
+        way: Option<Way>,
+    ) -> Result<Committed> {
         let Some((mut stored, after)) = self.guard(checkpoint).await? else {
-            return Ok(Ended::As(Committed::Fenced));
+            return Ok(Committed::Fenced);
         };
+        if records.is_misjudged(stored.is_doubtful()) {
+            return Ok(Committed::NotCommitted);
+        }
         let (mut start, mut digest) = done_already(&stored, records)?;
-        loop {
-            let change = Change {
-                before: Some(&stored),
-                holder: &stored.holder,
-                begun_epoch: stored.begun_epoch,
-                after: &after,
-            };
-            let (whole, pages) = change.whole(self.client.root())?;
-            let (writes_max, bytes_max) = self.room(&whole)?;
-            let mut end = records.fitting(start, writes_max, bytes_max);
-            let is_last = end == records.len();
-            if !is_last {
-                let (writes_max, bytes_max) =
-                    self.room(&[change.ahead(self.client.root(), &Ahead::default())])?;
-                // A document that is larger than a request should be travels alone.
-                end = records.fitting(start, writes_max, bytes_max).max(start + 1);
-            }
+        let mut portion = Portion::WHOLE;
+        while !(records.has_refused() && start == records.len()) {
+            let sending = stored.sending_committed(way);
+            let (whole, pages) = change_of(&stored, &sending, &after).whole(self.client.root())?;
+            let (end, is_last) = self.end(records, start, (&stored, &whole), portion)?;
             let writes: Vec<Write> = records.writes(start..end).collect::<Result<_>>()?;
+            let mut with_these = digest.clone();
             let (step, pages) = if is_last {
-                (Step::Last(Box::new(after.clone())), pages)
+                (Step::Last(Box::new(after.clone()), sending), pages)
             } else {
-                writes.iter().for_each(|write| digest.add(write));
+                writes.iter().for_each(|write| with_these.add(write));
                 let ahead = Ahead {
                     count: end as u64,
-                    digest: digest.octets(),
+                    digest: with_these.octets(),
                 };
                 (Step::Ahead(ahead), stored.pages.clone())
             };
             let again = || records.writes(start..end).collect();
+            let lane = stored.clone();
             match self
-                .carry(stored, checkpoint, (&step, &pages), writes, again)
+                .carry(lane, checkpoint, (&step, &pages), writes, again)
                 .await?
             {
-                Sent::Not(ended) => return Ok(ended),
+                Sent::Not(outcome) => return Ok(outcome),
+                Sent::Refused(error) => {
+                    self.known.insert(checkpoint.lane.clone(), stored.clone());
+                    if !self.divide(&mut portion, (start, end, is_last), records, error)? {
+                        break;
+                    }
+                }
                 Sent::Done(now) => {
                     self.known.insert(checkpoint.lane.clone(), (*now).clone());
                     if is_last {
-                        return Ok(Ended::As(Committed::Committed { seq: after.seq }));
+                        return Ok(Committed::Committed { seq: after.seq });
                     }
-                    stored = *now;
-                    start = end;
+                    (stored, start, digest) = (*now, end, with_these);
+                    portion.count_max = portion.count_max.saturating_mul(2);
+                    portion.takes_last = !records.has_refused();
                 }
             }
         }
+        Ok(Committed::NotCommitted)
+    }
+
+    /// Up to which record the next request goes that begins at `start`, and whether it is the last one.
+    fn end(
+        &self,
+        records: &Kept,
+        start: usize,
+        (stored, whole): (&Stored, &[Write]),
+        portion: Portion,
+    ) -> Result<(usize, bool)> {
+        let fitting = |(writes_max, bytes_max): (usize, usize)| {
+            let writes_max = writes_max.min(portion.count_max);
+            records.fitting(start, writes_max, bytes_max.min(self.records_bytes_max))
+        };
+        if portion.takes_last && fitting(self.room(whole)?) == records.len() {
+            return Ok((records.len(), true));
+        }
+        let noted =
+            change_of(stored, &stored.sending, &stored.state).ahead(self.client.root(), &Ahead::default());
+        // A document that is larger than a request should be travels alone.
+        let end = fitting(self.room(&[noted])?).max(start + 1);
+        Ok((end, false))
+    }
+
+    /// What follows a request that was refused: a smaller one, or the others without the record that was alone in it. False if so many
+    /// were refused that the host is to know what was found.
+    ///
+    /// # Errors
+    /// `error` if it is not about records.
+    fn divide(
+        &mut self,
+        portion: &mut Portion,
+        (start, end, is_last): (usize, usize, bool),
+        records: &mut Kept,
+        error: Error,
+    ) -> Result<bool> {
+        let count = end - start;
+        portion.refusals += 1;
+        portion.count_max = (count / 2).max(1);
+        if count == 0 {
+            return Err(of_transaction(error));
+        }
+        if count > 1 && error.code == TOO_LARGE {
+            // What comes next is no smaller.
+            self.records_bytes_max = records.bytes_of(start..end) / 2;
+        }
+        if count == 1 {
+            // What is refused beside a checkpoint may be the checkpoint.
+            portion.takes_last = false;
+            if !is_last {
+                records.refuse(start, error).map_err(of_transaction)?;
+            }
+        }
+        Ok(portion.refusals < REFUSALS_MAX)
     }
 
     /// The lane as it is stored and as it is after `checkpoint`; `None` if it has another epoch or number.
@@ -166,12 +247,12 @@ impl Lanes {
             if fault.is_doubtful() || fault.is_unmet_condition() {
                 let now = match self.look_again(&checkpoint.lane).await {
                     Ok(now) => now,
-                    Err(_) if is_doubtful => return Ok(Sent::Not(Ended::As(Committed::Unknown))),
+                    Err(_) if is_doubtful => return Ok(Sent::Not(Committed::Unknown)),
                     Err(error) => return Err(of_transaction(error)),
                 };
                 match judge(now, checkpoint, step, &stored) {
                     Found::Done(now) => return Ok(Sent::Done(now)),
-                    Found::Fenced => return Ok(Sent::Not(Ended::As(Committed::Fenced))),
+                    Found::Fenced => return Ok(Sent::Not(Committed::Fenced)),
                     Found::Touched(now) => stored = *now,
                     Found::Unchanged if fault.is_unmet_condition() => {
                         // It was a record's condition; an earlier attempt may still be under way.
@@ -179,7 +260,7 @@ impl Lanes {
                             true => Committed::Unknown,
                             false => Committed::NotCommitted,
                         };
-                        return Ok(Sent::Not(Ended::As(outcome)));
+                        return Ok(Sent::Not(outcome));
                     }
                     Found::Unchanged => {}
                 }
@@ -203,31 +284,34 @@ impl Lanes {
         let Err(error) = attempts.after(fault).await else {
             return Ok(None);
         };
-        if is_permanent && error.kind == ErrorKind::InvalidData {
-            // What is wrong with it was wrong before, so that no earlier attempt was carried out either.
-            return Ok(Some(Sent::Not(Ended::Refused(error))));
+        if is_permanent && error.kind == ErrorKind::InvalidData && !is_doubtful {
+            return Ok(Some(Sent::Refused(error)));
         }
         if is_doubtful {
-            return Ok(Some(Sent::Not(Ended::As(Committed::Unknown))));
+            return Ok(Some(Sent::Not(Committed::Unknown)));
         }
         Err(of_transaction(error))
     }
 
     fn lane_writes(&self, stored: &Stored, step: &Step) -> Result<Vec<Write>> {
-        let after = match step {
-            Step::Ahead(_) => &stored.state,
-            Step::Last(after) => after,
-        };
-        let change = Change {
-            before: Some(stored),
-            holder: &stored.holder,
-            begun_epoch: stored.begun_epoch,
-            after,
-        };
+        let root = self.client.root();
         match step {
-            Step::Ahead(ahead) => Ok(vec![change.ahead(self.client.root(), ahead)]),
-            Step::Last(_) => Ok(change.whole(self.client.root())?.0),
+            Step::Ahead(ahead) => Ok(vec![
+                change_of(stored, &stored.sending, &stored.state).ahead(root, ahead),
+            ]),
+            Step::Last(after, sending) => Ok(change_of(stored, sending, after).whole(root)?.0),
         }
+    }
+}
+
+/// The lane goes from `before` to `after`.
+pub(super) fn change_of<'a>(before: &'a Stored, sending: &'a Sending, after: &'a LaneState) -> Change<'a> {
+    Change {
+        before: Some(before),
+        holder: &before.holder,
+        begun_epoch: before.begun_epoch,
+        sending,
+        after,
     }
 }
 
@@ -264,7 +348,7 @@ fn judge(now: Option<Stored>, checkpoint: &Checkpoint, step: &Step, before: &Sto
         return Found::Fenced;
     };
     let is_done = match step {
-        Step::Last(_) => now.state.seq == checkpoint.seq + 1,
+        Step::Last(..) => now.state.seq == checkpoint.seq + 1,
         Step::Ahead(ahead) => now.state.seq == checkpoint.seq && now.ahead == *ahead,
     };
     if is_done {
@@ -285,12 +369,13 @@ fn stepped(stored: Stored, step: &Step, pages: &Pages) -> Stored {
             ahead: ahead.clone(),
             ..stored
         },
-        Step::Last(after) => without_cursor(Stored {
+        Step::Last(after, sending) => without_cursor(Stored {
             state: LaneState {
                 cursor: Cursor::start(),
                 ..(**after).clone()
             },
             ahead: Ahead::default(),
+            sending: sending.clone(),
             pages: pages.clone(),
             ..stored
         }),

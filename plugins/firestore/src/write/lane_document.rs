@@ -15,6 +15,7 @@ use whimbrel_plugin_api::sink::{LaneId, LaneState};
 use whimbrel_plugin_api::{Cursor, Error, ErrorKind, Result};
 
 use super::policy::condition;
+use super::sending::Sending;
 use crate::path::{OWN_COLLECTION, Root};
 
 /// The form of these documents; others are refused.
@@ -49,6 +50,7 @@ pub(super) struct Stored {
     /// Without the cursor where that is in pages.
     pub(super) state: LaneState,
     pub(super) ahead: Ahead,
+    pub(super) sending: Sending,
     pub(super) pages: Pages,
     /// The epoch under which it started anew: whoever has a later one goes on with what another session began.
     pub(super) begun_epoch: u64,
@@ -120,6 +122,10 @@ pub(super) fn read(lane: &LaneId, mut document: Document) -> Result<Stored> {
                 count: fields.int("ahead")?,
                 digest: fields.bytes("ahead_digest")?,
             },
+            sending: Sending::of(match fields.0.contains_key("sending") {
+                true => Some(fields.text("sending")?),
+                false => None,
+            }),
             pages: Pages {
                 count: usize::try_from(fields.int("pages")?).ok()?,
                 mark: fields.text("pages_mark")?,
@@ -147,6 +153,8 @@ pub(super) struct Change<'a> {
     pub(super) before: Option<&'a Stored>,
     pub(super) holder: &'a str,
     pub(super) begun_epoch: u64,
+    /// [`Stored::sending`] from then on.
+    pub(super) sending: &'a Sending,
     pub(super) after: &'a LaneState,
 }
 
@@ -202,6 +210,7 @@ impl Change<'_> {
             ("extensions", ValueType::StringValue(extensions)),
             ("ahead", int(0)),
             ("ahead_digest", ValueType::BytesValue(Vec::new())),
+            ("sending", ValueType::StringValue(self.sending.text().to_owned())),
             ("holder", ValueType::StringValue(self.holder.to_owned())),
             ("updated", now()),
         ];
@@ -224,12 +233,13 @@ impl Change<'_> {
         Ok((writes, pages))
     }
 
-    /// The write that stores the epoch alone: who goes on with a lane leaves the rest.
+    /// The write that stores the epoch, and what is to be known of earlier ones: who goes on with a lane leaves the rest.
     pub(super) fn epoch(&self, root: &Root) -> Write {
         self.some(
             root,
             vec![
                 ("epoch", int(self.after.epoch)),
+                ("sending", ValueType::StringValue(self.sending.text().to_owned())),
                 ("holder", ValueType::StringValue(self.holder.to_owned())),
                 ("updated", now()),
             ],
@@ -243,6 +253,17 @@ impl Change<'_> {
             vec![
                 ("ahead", int(ahead.count)),
                 ("ahead_digest", ValueType::BytesValue(ahead.digest.clone())),
+                ("updated", now()),
+            ],
+        )
+    }
+
+    /// The write that notes that records are sent before their checkpoint.
+    pub(super) fn sending(&self, root: &Root) -> Write {
+        self.some(
+            root,
+            vec![
+                ("sending", ValueType::StringValue(self.sending.text().to_owned())),
                 ("updated", now()),
             ],
         )
@@ -377,6 +398,7 @@ mod tests {
             before,
             holder: "me",
             begun_epoch: 2,
+            sending: &Sending::Earlier,
             after: state,
         };
         let (writes, _) = change.whole(&root).unwrap();
@@ -392,7 +414,7 @@ mod tests {
         let (stored, writes) = stored(&state(), None);
         assert_eq!((stored.state, writes.len()), (state(), 1));
         assert_eq!((stored.ahead, stored.holder.as_str()), (Ahead::default(), "me"));
-        assert_eq!(stored.begun_epoch, 2);
+        assert_eq!((stored.begun_epoch, stored.sending), (2, Sending::Earlier));
     }
 
     #[test]
@@ -432,6 +454,7 @@ mod tests {
             before: None,
             holder: "me",
             begun_epoch: 2,
+            sending: &Sending::Nothing,
             after: &state,
         };
         let of = |edit: &dyn Fn(&mut Document)| {
@@ -443,7 +466,10 @@ mod tests {
             edit(&mut document);
             read(&state.lane, document).map_err(|error| error.code)
         };
-        assert!(of(&|_| {}).is_ok());
+        assert_eq!(of(&|_| {}).unwrap().sending, Sending::Nothing);
+        // Earlier versions had no such field.
+        let earlier = of(&|document| drop(document.fields.remove("sending")));
+        assert_eq!(earlier.unwrap().sending, Sending::Unnoted);
         let set = |name: &'static str, value_type: ValueType| {
             move |document: &mut Document| {
                 let value = Value {
@@ -456,6 +482,7 @@ mod tests {
             set("format", int(2)),
             set("job", ValueType::StringValue("other".to_owned())),
             set("epoch", ValueType::IntegerValue(-1)),
+            set("sending", int(1)),
             set("extensions", ValueType::StringValue("{".to_owned())),
         ] {
             assert_eq!(of(&edit).unwrap_err(), "firestore.bad_checkpoint");

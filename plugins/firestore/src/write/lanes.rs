@@ -1,7 +1,7 @@
 //! The lanes of a session: which of them it holds, as far as is known, and how they are taken over.
 //!
 //! The documents are the truth; what is kept here saves reading them before each commit, and a condition on the document finds out
-//! where it is out of date. Neighbours: `lane_document` knows their form, `lane_commit` commits.
+//! where it is out of date. Neighbours: `lane_document` knows their form, `lane_commit` commits, `sending` notes what is sent before.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,6 +14,7 @@ use whimbrel_plugin_api::{Cursor, Result};
 
 use super::lane_document::{self, Change, Stored};
 use super::look::look;
+use super::sending::Sending;
 use crate::client::Client;
 use crate::error::{Class, Fault};
 
@@ -42,6 +43,10 @@ impl Limits {
 pub(crate) struct Lanes {
     pub(super) client: Client,
     pub(super) limits: Limits,
+    /// What a lane that starts anew says.
+    pub(super) sending: Sending,
+    /// Octets of the records of a request, by what the service has refused as too large.
+    pub(super) records_bytes_max: usize,
     /// As they were last seen, without their cursors.
     pub(super) known: HashMap<LaneId, Stored>,
     /// Requests that carried commits.
@@ -57,10 +62,12 @@ struct Granted {
 }
 
 impl Lanes {
-    pub(super) fn new(client: Client, limits: Limits) -> Self {
+    pub(super) fn new(client: Client, limits: Limits, sending: Sending) -> Self {
         Self {
             client,
             limits,
+            sending,
+            records_bytes_max: usize::MAX,
             known: HashMap::new(),
             request_count: 0,
         }
@@ -123,10 +130,12 @@ impl Lanes {
         let state = LaneState::taken_over(before.map(|before| &before.state), claim)?;
         let going_on = before.filter(|before| goes_on(before, claim));
         let begun_epoch = going_on.map_or(state.epoch, |before| before.begun_epoch);
+        let sending = going_on.map_or_else(|| self.sending.clone(), Stored::sending_taken_over);
         let change = Change {
             before,
             holder,
             begun_epoch,
+            sending: &sending,
             after: &state,
         };
         let root = self.client.root();
@@ -134,6 +143,7 @@ impl Lanes {
             Some(before) => {
                 let stored = Stored {
                     holder: holder.to_owned(),
+                    sending: sending.clone(),
                     ..before.clone()
                 };
                 (vec![change.epoch(root)], stored)
@@ -143,6 +153,7 @@ impl Lanes {
                 let stored = Stored {
                     state: LaneState::default(),
                     ahead: lane_document::Ahead::default(),
+                    sending: sending.clone(),
                     pages,
                     begun_epoch,
                     holder: holder.to_owned(),
@@ -210,12 +221,9 @@ impl Lanes {
         Ok(())
     }
 
-    /// Whether documents may be there that the run itself has written since the checkpoint. `sends`: records are sent before it.
-    pub(crate) fn is_doubtful(&self, lane: &LaneId, sends: bool) -> bool {
-        self.known.get(lane).is_some_and(|stored| {
-            let is_resumed = !stored.state.begun_by.is_empty() && stored.state.epoch > stored.begun_epoch;
-            stored.ahead.count > 0 || (sends && is_resumed)
-        })
+    /// Whether documents may be there that were written for the lane since its checkpoint.
+    pub(crate) fn is_doubtful(&self, lane: &LaneId) -> bool {
+        self.known.get(lane).is_some_and(Stored::is_doubtful)
     }
 
     /// The lane as it is stored now; `None` if nobody has ever taken it over.

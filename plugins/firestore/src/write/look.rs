@@ -19,16 +19,31 @@ pub(super) async fn look(
     mask: Option<Vec<String>>,
     mut found: impl FnMut(Document),
 ) -> Result<()> {
-    let mut left: HashSet<String> = names.into_iter().collect();
+    let at_once = client.reads().at_once(u32::MAX) as usize;
+    for some in names.chunks(at_once) {
+        look_at(client, some, mask.as_ref(), &mut found).await?;
+    }
+    Ok(())
+}
+
+/// The same of as many as one request may ask for.
+async fn look_at(
+    client: &Client,
+    names: &[String],
+    mask: Option<&Vec<String>>,
+    found: &mut impl FnMut(Document),
+) -> Result<()> {
+    let mut left: HashSet<String> = names.iter().cloned().collect();
     let mut attempts = client.attempts();
     while !left.is_empty() {
-        client
-            .reads()
-            .take(u32::try_from(left.len()).unwrap_or(u32::MAX))
-            .await;
-        match try_look(client, &mut left, mask.as_ref(), &mut found).await {
+        let count = u32::try_from(left.len()).unwrap_or(u32::MAX);
+        client.reads().take(count).await;
+        match try_look(client, &mut left, mask, found).await {
             // A name without an answer has no document.
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                client.reads().succeeded(count);
+                return Ok(());
+            }
             Err(fault) => {
                 if fault.class == Class::RateLimited {
                     client.reads().slow_down(fault.retry_after);
@@ -96,8 +111,63 @@ fn is_same_value(left: &Value, right: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use gcloud_sdk::google::firestore::v1::MapValue;
+    use whimbrel_plugin_api::Services;
+    use whimbrel_plugin_api::runtime::Runtime;
 
     use super::*;
+    use crate::emulator::Emulator;
+
+    /// A client that may read so much in a second.
+    fn client(emulator: &Emulator, project: &str, reads_per_second: u32, services: &Services) -> Client {
+        let config = serde_json::json!({
+            "project": project,
+            "host": emulator.host(),
+            "quota": { "reads_per_second": reads_per_second, "safety_factor": 1.0 },
+        });
+        let config = serde_json::from_value(config).unwrap();
+        let opening = Client::open(&config, services);
+        Runtime::get().unwrap().block_on(services, opening).unwrap()
+    }
+
+    #[test]
+    fn a_rate_that_was_slowed_climbs_again_while_nothing_but_looks_is_done() {
+        let Some(emulator) = Emulator::shared() else {
+            return;
+        };
+        let services = Services::detached();
+        // Half of it is less than the least rate, from which it climbs within a moment.
+        let client = client(&emulator, &emulator.project("looks"), 11, &services);
+        client.reads().slow_down(None);
+        assert!(client.reads().is_slowed());
+        let looks = async {
+            for number in 0..3 {
+                let names = (0..2).map(|place| client.root().document(&format!("a/{number}-{place}")));
+                look(&client, names.collect(), None, drop).await?;
+            }
+            Ok(())
+        };
+        Runtime::get().unwrap().block_on(&services, looks).unwrap();
+        assert!(!client.reads().is_slowed());
+    }
+
+    #[test]
+    fn a_look_at_more_than_may_be_read_in_a_second_finds_all() {
+        let Some(emulator) = Emulator::shared() else {
+            return;
+        };
+        let services = Services::detached();
+        let project = emulator.project("looks");
+        let client = client(&emulator, &project, 20, &services);
+        let name = |number: u32| client.root().document(&format!("a/{number}"));
+        let writes: Vec<_> = (0..45)
+            .map(|number| serde_json::json!({ "update": { "name": name(number), "fields": {} } }))
+            .collect();
+        emulator.commit(&project, &serde_json::json!(writes).to_string());
+        let mut found = 0;
+        let looking = look(&client, (0..50).map(name).collect(), None, |_| found += 1);
+        Runtime::get().unwrap().block_on(&services, looking).unwrap();
+        assert_eq!(found, 45);
+    }
 
     #[test]
     fn documents_are_the_same_to_the_last_bit() {

@@ -2,11 +2,13 @@
 //!
 //! `session` takes batches, of which `incoming` makes documents; `limits` knows what can be stored, `policy` what becomes of
 //! documents that are there, `labels` what rejected records are called. Exactly once: `kept` keeps records until `lane_commit`
-//! sends them with the checkpoint, `lanes` takes lanes over, `lane_document` is their form. Idempotent: `request` gathers writes, `flight` keeps several requests under way, `send`
-//! carries one out and judges the answers (`judged`), `stored` decides by what is there, with `look` and `version`. `prepare`
-//! and `naming` look at collections before they are written, `removing` takes records out of them, `clear` empties them.
+//! sends them with the checkpoint, `digest` knows them again, `lanes` takes lanes over, `lane_document` is their form. Idempotent:
+//! `sending` notes that records are sent, `request` gathers writes, `flight` keeps several requests under way, `send` carries one
+//! out and judges the answers (`judged`), `stored` decides by what is there, with `look` and `version`. `prepare` and `naming`
+//! look at collections before they are written, `removing` takes records out of them, `clear` empties them.
 
 mod clear;
+mod digest;
 mod flight;
 mod incoming;
 mod judged;
@@ -23,6 +25,7 @@ mod prepare;
 mod removing;
 mod request;
 mod send;
+mod sending;
 mod session;
 mod stored;
 mod version;
@@ -30,5 +33,5 @@ mod version;
 pub(crate) use clear::clear;
 pub(crate) use incoming::Target;
 pub(crate) use policy::offered;
-pub(crate) use prepare::prepare;
+pub(crate) use prepare::{Call, Depth, prepare};
 pub(crate) use session::Writer;

@@ -10,8 +10,8 @@ use gcloud_sdk::google::firestore::v1::{Document, DocumentMask, Precondition, Wr
 use gcloud_sdk::tonic::Code;
 use whimbrel_plugin_api::{ConflictPolicy, Error, ErrorKind, ErrorScope, Result};
 
-use crate::config::OnMissing;
-use crate::error::{Class, Fault, RowFault};
+use crate::config::{Guarantee, OnMissing, Writing};
+use crate::error::{Class, Fault, RowFault, TOO_LARGE};
 use crate::read::field_path;
 
 /// What is done with the document.
@@ -65,6 +65,19 @@ pub(crate) fn offered() -> Vec<ConflictPolicy> {
         ConflictPolicy::KeepNewest,
         ConflictPolicy::KeepOldest,
     ]
+}
+
+/// The policies under which each record's document is looked at before it is written. Of records that are sent as they come the
+/// service itself judges whether the document is there.
+pub(crate) fn looks(writing: &Writing) -> Vec<ConflictPolicy> {
+    let sends = writing.guarantee == Guarantee::Idempotent;
+    let looks = |policy: &ConflictPolicy| {
+        Policy::new(*policy, writing.on_missing).is_ok_and(|policy| match sends {
+            true => policy.compares_versions(),
+            false => policy.depends_on_stored(),
+        })
+    };
+    offered().into_iter().filter(looks).collect()
 }
 
 impl Policy {
@@ -125,6 +138,11 @@ impl Policy {
     /// Whether documents that are there are left alone.
     pub(super) fn makes_only(self) -> bool {
         matches!(self.rule, Rule::Create { .. })
+    }
+
+    /// Whether it matters if a document that is there is the run's own, from an earlier attempt.
+    pub(super) fn tells_own(self) -> bool {
+        self.makes_only() || self.compares_versions()
     }
 
     /// Whether what is there decides about a record before it is written.
@@ -221,9 +239,10 @@ pub(super) fn not_comparable(field: &str) -> RowFault {
     )
 }
 
-fn refused(error: &Error) -> RowFault {
+/// The service does not take the record.
+pub(super) fn refused(error: &Error) -> RowFault {
     match error.code.as_str() {
-        "firestore.too_large" => RowFault::new(
+        TOO_LARGE => RowFault::new(
             "firestore.document_too_large",
             "the document alone is larger than a request may be",
         ),

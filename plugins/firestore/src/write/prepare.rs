@@ -8,20 +8,27 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use whimbrel_plugin_api::sink::{PrepareReport, PreparedCollection, PreparedField};
-use whimbrel_plugin_api::{Collection, Field, Finding, FindingLevel, RecordType, Result, Services};
+use whimbrel_plugin_api::sink::{PrepareReport, PreparedCollection, PreparedField, SinkCost};
+use whimbrel_plugin_api::{
+    Collection, ErrorKind, Field, Finding, FindingLevel, LogLevel, RecordType, Result, Services,
+};
 
 use super::incoming::Target;
 use super::limits::is_reserved;
 use super::naming;
+use super::policy::looks;
 use crate::client::Client;
+use crate::config::FirestoreConfig;
+use crate::cost;
 use crate::memory::{self, Remembered};
 use crate::path::Pattern;
-use crate::read::{Documents, Scan, Scope};
+use crate::read::{self, Documents, Scan, Scope};
 use crate::value::{Place, is_native, losses, stored_as};
 
 /// Collections that are looked at side by side.
 const LOOKS_MAX: usize = 8;
+/// How often a count is tried again: of very many documents it takes longer than the service allows, each time.
+const COUNT_RETRIES_MAX: u32 = 2;
 
 /// What is to be done for a request.
 #[derive(Debug, Default)]
@@ -52,15 +59,40 @@ impl Plan {
     }
 }
 
-/// Looks at what is there and says what would be done. `before`: the same collections as they were prepared, if their schema changes
-/// in mid-run.
-pub(crate) async fn prepare(
-    client: &Client,
-    services: &Services,
-    collections: &[Collection],
-    keeps_types: bool,
-    before: Option<&Target>,
-) -> Result<Plan> {
+/// How much is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// What there is, and how much of it, for a plan.
+    Counted,
+    /// What has to be known before records are written.
+    Needed,
+    /// Nothing: another session has looked, and has made room.
+    Nothing,
+}
+
+/// What does not change within one call.
+pub(crate) struct Call<'call> {
+    pub(crate) client: &'call Client,
+    pub(crate) services: &'call Services,
+    pub(crate) config: &'call FirestoreConfig,
+    pub(crate) depth: Depth,
+    /// The same collections as they were prepared, if their schema changes in mid-run.
+    pub(crate) before: Option<&'call Target>,
+}
+
+/// What is there of a collection.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    existed: bool,
+    /// Documents that its query finds, those of others included, if they were counted.
+    found: Option<u64>,
+    /// Document reads that looking took.
+    reads: u64,
+}
+
+/// Looks at what is there and says what would be done.
+pub(crate) async fn prepare(call: &Call<'_>, collections: &[Collection]) -> Result<Plan> {
+    let looks_at_all = call.depth != Depth::Nothing;
     let mut plan = Plan::default();
     let mut places = Vec::with_capacity(collections.len());
     for collection in collections {
@@ -73,37 +105,44 @@ pub(crate) async fn prepare(
         .map(|place| place.as_ref().map(|place| place.pattern.clone()))
         .collect();
     let looks = patterns.into_iter().map(|pattern| async move {
-        match pattern {
-            Some(pattern) => holds_documents(client, services, pattern).await,
-            None => Ok(false),
+        match pattern.filter(|_| looks_at_all) {
+            Some(pattern) => look_at(call, pattern).await,
+            None => Ok(Held::default()),
         }
     });
-    let existed: Vec<bool> = stream::iter(looks).buffered(LOOKS_MAX).try_collect().await?;
+    let held: Vec<Held> = stream::iter(looks).buffered(LOOKS_MAX).try_collect().await?;
     let names: Vec<String> = collections
         .iter()
         .zip(&places)
         .filter(|(_, place)| place.is_some())
         .map(|(collection, _)| collection.name.clone())
         .collect();
-    let mut known = match names.is_empty() {
+    let mut known = match names.is_empty() || !looks_at_all {
         true => BTreeMap::new(),
-        false => memory::load(client, &names, None).await?,
+        false => memory::load(call.client, &names, None).await?,
     };
-    for ((collection, place), existed) in collections.iter().zip(places).zip(existed) {
-        plan.report.collections.push(prepared(collection, existed));
+    for ((collection, place), held) in collections.iter().zip(places).zip(held) {
+        let mut prepared = prepared(collection, held.existed);
         let Some(place) = place else {
+            plan.report.collections.push(prepared);
             continue;
         };
-        let before_fields = before.map(|target| &target.fields);
+        if is_alone(&place.pattern) {
+            prepared.record_count = prepared.record_count.or(held.found);
+        }
+        prepared.cost = Some(billed(call, &place.pattern, held));
+        plan.report.collections.push(prepared);
+        let before_fields = call.before.map(|target| &target.fields);
         plan.targets
             .push((collection.name.clone(), target(collection, place, before_fields)));
-        let keeps_fields = existed || before.is_some();
-        plan.settle_memory(
-            collection,
-            known.remove(&collection.name),
-            keeps_types,
-            keeps_fields,
-        );
+        if looks_at_all {
+            plan.settle_memory(
+                collection,
+                known.remove(&collection.name),
+                call.config.writing.keep_types,
+                held.existed || call.before.is_some(),
+            );
+        }
     }
     Ok(plan)
 }
@@ -163,10 +202,12 @@ fn says_all(fields: &[Field], key: &[String]) -> bool {
     fields.iter().all(|field| is_native(&field.record_type)) && key.iter().all(|name| is_reserved(name))
 }
 
-/// Whether there is any document; one document read.
-async fn holds_documents(client: &Client, services: &Services, pattern: Pattern) -> Result<bool> {
+/// Whether there is any document, which is one document read, or more where those of others are passed over; and how many
+/// there are, if a plan wants to know.
+async fn look_at(call: &Call<'_>, pattern: Pattern) -> Result<Held> {
+    let scope = Scope::Collection(pattern);
     let scan = Scan {
-        scope: Scope::Collection(pattern),
+        scope: scope.clone(),
         from: None,
         to: None,
         after: None,
@@ -175,8 +216,54 @@ async fn holds_documents(client: &Client, services: &Services, pattern: Pattern)
         read_time: None,
         page_documents_max: 1,
     };
-    let mut documents = Documents::open(client, scan, services);
-    Ok(documents.next().await?.is_some())
+    let mut documents = Documents::open(call.client, scan, call.services);
+    let mut held = Held {
+        existed: documents.next().await?.is_some(),
+        ..Held::default()
+    };
+    held.reads = documents.reads();
+    if held.existed && call.depth == Depth::Counted {
+        held.found = count(call, &scope).await?;
+        held.reads += held.found.map_or(0, cost::count_reads);
+    }
+    Ok(held)
+}
+
+/// What a query finds; `None` if that takes longer than the service allows.
+async fn count(call: &Call<'_>, scope: &Scope) -> Result<Option<u64>> {
+    let client = call
+        .client
+        .with_retries_max(COUNT_RETRIES_MAX.min(call.config.retries_max));
+    match read::count_kept(&client, call.config, call.services, scope, None).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind == ErrorKind::Timeout => {
+            let message = "how many documents there are takes too long to count".to_owned();
+            call.services.log(LogLevel::Info, message);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the query of a collection finds no documents of others.
+fn is_alone(pattern: &Pattern) -> bool {
+    pattern.parent().is_none()
+}
+
+/// What a run is billed for a collection.
+fn billed(call: &Call<'_>, pattern: &Pattern, held: Held) -> SinkCost {
+    let memory_reads = u64::from(call.depth != Depth::Nothing);
+    let page = call.config.page_documents_max;
+    let scanned = held.found.map(|found| cost::scan_reads(found, page));
+    let held_units = if held.existed { scanned } else { Some(0) };
+    SinkCost {
+        preparation_units: held.reads + memory_reads,
+        // What is remembered is looked at each time, and so is whether there are documents, but they are not counted.
+        room_units: held.reads - held.found.map_or(0, cost::count_reads) + memory_reads,
+        held_units: held_units.filter(|_| call.depth == Depth::Counted),
+        look_policies: looks(&call.config.writing),
+        ..cost::sink_cost(is_alone(pattern), call.config)
+    }
 }
 
 fn prepared(collection: &Collection, existed: bool) -> PreparedCollection {
@@ -197,7 +284,7 @@ fn prepared(collection: &Collection, existed: bool) -> PreparedCollection {
     PreparedCollection {
         name: collection.name.clone(),
         existed,
-        // Counting is billed; that there is none is known already.
+        // That there is none is known without counting.
         record_count: (!existed).then_some(0),
         fields: collection.schema.fields.iter().map(field).collect(),
         ..PreparedCollection::default()

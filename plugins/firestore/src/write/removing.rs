@@ -52,9 +52,6 @@ impl Writer {
     }
 
     fn remove_at_once(&mut self, paths: Vec<String>) -> Result<u64> {
-        if let Some(open) = &self.open {
-            self.uncommitted.insert(open.lane.clone());
-        }
         let services = self.services.clone();
         let removing = async {
             let there = there(&self.client, paths).await?;

@@ -20,6 +20,9 @@ const REQUEST_OVERHEAD_BYTES: usize = 1_024;
 /// Octets in front of a write: a tag and its length.
 const WRITE_OVERHEAD_BYTES: usize = 6;
 
+/// Octets of a piece of encoded writes; a larger write has one of its own.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// The version of a record, where the higher or the lower one wins.
 #[derive(Debug, Clone)]
 pub(super) struct Version {
@@ -37,8 +40,8 @@ pub(super) struct Item {
     pub(super) version: Option<Version>,
     /// Whether an attempt was made whose outcome is not known.
     pub(super) is_doubtful: bool,
-    /// Where its write is in the encoded form.
-    place: Range<usize>,
+    /// Where its write is in the encoded form: a piece, and octets in it.
+    place: (usize, Range<usize>),
 }
 
 impl Item {
@@ -49,7 +52,7 @@ impl Item {
             policy,
             version,
             is_doubtful: false,
-            place: 0..0,
+            place: (0, 0..0),
         }
     }
 }
@@ -65,14 +68,32 @@ pub(super) struct Request {
     pub(super) keys: HashSet<u64>,
 }
 
-/// The writes of a request, one behind another.
+/// The writes of a request, one behind another in pieces that never move: those of large documents would be copied each time, and
+/// leave holes behind.
 #[derive(Debug, Default)]
-pub(super) struct Encoded(Vec<u8>);
+pub(super) struct Encoded {
+    pieces: Vec<Vec<u8>>,
+    bytes: usize,
+}
 
 impl Encoded {
     /// Octets of all of them.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.bytes
+    }
+
+    /// Adds a write of so many octets; answers its place.
+    fn add(&mut self, write: &Write, bytes: usize) -> (usize, Range<usize>) {
+        let has_room = |piece: &Vec<u8>| piece.capacity() - piece.len() >= bytes;
+        if !self.pieces.last().is_some_and(has_room) {
+            self.pieces.push(Vec::with_capacity(bytes.max(PIECE_BYTES)));
+        }
+        let index = self.pieces.len() - 1;
+        let piece = &mut self.pieces[index];
+        let start = piece.len();
+        write.encode_raw(piece);
+        self.bytes += bytes;
+        (index, start..piece.len())
     }
 
     /// The write of an item.
@@ -80,8 +101,9 @@ impl Encoded {
     /// # Errors
     /// `plugin.internal` if it is the item of another request.
     pub(super) fn write(&self, item: &Item) -> Result<Write> {
-        let octets = self.0.get(item.place.clone()).unwrap_or_default();
-        Write::decode(octets)
+        let (index, place) = item.place.clone();
+        let piece = self.pieces.get(index).and_then(|piece| piece.get(place));
+        Write::decode(piece.unwrap_or_default())
             .map_err(|error| Error::internal("a write cannot be made anew").with_cause(&error))
     }
 }
@@ -108,18 +130,16 @@ impl Gatherer {
 
     /// Adds a write. Answers the request that it does not fit into, which is to be sent before any that follows.
     pub(super) fn add(&mut self, mut item: Item, write: Write) -> Option<Request> {
-        let encoded = write.encode_to_vec();
+        let size = write.encoded_len();
         let key = self.names.hash_one(&item.path);
-        let bytes = self.bytes() + encoded.len() + WRITE_OVERHEAD_BYTES;
+        let bytes = self.bytes() + size + WRITE_OVERHEAD_BYTES;
         let has_room = self.request.items.len() < self.writes_max && bytes <= self.bytes_max;
         let full = if self.request.items.is_empty() || (has_room && !self.request.keys.contains(&key)) {
             None
         } else {
             self.take()
         };
-        let start = self.request.encoded.0.len();
-        self.request.encoded.0.extend_from_slice(&encoded);
-        item.place = start..self.request.encoded.0.len();
+        item.place = self.request.encoded.add(&write, size);
         self.request.items.push(item);
         self.request.writes.push(write);
         self.request.keys.insert(key);
@@ -137,7 +157,7 @@ impl Gatherer {
     }
 
     fn bytes(&self) -> usize {
-        self.request.encoded.0.len() + self.request.items.len() * WRITE_OVERHEAD_BYTES
+        self.request.encoded.len() + self.request.items.len() * WRITE_OVERHEAD_BYTES
     }
 }
 

@@ -1,11 +1,9 @@
 //! One writing session: batches become writes, which are kept until the commit, or go in requests at once.
 //!
-//! Kept ones leave nothing when they are aborted. Those that go at once (`guarantee: idempotent`, and transactions with something
-//! that the service refuses) are judged when they are flushed; what was carried out before an `abort` stays, and writing
-//! the same records again leaves the same documents. Neighbours: `incoming` makes documents of batches, `kept` keeps them, `flight`
+//! Kept ones leave nothing when they are aborted, unless some went ahead of their commit. Those that go at once (`guarantee:
+//! idempotent`) are judged when they are flushed; what was carried out before an `abort` stays, and writing the same records again
+//! leaves the same documents. Neighbours: `incoming` makes documents of batches, `kept` keeps them, `flight`
 //! sends, `request` gathers, `policy` says how a document is written, `lanes` has the checkpoints.
-
-use std::collections::HashSet;
 
 use gcloud_sdk::google::firestore::v1::Document;
 use whimbrel_plugin_api::runtime::Runtime;
@@ -16,12 +14,12 @@ use whimbrel_plugin_api::{Batch, ConflictPolicy, Error, ErrorScope, Receipt, Res
 
 use super::flight::Flight;
 use super::incoming::{Incoming, Target};
-use super::kept::{Coming, Kept, Offered};
+use super::kept::{Coming, Kept, Offered, Refusals};
 use super::labels::Labels;
-use super::lane_commit::Ended;
 use super::lanes::{Lanes, Limits};
 use super::policy::Policy;
 use super::request::{Gatherer, Item, Request};
+use super::sending::{Sending, Way};
 use crate::client::Client;
 use crate::config::{Guarantee, OnMissing, Writing};
 
@@ -31,6 +29,8 @@ const EMULATOR_BYTES_MAX: usize = 3_670_016;
 const SERVICE_BYTES_MAX: usize = 9 * 1024 * 1024;
 /// Records between two looks at whether the host has cancelled.
 const CANCEL_EVERY: usize = 256;
+/// Octets that are sent before a commit is asked for: the host keeps their records until then.
+const SENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Octets that the lane's document may take of a request before a commit is asked for: names, a cursor, extensions.
 const LANE_BYTES: usize = 16 * 1024;
 
@@ -41,14 +41,12 @@ pub(crate) struct Writer {
     on_missing: OnMissing,
     guarantee: Guarantee,
     limits: Limits,
-    lanes: Lanes,
+    pub(super) lanes: Lanes,
     gatherer: Gatherer,
     pub(super) flight: Flight,
     pub(super) open: Option<Open>,
-    /// The lane whose last transaction had something in it that the service refuses, and the number of its commit.
-    refused: Option<(LaneId, u64)>,
-    /// Lanes with records that were sent and have no checkpoint: written again, they find themselves there.
-    pub(super) uncommitted: HashSet<LaneId>,
+    /// What the service has refused of the last transaction, and its lane: written again, it is left out.
+    refused: Option<(LaneId, Refusals)>,
     /// Whether requests may be under way that belong to nothing any more.
     has_stragglers: bool,
     sent: u64,
@@ -60,11 +58,15 @@ pub(super) struct Open {
     /// Its records until the commit; `None` if they are sent at once.
     pub(super) kept: Option<Kept>,
     /// Whether documents may be there that the run has written before.
-    is_doubtful: bool,
+    pub(super) is_doubtful: bool,
+    /// How its records are sent, once there are any.
+    pub(super) sent: Option<Way>,
     /// Records written since its start, the rejected among them.
     record_count: u64,
     /// Records that are not judged yet.
     deferred: u64,
+    /// Octets of the requests that were launched.
+    sent_bytes: usize,
     /// Why it cannot go on.
     failed: Option<Error>,
 }
@@ -81,12 +83,15 @@ impl Writer {
             writes_max,
             bytes_max,
         };
+        let sending = match writing.guarantee {
+            Guarantee::ExactlyOnce => Sending::Nothing,
+            Guarantee::Idempotent => Sending::Unnoted,
+        };
         Self {
             guarantee: writing.guarantee,
             limits,
-            lanes: Lanes::new(client.clone(), limits),
+            lanes: Lanes::new(client.clone(), limits, sending),
             refused: None,
-            uncommitted: HashSet::new(),
             gatherer: Gatherer::new(writes_max, bytes_max),
             flight: Flight::new(client.clone(), writing.request, writing.in_flight_max),
             on_missing: writing.on_missing,
@@ -126,17 +131,18 @@ impl Writer {
         self.clear_stragglers()?;
         let Self { lanes, services, .. } = self;
         Runtime::get()?.block_on(services, lanes.learn(lane))?;
-        let was_refused = self.refused.as_ref().is_some_and(|(refused, _)| refused == lane);
-        let is_kept = self.guarantee == Guarantee::ExactlyOnce && !was_refused;
-        let is_idempotent = self.guarantee == Guarantee::Idempotent;
-        let is_doubtful =
-            self.uncommitted.contains(lane) || self.lanes.is_doubtful(lane, is_idempotent || was_refused);
+        let refused = self.refused.as_ref().filter(|(refused, _)| refused == lane);
+        let refused = refused.map(|(_, refused)| refused.clone()).unwrap_or_default();
+        let is_kept = self.guarantee == Guarantee::ExactlyOnce;
+        let is_doubtful = self.lanes.is_doubtful(lane);
         self.open = Some(Open {
             lane: lane.clone(),
-            kept: is_kept.then(|| Kept::new(is_doubtful)),
+            kept: is_kept.then(|| Kept::new(is_doubtful, refused)),
             is_doubtful,
+            sent: is_kept.then_some(Way::WithCheckpoint),
             record_count: 0,
             deferred: 0,
+            sent_bytes: 0,
             failed: None,
         });
         Ok(())
@@ -159,8 +165,8 @@ impl Writer {
         let policy = Policy::new(policy, self.on_missing)?;
         let root = self.client.root().clone();
         let incoming = Incoming::new(collection, target, batch, policy, &root)?;
-        if let Some(open) = self.open.as_ref().filter(|_| !is_kept) {
-            self.uncommitted.insert(open.lane.clone());
+        if !is_kept {
+            self.note_sending(policy)?;
         }
         let labels = Labels::new(target, batch);
         let (mut receipt, mut coming) = (Receipt::default(), Vec::new());
@@ -189,6 +195,7 @@ impl Writer {
         if let Some(open) = &mut self.open {
             open.record_count += batch.record_count() as u64;
             open.deferred += receipt.deferred;
+            receipt.commit_due |= open.sent_bytes >= SENT_BYTES_MAX;
         }
         Ok(receipt)
     }
@@ -271,28 +278,22 @@ impl Writer {
         let runtime = Runtime::get()?;
         // From here on the transaction ends or has failed: never is a checkpoint sent without its records.
         let kept = self.open.as_mut().and_then(|open| open.kept.take());
-        let kept = kept.unwrap_or_default();
+        let way = self.open.as_ref().and_then(|open| open.sent);
+        let mut kept = kept.unwrap_or_default();
         let Self { lanes, services, .. } = self;
-        let ended = runtime.block_on(services, lanes.commit(checkpoint, &kept));
-        let outcome = match self.stopping_at(ended)? {
-            Ended::As(outcome) => outcome,
-            Ended::Refused(error) => {
-                // Written again, it is sent record by record, so that those at fault are found.
-                self.refused = Some((checkpoint.lane.clone(), checkpoint.seq));
-                self.services.log(
-                    LogLevel::Info,
-                    format!(
-                        "the service refuses a commit, its records are sent one by one: {}",
-                        error.message
-                    ),
-                );
-                Committed::NotCommitted
-            }
-        };
+        let ended = runtime.block_on(services, lanes.commit(checkpoint, &mut kept, way));
+        if kept.has_refused() {
+            self.services.log(
+                LogLevel::Info,
+                "the service refuses records of a commit: written again, it leaves them out",
+            );
+        }
+        let count = kept.len() as u64;
+        self.refused = Some((checkpoint.lane.clone(), kept.into_refused()));
+        let outcome = self.stopping_at(ended)?;
         if let Committed::Committed { .. } = outcome {
-            self.sent += kept.len() as u64;
+            self.sent += count;
             self.refused = None;
-            self.uncommitted.remove(&checkpoint.lane);
         }
         self.open = None;
         Ok(outcome)
@@ -350,6 +351,9 @@ impl Writer {
     }
 
     fn launch(&mut self, request: Request) -> Result<()> {
+        if let Some(open) = &mut self.open {
+            open.sent_bytes += request.encoded.len();
+        }
         let Self { flight, services, .. } = self;
         let outcome = Runtime::get()?.block_on(services, flight.launch(request));
         self.stopping_at(outcome)

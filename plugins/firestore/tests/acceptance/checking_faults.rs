@@ -101,6 +101,13 @@ fn a_service_that_is_gone_or_silent_is_a_finding_and_no_hang() {
         let findings = place.check(role, json!({}));
         assert_eq!(blockers(&findings), ["firestore.unavailable"], "{role:?}");
         assert_eq!(findings[0].kind, Some(ErrorKind::Unavailable));
+        // Of two sides that are both Firestore it must be seen which one it is.
+        let place = format!(
+            "`projects/{}/databases/(default)` at `{}`",
+            place.project,
+            place.layer.host()
+        );
+        assert!(findings[0].message.ends_with(&place), "{}", findings[0].message);
     }
 }
 
@@ -152,6 +159,11 @@ fn a_config_that_cannot_work_is_refused_on_opening() {
             json!({ "project": "p", "credentials_file": "/nowhere/key.json" }),
             "firestore.no_key_file",
             "config.credentials_file",
+        ),
+        (
+            json!({ "project": "p", "credentials_file": "/nowhere/key.json", "fallback_host": "127.0.0.1:1" }),
+            "firestore.two_places",
+            "config.fallback_host",
         ),
     ] {
         for role in BOTH {

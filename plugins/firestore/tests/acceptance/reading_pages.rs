@@ -29,6 +29,23 @@ fn pages_of_any_size_give_each_document_once_and_in_order() {
 }
 
 #[test]
+fn a_page_is_no_larger_than_what_may_be_read_in_a_second() {
+    let Some(place) = Place::new() else { return };
+    let paths = numbered("users", 40);
+    place.put_numbered(paths.clone());
+    let quota = json!({ "reads_per_second": 80, "safety_factor": 0.25 });
+    let mut source = place.source(json!({ "quota": quota }));
+    let found = source.collections(&CollectionsRequest::named("users")).unwrap();
+    place.layer.reset_counts();
+    let reading = read_to_end(source.read(&ReadRequest::all("users")).unwrap()).unwrap();
+    assert_eq!(reading.ids().len(), 40);
+    let counts = place.layer.counts();
+    assert_eq!(counts.calls(Method::RunQuery), 3);
+    assert_eq!(counts.reads(), 41);
+    assert_eq!(found[0].cost.as_ref().unwrap().read_units, 41);
+}
+
+#[test]
 fn a_nested_collection_is_read_without_its_namesakes() {
     let Some(place) = Place::new() else { return };
     let own = [

@@ -1,5 +1,5 @@
 //! Records and their checkpoint by one request: whatever becomes of the request or of its answer, each record is written once.
-//! Not here: transactions that do not fit into one request (`writing_large`).
+//! Not here: transactions that do not fit into one request (`writing_large`), or that the service refuses (`writing_refused`).
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use whimbrel_plugin_api::serde_json::json;
 use whimbrel_plugin_api::sink::{Committed, LaneClaim, LaneId, LaneState};
 use whimbrel_plugin_api::{Collection, ConflictPolicy, ErrorKind, Sink as _};
 
-use crate::grpc_layer::{Answer, End, Failure, Method, Rule, Which};
+use crate::grpc_layer::{Answer, End, Failure, Method, Rule};
 use crate::writing_place::{
     Fate, Place, batch_of, claim, each, idempotent, int, keyed, next, record, taken, text, written,
 };
@@ -245,49 +245,6 @@ fn what_certainly_does_not_pass_ends_the_transaction_with_its_reason() {
     let (_, outcome) = tried(&mut sink, &state, some(5), ConflictPolicy::Overwrite);
     assert_eq!(outcome, FIRST);
     assert_eq!(place.layer.counts().applied_below("items"), (5, 1));
-}
-
-#[test]
-fn records_that_the_service_refuses_are_found_when_they_are_written_again() {
-    let Some(place) = Place::new(json!({})) else {
-        return;
-    };
-    for policy in [
-        ConflictPolicy::Overwrite,
-        ConflictPolicy::Fail,
-        ConflictPolicy::KeepNewest,
-    ] {
-        place.emulator.clear(&place.project);
-        place.layer.forget_script();
-        let (mut sink, state) = begun(&place);
-        let refused = ["items/0003", "items/0044"];
-        for path in refused {
-            let rule = Answer::refuse(Code::InvalidArgument).about(path);
-            place.layer.script(Method::Commit, [rule.always()]);
-        }
-        let which = refused.map(|path| Which::Document(path.to_owned()));
-        place.layer.script(
-            Method::BatchWrite,
-            [Answer::fail_writes(Code::InvalidArgument, which).always()],
-        );
-        let (fate, outcome) = tried(&mut sink, &state, some(50), policy);
-        assert_eq!((fate.accepted, outcome), (50, Committed::NotCommitted));
-        assert!(place.documents("items").is_empty());
-        sink.abort().unwrap();
-        let (fate, outcome) = tried(&mut sink, &state, some(50), policy);
-        assert_eq!((fate.accepted, outcome), (48, FIRST), "{policy:?}");
-        assert_eq!(
-            fate.codes(),
-            [(3, "firestore.refused"), (44, "firestore.refused")]
-        );
-        assert_eq!(place.layer.counts().applied_below("items"), (48, 1));
-        // The next transaction is kept again.
-        place.layer.reset_counts();
-        let state = state.committed(&next(&state, 48)).unwrap();
-        let (_, outcome) = tried(&mut sink, &state, vec![item(90)], policy);
-        assert_eq!(outcome, Committed::Committed { seq: 2 });
-        assert_eq!(place.layer.counts().calls(Method::BatchWrite), 0);
-    }
 }
 
 #[test]

@@ -135,6 +135,7 @@ impl Place {
         let request = PrepareRequest {
             collections: collections.to_vec(),
             dry,
+            ..PrepareRequest::default()
         };
         self.sink().prepare(&request).unwrap()
     }
@@ -145,6 +146,7 @@ impl Place {
         let request = PrepareRequest {
             collections: collections.iter().copied().cloned().collect(),
             dry: false,
+            ..PrepareRequest::default()
         };
         let report = sink.prepare(&request).unwrap();
         let mut findings = report.findings.into_iter();

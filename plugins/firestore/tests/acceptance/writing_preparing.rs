@@ -4,7 +4,7 @@
 use whimbrel_plugin_api::acceptance::Value;
 use whimbrel_plugin_api::record_type::{Field, RecordType, Schema};
 use whimbrel_plugin_api::serde_json::json;
-use whimbrel_plugin_api::sink::{AlterRequest, ClearRequest, LaneId};
+use whimbrel_plugin_api::sink::{AlterRequest, ClearRequest, LaneId, PrepareRequest, SinkCost};
 use whimbrel_plugin_api::{Collection, ConflictPolicy, FindingLevel, Sink as _};
 
 use crate::grpc_layer::{Answer, Method};
@@ -48,7 +48,7 @@ fn a_dry_look_says_what_is_there_and_changes_nothing() {
         assert_eq!(
             seen,
             [
-                ("things", true, None),
+                ("things", true, Some(1)),
                 ("users", false, Some(0)),
                 ("users/*/orders", true, None)
             ]
@@ -74,6 +74,57 @@ fn a_dry_look_says_what_is_there_and_changes_nothing() {
         assert!(place.documents("_whimbrel").is_empty());
         assert_eq!(place.layer.counts().write_requests.len(), 0);
     });
+}
+
+#[test]
+fn what_preparing_takes_is_said_and_a_session_that_comes_again_takes_nothing() {
+    let Some(place) = Place::new(json!({})) else {
+        return;
+    };
+    let paths: Vec<String> = (0..1_200).map(|number| format!("things/{number:04}")).collect();
+    for some in paths.chunks(300) {
+        let documents: Vec<_> = some.iter().map(|path| (path.as_str(), json!({}))).collect();
+        place.put(&documents);
+    }
+    let mut users = things(RecordType::Text);
+    users.name = "users".to_owned();
+    let collections = [things(RecordType::Date), users];
+    let taken = |dry: bool, again: bool| {
+        place.layer.reset_counts();
+        let request = PrepareRequest {
+            collections: collections.to_vec(),
+            dry,
+            again,
+        };
+        let report = place.sink().prepare(&request).unwrap();
+        let costs = report.collections.into_iter().map(|one| one.cost.unwrap());
+        let costs: Vec<SinkCost> = costs.collect();
+        let said: u64 = costs.iter().map(|cost| cost.preparation_units).sum();
+        assert_eq!(place.layer.counts().reads(), said, "{dry} {again}");
+        costs
+    };
+    let dry = taken(true, false);
+    // A document is looked for, all are counted, and what is remembered is looked at.
+    assert_eq!(
+        (dry[0].preparation_units, dry[1].preparation_units),
+        (1 + 2 + 1, 1 + 1)
+    );
+    assert_eq!((dry[0].room_units, dry[1].room_units), (2, 2));
+    assert_eq!((dry[0].held_units, dry[1].held_units), (Some(1_200), Some(0)));
+    assert_eq!(dry[0].unit, "document reads");
+    assert_eq!((dry[0].record_units, dry[0].counted_per_unit), (1, 1_000));
+    use ConflictPolicy::{Fail, KeepNewest, KeepOldest, Skip};
+    assert_eq!(dry[0].look_policies, [Skip, Fail, KeepNewest, KeepOldest]);
+    let made = taken(false, false);
+    assert_eq!((made[0].preparation_units, made[0].held_units), (2, None));
+    assert!(place.fields(MEMORY).is_some());
+    place.layer.reset_counts();
+    for dry in [false, true] {
+        let again = taken(dry, true);
+        assert_eq!(again[0].preparation_units + again[1].preparation_units, 0);
+    }
+    assert_eq!(place.layer.counts().write_requests.len(), 0);
+    assert!(place.fields(MEMORY).is_some());
 }
 
 #[test]

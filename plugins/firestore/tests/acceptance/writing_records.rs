@@ -112,9 +112,17 @@ fn references_point_into_the_database_that_is_written() {
             link("1", "users/ann", vec![text("users/ann/orders/7"), Value::Null]),
             link("2", elsewhere, vec![]),
             link("3", "no path", vec![]),
+            // Read back it would be a path: another value than the one that came.
+            link("4", &document_name(&place.project, "users/ann"), vec![]),
+            link(
+                "5",
+                "users/ann",
+                vec![text(&document_name(&place.project, "users/ann"))],
+            ),
         ];
         let fate = place.write(&links, &[records], ConflictPolicy::Overwrite);
-        assert_eq!(fate.accepted, 3);
+        let bad = "firestore.bad_value";
+        assert_eq!((fate.accepted, fate.codes()), (3, vec![(3, bad), (4, bad)]));
         let inside = |path: &str| json!({ "referenceValue": document_name(&place.project, path) });
         let one = place.fields("links/1").unwrap();
         assert_eq!(one["to"], inside("users/ann"));

@@ -60,6 +60,7 @@ pub(super) async fn settle(
             fields: prepared_fields(table, place, writings.as_deref(), &draft.types, settings),
             enforced: enforced(place, &names, &fields),
             required: required(place),
+            ..PreparedCollection::default()
         });
         if let (Some(table), Some(writings)) = (table, writings) {
             let target = target(table, place, writings, facts.unwrap_or_default(), wish.before);

@@ -164,7 +164,12 @@ pub(crate) async fn divide(
             key_parts(&key, &bounds)
         }
         None if table.kind == TableKind::Partitioned => Vec::new(),
-        None => block_parts(file, snapshot.unwrap_or_default(), blocks, count),
+        None => match snapshot {
+            Some(snapshot) => block_parts(file, snapshot, blocks, count),
+            // Each range would be read at an instant of its own, and a record that is changed in between moves: it would be met twice,
+            // or not at all. One statement reads all of the table at one instant.
+            None => Vec::new(),
+        },
     };
     if parts.len() < 2 {
         return Ok(vec![whole]);

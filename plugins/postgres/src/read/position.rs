@@ -31,6 +31,11 @@ pub(super) enum Position {
 }
 
 impl Position {
+    /// Whether it means the same at every instant.
+    pub(super) fn is_key(&self) -> bool {
+        matches!(self, Self::Key { .. })
+    }
+
     /// The position as a cursor.
     pub(super) fn to_cursor(&self) -> Cursor {
         let mut octets = Vec::with_capacity(32);

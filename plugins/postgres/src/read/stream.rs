@@ -23,7 +23,7 @@ use crate::rest::REST_COLUMN;
 use super::answer::of_statement;
 use super::batching::{Assembly, Layout};
 use super::partition::Part;
-use super::position::Position;
+use super::position::{Position, lost};
 use super::query::Query;
 use super::stored::{Stored, StoredField};
 
@@ -65,6 +65,9 @@ impl Scan {
             true => None,
             false => Some(Position::from_cursor(&request.cursor)?),
         };
+        if request.snapshot.is_none() && after.as_ref().is_some_and(|after| !after.is_key()) {
+            return Err(lost("the table is read at no snapshot"));
+        }
         // A cursor that is none of this table is refused here, before the stream.
         scan.query.copy(after.as_ref(), None)?;
         scan.course = Course::Range {

@@ -458,6 +458,7 @@ fn two_runs_at_once_make_a_table_once() {
         let request = PrepareRequest {
             collections: collections.to_vec(),
             dry: false,
+            ..PrepareRequest::default()
         };
         let sinks: Vec<_> = (0..6).map(|_| place.sink()).collect();
         let start = std::sync::Barrier::new(sinks.len());

@@ -71,6 +71,7 @@ impl Place {
         let request = PrepareRequest {
             collections: collections.to_vec(),
             dry: false,
+            ..PrepareRequest::default()
         };
         let findings = sink.prepare(&request).unwrap().findings;
         assert_eq!(blockers(&findings).collect::<Vec<_>>(), Vec::<&str>::new());
@@ -114,6 +115,7 @@ pub fn prepare(place: &Place, collections: &[Collection]) -> PrepareReport {
     let request = |dry| PrepareRequest {
         collections: collections.to_vec(),
         dry,
+        ..PrepareRequest::default()
     };
     let before = relations(place);
     let dry = place.sink().prepare(&request(true)).unwrap();
@@ -192,6 +194,7 @@ impl<'place> Guest<'place> {
         let request = PrepareRequest {
             collections: collections.to_vec(),
             dry: false,
+            ..PrepareRequest::default()
         };
         self.sink().prepare(&request).unwrap()
     }

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use whimbrel_plugin_api::acceptance::records::records;
 use whimbrel_plugin_api::acceptance::{Record, Value};
 use whimbrel_plugin_api::serde_json::json;
 use whimbrel_plugin_api::source::Predicate;
-use whimbrel_plugin_api::{Cursor, Partition, ReadRequest};
+use whimbrel_plugin_api::{Cursor, Item, Partition, ReadRequest, Source as _};
 
-use crate::reading_place::{Place, in_batches, places, values};
+use crate::reading_place::{Place, in_batches, partitions, places, read_from, values};
 
 /// Tables whose keys are ordered in ways that are easy to get wrong; each of 120 records.
 const TABLES: &str = r#"
@@ -85,13 +86,19 @@ fn each_record_comes_once_however_the_key_is_ordered_and_wherever_a_read_goes_on
         for name in NAMES {
             let all = place.read(name);
             assert_eq!(counted(&all).len(), 120, "{name}");
-            let reading = place.read_with(&in_batches(name, 17)).unwrap();
+            let mut keeper = place.source();
+            let snapshot = keeper.open_snapshot().unwrap();
+            let at = |request| ReadRequest {
+                snapshot: snapshot.clone(),
+                ..request
+            };
+            let reading = place.read_with(&at(in_batches(name, 17))).unwrap();
             assert_eq!(
                 reading.records, all,
                 "{name}: the order does not depend on the batches"
             );
             for (count, cursor) in reading.cursors.iter().step_by(3) {
-                let rest = place.read_with(&behind(name, cursor)).unwrap();
+                let rest = place.read_with(&at(behind(name, cursor))).unwrap();
                 assert_eq!(rest.records, all[*count..], "{name} behind record {count}");
             }
         }
@@ -109,7 +116,13 @@ fn behind(name: &str, cursor: &Cursor) -> ReadRequest {
 fn a_read_goes_on_behind_every_single_record() {
     for place in places(TABLES) {
         for name in ["by_several", "by_place", "by_loose"] {
-            let reading = place.read_with(&in_batches(name, 1)).unwrap();
+            let mut keeper = place.source();
+            let snapshot = keeper.open_snapshot().unwrap();
+            let at = |request| ReadRequest {
+                snapshot: snapshot.clone(),
+                ..request
+            };
+            let reading = place.read_with(&at(in_batches(name, 1))).unwrap();
             assert_eq!(reading.cursors.len(), 120);
             // Also without the key among the columns.
             let request = ReadRequest {
@@ -120,10 +133,10 @@ fn a_read_goes_on_behind_every_single_record() {
                 },
                 ..in_batches(name, 1)
             };
-            let narrow = place.read_with(&request).unwrap();
+            let narrow = place.read_with(&at(request)).unwrap();
             assert_eq!(narrow.cursors, reading.cursors, "{name}");
             for (count, cursor) in reading.cursors.iter().rev().take(12).chain(&reading.cursors[..3]) {
-                let rest = place.read_with(&behind(name, cursor)).unwrap();
+                let rest = place.read_with(&at(behind(name, cursor))).unwrap();
                 assert_eq!(
                     rest.records,
                     reading.records[*count..],
@@ -159,9 +172,15 @@ const DIVIDED: [(&str, &str); 5] = [
     ("parted", "id"),
 ];
 
-fn read_part(place: &Place, name: &str, field: &str, partition: &Partition) -> Vec<Value> {
+fn read_part(
+    place: &Place,
+    (name, field): (&str, &str),
+    partition: &Partition,
+    snapshot: Option<&str>,
+) -> Vec<Value> {
     let request = ReadRequest {
         partition: Some(partition.clone()),
+        snapshot: snapshot.map(str::to_owned),
         columns: vec![field.to_owned()],
         ..ReadRequest::all(name)
     };
@@ -171,18 +190,29 @@ fn read_part(place: &Place, name: &str, field: &str, partition: &Partition) -> V
 #[test]
 fn parts_hold_each_record_once_and_are_about_equal() {
     for place in places(LARGE) {
+        let mut keeper = place.source();
+        let snapshot = keeper.open_snapshot().unwrap();
         for (name, field) in DIVIDED {
-            let parts = place.partitions(name, 3, None);
+            // Ranges of keys mean the same at every instant.
+            let snapshot = snapshot.as_deref().filter(|_| name == "no_key");
+            let parts = place.partitions(name, 3, snapshot);
             assert_eq!(parts.len(), 3, "{name}");
+            // Their estimates may differ, since a vacuum may come in between.
+            let meaning = |parts: &[Partition]| -> Vec<_> {
+                let parts = parts.iter();
+                parts
+                    .map(|part| (part.descriptor.clone(), part.label.clone()))
+                    .collect()
+            };
             assert_eq!(
-                parts,
-                place.partitions(name, 3, None),
+                meaning(&parts),
+                meaning(&place.partitions(name, 3, snapshot)),
                 "{name}: the same each time"
             );
             let mut seen = BTreeSet::new();
             let mut count = 0;
             for part in &parts {
-                let found = read_part(&place, name, field, part);
+                let found = read_part(&place, (name, field), part, snapshot);
                 assert!(
                     (10_000..30_000).contains(&found.len()),
                     "{name}: {} in {}",
@@ -201,42 +231,33 @@ fn parts_hold_each_record_once_and_are_about_equal() {
 fn key_ranges_take_what_comes_later_and_ranges_of_blocks_are_refused_elsewhere() {
     for place in places(LARGE) {
         let parts = place.partitions("by_id", 3, None);
-        let blocks = place.partitions("no_key", 3, None);
+        let mut keeper = place.source();
+        let of_blocks = keeper.open_snapshot().unwrap().unwrap();
+        let blocks = partitions(&mut keeper, "no_key", 3, Some(&of_blocks));
         place
             .database
             .sql("INSERT INTO by_id VALUES (-5, 'x'), (999999999, 'y'), (300005, 'z')");
         let found: Vec<Value> = parts
             .iter()
-            .flat_map(|part| read_part(&place, "by_id", "id", part))
+            .flat_map(|part| read_part(&place, ("by_id", "id"), part, None))
             .collect();
         assert_eq!(found.len(), 60_003);
         assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), 60_003);
         let mut source = place.source();
-        let snapshot = whimbrel_plugin_api::Source::open_snapshot(&mut source).unwrap();
-        let request = ReadRequest {
+        let another = source.open_snapshot().unwrap();
+        let block_at = |snapshot| ReadRequest {
             partition: Some(blocks[1].clone()),
             snapshot,
             ..ReadRequest::all("no_key")
         };
-        assert_eq!(
-            place.read_with(&request).unwrap_err().code,
-            "postgres.partition_lost"
-        );
-        // The same without a snapshot, once the file is another one.
-        let request = ReadRequest {
-            partition: Some(blocks[1].clone()),
-            ..ReadRequest::all("no_key")
-        };
-        let cursor = place.read_with(&request).unwrap().cursors.remove(0).1;
-        place.database.sql("VACUUM FULL no_key");
-        assert_eq!(
-            place.read_with(&request).unwrap_err().code,
-            "postgres.partition_lost"
-        );
-        assert_eq!(
-            place.read_with(&behind("no_key", &cursor)).unwrap_err().code,
-            "postgres.cursor_lost"
-        );
+        for snapshot in [another, None] {
+            assert_eq!(
+                place.read_with(&block_at(snapshot)).unwrap_err().code,
+                "postgres.partition_lost"
+            );
+        }
+        let within = block_at(Some(of_blocks));
+        assert_eq!(read_from(&mut keeper, &within).unwrap().rejected, []);
         // A cursor of another key, and one of another table.
         let cursor = place
             .read_with(&in_batches("by_group", 100))
@@ -253,6 +274,53 @@ fn key_ranges_take_what_comes_later_and_ranges_of_blocks_are_refused_elsewhere()
                 "postgres.bad_cursor"
             );
         }
+    }
+}
+
+#[test]
+fn a_table_without_a_key_is_read_at_one_instant_also_where_there_is_no_snapshot() {
+    for place in places(LARGE) {
+        assert!(place.collection("no_key").within_snapshot);
+        assert!(!place.collection("by_id").within_snapshot);
+        let parts = place.partitions("no_key", 3, None);
+        assert_eq!(
+            parts.len(),
+            1,
+            "no range of its file is read at an instant of its own"
+        );
+        let mut source = place.source();
+        let request = ReadRequest {
+            partition: Some(parts[0].clone()),
+            columns: vec!["n".to_owned()],
+            ..in_batches("no_key", 100)
+        };
+        let mut stream = source.read(&request).unwrap();
+        let mut found = Vec::new();
+        let mut cursor = Cursor::start();
+        loop {
+            match stream.next().unwrap() {
+                Item::Batch(batch) => {
+                    found.extend(values(&records(&batch), "n"));
+                    if cursor.is_start() {
+                        // The first records move behind all others, and those become fewer.
+                        place.database.sql(
+                            "UPDATE no_key SET n = -n WHERE n <= 1000; DELETE FROM no_key WHERE n > 59000",
+                        );
+                        cursor = batch.facts.cursor;
+                    }
+                }
+                Item::End => break,
+                _ => {}
+            }
+        }
+        let expected: BTreeSet<Value> = (1..=60_000).map(Value::Int).collect();
+        assert_eq!(found.len(), 60_000, "as of one instant");
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected);
+        // Going on would be at another one.
+        assert_eq!(
+            place.read_with(&behind("no_key", &cursor)).unwrap_err().code,
+            "postgres.cursor_lost"
+        );
     }
 }
 

@@ -87,6 +87,7 @@ impl Place {
                 .map(|collection| (*collection).clone())
                 .collect(),
             dry: false,
+            ..PrepareRequest::default()
         };
         let report = sink.prepare(&request).unwrap();
         let mut findings = report.findings.into_iter();

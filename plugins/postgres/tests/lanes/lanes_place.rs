@@ -117,6 +117,7 @@ pub fn request() -> PrepareRequest {
     PrepareRequest {
         collections: vec![pairs()],
         dry: false,
+        ..PrepareRequest::default()
     }
 }
 

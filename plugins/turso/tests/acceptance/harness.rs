@@ -92,6 +92,7 @@ impl File {
         let request = |dry| PrepareRequest {
             collections: collections.to_vec(),
             dry,
+            ..PrepareRequest::default()
         };
         let dry = self.sink().prepare(&request(true)).unwrap();
         let wet = self.sink().prepare(&request(false)).unwrap();
@@ -160,6 +161,7 @@ pub fn prepared(sink: &mut ForeignSink, collection: &Collection) {
     let request = PrepareRequest {
         collections: vec![collection.clone()],
         dry: false,
+        ..PrepareRequest::default()
     };
     let report = sink.prepare(&request).unwrap();
     let blocker = report

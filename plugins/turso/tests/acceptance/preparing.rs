@@ -46,6 +46,7 @@ fn dry_makes_no_file() {
     let request = PrepareRequest {
         collections: vec![todos()],
         dry: true,
+        ..PrepareRequest::default()
     };
     assert_eq!(file.sink().prepare(&request).unwrap().ddl.len(), 2);
     assert!(file.sink().check().unwrap().is_empty());

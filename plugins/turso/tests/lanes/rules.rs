@@ -64,6 +64,7 @@ pub fn prepare(sink: &mut ForeignSink) {
     let request = PrepareRequest {
         collections: vec![numbers()],
         dry: false,
+        ..PrepareRequest::default()
     };
     assert_eq!(sink.prepare(&request).unwrap().findings, []);
 }

@@ -25,6 +25,7 @@ fn said(config: &Json) -> (Vec<String>, Vec<Error>) {
     let request = PrepareRequest {
         collections: vec![todos()],
         dry: false,
+        ..PrepareRequest::default()
     };
     let errors = [
         sink.prepare(&request).err(),
@@ -91,6 +92,7 @@ fn checks_change_nothing() {
     let request = PrepareRequest {
         collections: vec![todos()],
         dry: true,
+        ..PrepareRequest::default()
     };
     assert!(!sink.prepare(&request).unwrap().ddl.is_empty());
     let without_times = |answer: String| -> String {

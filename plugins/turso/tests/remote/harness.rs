@@ -73,6 +73,7 @@ pub fn prepared(sink: &mut ForeignSink, collections: &[Collection]) {
     let request = PrepareRequest {
         collections: collections.to_vec(),
         dry: false,
+        ..PrepareRequest::default()
     };
     let report = sink.prepare(&request).unwrap();
     let blocker = report

@@ -10,6 +10,7 @@ use std::time::Instant;
 use whimbrel_plugin_api::source::{Item, OTHER_FIELDS, ReadRequest, RejectedRecord};
 use whimbrel_plugin_api::{Batch, Cursor, Error, ErrorKind, Schema};
 
+use super::extracted::Extracting;
 use super::{Shared, SideRead, add_losses};
 use crate::events::{Failure, PartitionDigest};
 use crate::loader::observe::OpenedStream;
@@ -26,6 +27,8 @@ const UNREADABLE_MAX: usize = 1_000;
 pub(super) struct PartRead {
     pub(super) file: PairFile,
     pub(super) digest: PartitionDigest,
+    /// The same of what the system gave, if that was made of all of it.
+    pub(super) extracted: Option<PartitionDigest>,
     pub(super) part: PartProgress,
 }
 
@@ -57,12 +60,12 @@ impl From<Error> for Trouble {
     }
 }
 
-/// Reads the part called `number` from where `begun` has ended.
+/// Reads the part called `number` from where `begun` has ended; answers also the digests of it, and those of what the system gave.
 pub(super) fn read(
     shared: &Shared<'_, '_>,
     number: usize,
     begun: PartProgress,
-) -> Result<(PartRead, Buckets), Trouble> {
+) -> Result<(PartRead, Buckets, Option<Buckets>), Trouble> {
     let is_gone_on_with = begun.mark.batch_count > 0 || begun.is_done || !begun.cursor.is_start();
     let mut reading = Reading::begin(shared, number, begun)?;
     if !reading.part.is_done {
@@ -77,6 +80,7 @@ pub(super) fn read(
     let Reading {
         writer,
         buckets,
+        extracting,
         part,
         ..
     } = reading;
@@ -84,7 +88,16 @@ pub(super) fn read(
     writer.close()?;
     let digest = buckets.total().of_partition(&part.partition.label);
     let file = PairFile::open(&path)?;
-    Ok((PartRead { file, digest, part }, buckets))
+    let extracted = extracting.map(|extracting| extracting.buckets);
+    let read = PartRead {
+        file,
+        digest,
+        extracted: extracted
+            .as_ref()
+            .map(|buckets| buckets.total().of_partition(&part.partition.label)),
+        part,
+    };
+    Ok((read, buckets, extracted))
 }
 
 /// The system does not go on where an earlier reading has ended: for now, or because it no longer can.
@@ -106,6 +119,8 @@ struct Reading<'a, 's> {
     writer: PairWriter,
     buckets: Buckets,
     digester: Digester,
+    /// None if it is not wanted, or would not be of all records of the part.
+    extracting: Option<Extracting>,
     chain: Option<Chain>,
     /// As of now, but for its mark and its losses, which are those of the last mark.
     part: PartProgress,
@@ -142,6 +157,10 @@ impl<'a, 's> Reading<'a, 's> {
             writer,
             buckets,
             digester: Digester::new(what.recipe.clone()),
+            extracting: match can_go_on {
+                true => None,
+                false => what.extracted.as_ref().map(Extracting::new),
+            },
             chain: None,
             cursor: what.can.resume.then(|| part.cursor.clone()),
             kept: part.clone(),
@@ -209,6 +228,13 @@ impl<'a, 's> Reading<'a, 's> {
 
     /// Notes what the recipe does not know of, and what it does in vain.
     fn meet(&mut self, schema: &Schema) -> Result<(), Failure> {
+        if self
+            .extracting
+            .as_ref()
+            .is_some_and(|making| !making.knows(schema))
+        {
+            self.extracting = None;
+        }
         let recipe = &self.shared.what.recipe.schema;
         let grown = match &mut self.chain {
             // What transforms make of it was planned, unless it has grown since.
@@ -235,7 +261,18 @@ impl<'a, 's> Reading<'a, 's> {
         (self.shared.progress)(record_count);
         let before = self.cursor.take();
         let after = batch.facts.cursor.clone();
+        if let Some(snapshot) = &batch.facts.snapshot {
+            self.part.snapshots.note(snapshot);
+        }
         self.pairs.clear();
+        // A value that has no digest as it came may be one that a transform takes out.
+        if self
+            .extracting
+            .as_mut()
+            .is_some_and(|making| making.add(&batch).is_err())
+        {
+            self.extracting = None;
+        }
         match &mut self.chain {
             None => self.digester.digest(&batch, &mut self.pairs)?,
             // Records that a transform rejects or leaves out are not in the sink, and the run has listed them.

@@ -119,17 +119,25 @@ impl Reader {
     }
 
     fn told(&self, progress: &(dyn Fn(u64) + Sync)) -> Result<Read, Failure> {
+        self.digests(None, progress).map(|digests| read_of(&digests))
+    }
+
+    fn digests(
+        &self,
+        extracted: Option<Recipe>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<SideDigests, Failure> {
         let what = SideRead {
             request: self.request.clone(),
             recipe: self.recipe.clone(),
             transformed: None,
+            extracted,
             partitions_parallel: self.partitions_parallel,
             can: &self.world.can(),
             folder: &self.work(),
         };
         let mut side = self.world.opened();
-        let digests = read_marking(&mut side, &what, &self.stop, progress, &OFTEN)?;
-        Ok(read_of(&digests))
+        read_marking(&mut side, &what, &self.stop, progress, &OFTEN)
     }
 
     fn read(&self) -> Read {
@@ -214,6 +222,42 @@ fn a_side_is_read_part_by_part_with_a_place_and_a_cursor_for_each_batch() {
         fs::metadata(reader.work()).unwrap().permissions().mode() & 0o777,
         0o700
     );
+}
+
+#[test]
+fn what_a_system_gave_has_digests_of_its_own_if_all_of_it_was_seen_by_one_reading() {
+    let exact = Recipe {
+        schema: schema(),
+        losses: Vec::new(),
+        ..recipe()
+    };
+    let world = World::new(ranges(&[95, 0, 33]));
+    let of = |reader: &Reader, recipe: &Recipe| reader.digests(Some(recipe.clone()), &|_| {});
+    let given = of(&Reader::of(world.calm()), &exact).unwrap().extracted.unwrap();
+    let reader = Reader {
+        recipe: exact.clone(),
+        ..Reader::of(world.calm())
+    };
+    let alone = reader.digests(None, &|_| {}).unwrap();
+    assert!(alone.extracted.is_none());
+    assert_eq!(given.buckets, alone.buckets);
+    assert_eq!(given.partitions, alone.partitions);
+    assert_ne!(given.buckets.root(), whole(&world).root);
+    // A field that the recipe lacks would be in no digest.
+    let mut narrow = exact.clone();
+    narrow.schema.fields.truncate(2);
+    assert!(
+        of(&Reader::of(world.calm()), &narrow)
+            .unwrap()
+            .extracted
+            .is_none()
+    );
+    // What a reading has seen that was broken off behind a mark is not known any more.
+    let reader = Reader::of(world.failing(&[("next", 16, away())]));
+    assert_eq!(of(&reader, &exact).unwrap_err().error.code, "a.away");
+    let gone_on = of(&reader, &exact).unwrap();
+    assert!(gone_on.extracted.is_none());
+    assert_eq!(read_of(&gone_on), whole(&world));
 }
 
 #[test]
