@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::postgres::{Database, servers};
 use crate::postgres_job::{Job, count, database, report_of, row_count, told};
-use crate::program::Stage;
+use crate::program::{Answer, Stage};
+use crate::running::wait_until;
 
 /// Records of each table: several commits.
 const RECORDS: u64 = 3_000;
@@ -37,10 +38,24 @@ fn stage(from: &Database, there: &Database, log: Value) -> Stage {
     stage
 }
 
+/// The answer of a command, once a worker that has lost its supervisor is gone.
+fn once_free(stage: &Stage, arguments: &[&str], variables: &[(&str, &str)]) -> Answer {
+    let mut answer = None;
+    wait_until("the worker is gone", || {
+        let last = answer.insert(stage.run_with(arguments, variables));
+        !last.out.contains("run.already_running") && !last.err.contains("run.already_running")
+    });
+    answer.unwrap()
+}
+
+fn resumed(stage: &Stage) -> Answer {
+    once_free(stage, &["resume", "--json"], &[])
+}
+
 #[track_caller]
 fn killed(stage: &Stage, arguments: &[&str], at: &str) {
     let variables = [("WHIMBREL_CRASH_AT", at), ("WHIMBREL_CRASH_ALL", "1")];
-    let answer = stage.run_with(arguments, &variables);
+    let answer = once_free(stage, arguments, &variables);
     assert!(answer.code < 0, "{}\n{}", answer.out, answer.err);
 }
 
@@ -82,7 +97,7 @@ fn a_table_without_a_key_is_copied_again_where_the_job_gives_it_one() {
         killed(&stage, &["resume"], "committed:10");
         assert_eq!(count(&there, "log"), (RECORDS, RECORDS));
         assert!((COMMIT_RECORDS..RECORDS).contains(&row_count(&there, "docs")));
-        let report = report_of(stage.run(&["resume", "--json"]), 0);
+        let report = report_of(resumed(&stage), 0);
         assert_whole(&from, &there, &report);
     }
 }
@@ -99,7 +114,7 @@ fn a_table_without_any_key_is_never_copied_twice_and_the_others_go_on() {
         let written = row_count(&there, "log");
         assert!((COMMIT_RECORDS..RECORDS).contains(&written), "{written}");
         for _ in 0..2 {
-            let report = report_of(stage.run(&["resume", "--json"]), 1);
+            let report = report_of(resumed(&stage), 1);
             let errors = report["errors"].as_array().unwrap();
             assert_eq!(errors.len(), 1, "{}", told(&report));
             assert_eq!(errors[0]["code"], "resume.snapshot_ended");
@@ -115,10 +130,10 @@ fn a_table_without_any_key_is_never_copied_twice_and_the_others_go_on() {
         // Somebody has emptied it: it is copied from its start, also after another kill and another emptying.
         there.sql("TRUNCATE log");
         killed(&stage, &["resume"], "committed:3");
-        let report = report_of(stage.run(&["resume", "--json"]), 1);
+        let report = report_of(resumed(&stage), 1);
         assert_eq!(report["errors"][0]["code"], "resume.snapshot_ended");
         there.sql("TRUNCATE log");
-        let report = report_of(stage.run(&["resume", "--json"]), 0);
+        let report = report_of(resumed(&stage), 0);
         assert_whole(&from, &there, &report);
     }
 }
@@ -131,7 +146,7 @@ fn a_table_without_a_key_of_which_nothing_was_written_begins_as_if_for_the_first
         let stage = stage(&from, &there, json!({ "source": "log" }));
         killed(&stage, &["run", "job.yaml"], "lanes_claimed:1");
         killed(&stage, &["resume"], "manifest_committed:1");
-        let report = report_of(stage.run(&["resume", "--json"]), 0);
+        let report = report_of(resumed(&stage), 0);
         assert_whole(&from, &there, &report);
         // From what is staged, a run goes on in the middle of it.
         let there = server.database();
@@ -144,6 +159,45 @@ fn a_table_without_a_key_of_which_nothing_was_written_begins_as_if_for_the_first
         assert_eq!(promised(&plan), ["exactly_once", "exactly_once"]);
         killed(&staged, &["run", "job.yaml"], "committed:4");
         let report = report_of(staged.run(&["resume", "--json"]), 0);
+        assert_whole(&from, &there, &report);
+    }
+}
+
+#[test]
+fn a_part_that_was_written_by_another_key_is_never_copied_again_beside_itself() {
+    for server in servers() {
+        let (from, there) = (server.database(), server.database());
+        from.sql(TABLES);
+        from.sql("ALTER TABLE log ALTER pad SET NOT NULL");
+        let stage = stage(&from, &there, json!({ "source": "log", "key": ["id"] }));
+        killed(&stage, &["run", "job.yaml"], "committed:4");
+        let written = row_count(&there, "log");
+        assert!((COMMIT_RECORDS..RECORDS).contains(&written), "{written}");
+        // By the new key none of the records that are there would be found again.
+        from.sql("UPDATE log SET pad = 'n' || pad");
+        there.sql("ALTER TABLE log DROP CONSTRAINT log_pkey, ADD PRIMARY KEY (pad)");
+        let job = std::fs::read_to_string(stage.path("job.yaml")).unwrap();
+        let mut job: Value = serde_json::from_str(&job).unwrap();
+        job["collections"][0]["key"] = json!(["pad"]);
+        stage.write("job.yaml", job.to_string());
+        // Refused, it stays refused: that the job was resumed with the new key does not make it that of the part.
+        for _ in 0..2 {
+            let report = report_of(
+                once_free(&stage, &["resume", "--accept-changes", "--json"], &[]),
+                1,
+            );
+            let errors = report["errors"].as_array().unwrap();
+            assert_eq!(errors.len(), 1, "{}", told(&report));
+            assert_eq!(errors[0]["code"], "resume.snapshot_ended");
+            assert_eq!(row_count(&there, "log"), written, "nothing is written to it");
+        }
+        there.sql("TRUNCATE log");
+        // Begun by the new key, it is repeated by that.
+        killed(&stage, &["resume", "--accept-changes"], "committed:3");
+        let report = report_of(
+            once_free(&stage, &["resume", "--accept-changes", "--json"], &[]),
+            0,
+        );
         assert_whole(&from, &there, &report);
     }
 }

@@ -454,7 +454,7 @@ fn what_the_source_cannot_deliver_is_no_equality_unless_the_copy_has_left_it_out
         "import": { "max_errors": 1 },
     });
     stage.write("job.yaml", job.to_string());
-    for level in ["standard", "comprehensive"] {
+    for level in ["basic", "standard", "comprehensive"] {
         let flags = ["--verification-level", level];
         // The run knows of the record, and so does whoever remembers the run.
         stage
@@ -486,5 +486,69 @@ fn what_the_source_cannot_deliver_is_no_equality_unless_the_copy_has_left_it_out
             "{shown}"
         );
         assert!(shown.contains("1 unreadable in the source"), "{shown}");
+    }
+}
+
+#[test]
+fn what_a_transform_refuses_is_no_equality_unless_the_copy_has_left_it_out() {
+    let stage = Stage::new();
+    let amount = |id: u64| {
+        if id == 3 {
+            "three".to_owned()
+        } else {
+            id.to_string()
+        }
+    };
+    let lines: String = (1..=20)
+        .map(|id| format!("{{\"id\":{id},\"amount\":\"{}\"}}\n", amount(id)))
+        .collect();
+    stage.write("orders.ndjson", lines);
+    let job = json!({
+        "name": "refusing",
+        "source": { "plugin": "files", "config": { "path": "orders.ndjson" } },
+        "transforms": [{ "plugin": "reshape", "config": { "steps": [{ "cast": { "field": "amount", "to": "int64" } }] } }],
+        "sink": { "plugin": "turso", "config": { "url": "file:app.db" } },
+        "collections": [{ "source": "orders", "key": ["id"] }],
+        "import": { "max_errors": 10 },
+        "verification": "none",
+    });
+    stage.write("job.yaml", job.to_string());
+    change(
+        &stage,
+        "CREATE TABLE orders (id INTEGER PRIMARY KEY, amount INTEGER CHECK (amount <> 5))",
+    );
+    let report = stage.run(&["run", "job.yaml", "--json"]).expect(0).json();
+    assert_eq!(report["rejected_count"], 2, "{report}");
+    let at = |level: &str, more: &[&str], code: i32| {
+        let flags = [&["--verification-level", level][..], more].concat();
+        verify(&stage, &flags).expect(code).json()
+    };
+    for level in ["basic", "standard", "comprehensive"] {
+        let report = at(level, &[], 0);
+        let result = &report["verification"][0];
+        assert_eq!(
+            (&result["source_unreadable_count"], &result["left_out_count"]),
+            (&json!(1), &json!(1)),
+            "{level}: {result}"
+        );
+    }
+    // Beyond the ten that are compared: the refused one does not hide it.
+    change(&stage, "DELETE FROM orders WHERE id = 19");
+    for level in ["basic", "standard", "comprehensive"] {
+        at(level, &[], 4);
+    }
+    change(&stage, "INSERT INTO orders VALUES (19, 19)");
+    // Whoever does not remember the run does not know why the sink lacks the other one.
+    stage.write(
+        "orders.ndjson",
+        "{\"id\":1,\"amount\":\"1\"}\n{\"id\":3,\"amount\":\"three\"}\n",
+    );
+    change(&stage, "DELETE FROM orders WHERE id > 1");
+    for level in ["basic", "standard", "comprehensive"] {
+        let report = at(level, &["--working-dir", level], 5);
+        assert_eq!(
+            report["errors"][0]["code"], "verification.source_unreadable",
+            "{level}: {report}"
+        );
     }
 }

@@ -203,8 +203,12 @@ pub(super) fn exceptions(body: &Body) -> Vec<String> {
         .iter()
         .filter(|reference| reference.orphan_count > 0)
     {
+        let searched = match reference.state.as_str() {
+            "skipped" => " in the source before the copy; the sink was not searched",
+            _ => "",
+        };
         lines.push(format!(
-            "`{}`: {} pointing to nothing in `{}`",
+            "`{}`: {} pointing to nothing in `{}`{searched}",
             reference.collection,
             records(reference.orphan_count),
             reference.parent

@@ -63,6 +63,10 @@ pub struct ManifestCollection {
     pub partitions: Vec<Partition>,
     /// Whether each part is gone over twice.
     pub has_second_pass: bool,
+    /// Digest of what decides whether its records, written once more, replace those that this copy has written: their key above all.
+    /// Empty if that is not known, as of a copy that a program has begun that did not keep it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub written_by: String,
     /// In whose name its lanes were begun, if they were begun anew since the others were; empty if not.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub begun_by: String,
@@ -229,6 +233,7 @@ mod tests {
                 },
             ],
             has_second_pass: source == "tree",
+            written_by: "fedcba9876543210".to_owned(),
             begun_by: String::new(),
         }
     }
@@ -317,6 +322,12 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(found.run_id, "r");
+        // Those that an older program did not write are not known.
+        let text = r#"{"format":2,"collections":[{"source":"a","schema":"s","begun_by":"r/1"}]}"#;
+        let found = Manifest::of_cursor(&Cursor(text.as_bytes().to_vec()))
+            .unwrap()
+            .unwrap();
+        assert_eq!(found.collections[0].written_by, "");
     }
 
     #[test]
@@ -327,6 +338,8 @@ mod tests {
         now.begun_at = "later".to_owned();
         now.collections.reverse();
         now.collections[0].partitions.clear();
+        // The schema's digest tells of another key already; of an older program's copy nothing is known.
+        now.collections[0].written_by.clear();
         assert_eq!(before.differences(&now), []);
 
         now.made_from.insert("job".to_owned(), "bb".to_owned());

@@ -35,6 +35,7 @@ mod run;
 mod run_record;
 mod runs;
 mod schema;
+mod stages_filled;
 mod stats;
 mod status;
 mod stop;

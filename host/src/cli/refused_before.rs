@@ -2,13 +2,16 @@
 //!
 //! A run keeps a refused record before the commit that leaves it out, so what it kept last may belong to a commit that was never
 //! made. The next run that took the lane over has met such records again: of a run, those count that belong to commits which the
-//! later runs have found made. What the lane has reached by now, the worker knows. Neighbour: `rejected`, where people see them.
+//! later runs have found made, and those that were left out of a stage which none of them has filled again. What the lane has reached by
+//! now, the worker knows. Neighbour: `rejected`, where people see them.
 
 use std::collections::{HashMap, HashSet};
 
 use whimbrel_plugin_api::Error;
 
+use crate::cli::stages_filled::StagesFilled;
 use crate::events::RefusedBefore;
+use crate::pipeline::NO_COMMIT;
 use crate::state::{RejectedFilter, RejectedState, RunRecord, StateStore};
 
 /// Records that are read at once.
@@ -23,9 +26,11 @@ pub fn refused_before(store: &dyn StateStore, chain: &[RunRecord]) -> Result<Vec
     let mut found: HashMap<(String, String), u64> = HashMap::new();
     // Collections that a later run has copied again from their start.
     let mut anew: HashSet<String> = HashSet::new();
+    let mut later: Vec<StagesFilled> = Vec::new();
     let mut newest_first = Vec::new();
     for run in chain.iter().rev() {
         let mut of_run = Vec::new();
+        let stages = StagesFilled::of(store, &run.id)?;
         let mut filter = RejectedFilter {
             limit: PAGE_RECORDS,
             ..RejectedFilter::default()
@@ -38,7 +43,10 @@ pub fn refused_before(store: &dyn StateStore, chain: &[RunRecord]) -> Result<Vec
                 let lane = (record.collection, record.partition);
                 let is_made =
                     found.get(&lane).is_none_or(|seq| record.seq <= *seq) && !anew.contains(&lane.0);
-                if !is_made || record.state == RejectedState::Replayed {
+                let is_met_again = record.seq == NO_COMMIT
+                    && stages.left_out(record.stage)
+                    && later.iter().any(|run| run.meets_again(record.stage));
+                if !is_made || is_met_again || record.state == RejectedState::Replayed {
                     continue;
                 }
                 let (collection, partition) = lane;
@@ -57,6 +65,7 @@ pub fn refused_before(store: &dyn StateStore, chain: &[RunRecord]) -> Result<Vec
             }
         }
         newest_first.push(of_run);
+        later.push(stages);
         anew.extend(store.begun_anew(&run.id)?);
         for lane in store.lanes_found(&run.id)? {
             let seq = found.entry((lane.collection, lane.partition)).or_insert(lane.seq);
@@ -70,7 +79,7 @@ pub fn refused_before(store: &dyn StateStore, chain: &[RunRecord]) -> Result<Vec
 mod tests {
     use super::*;
     use crate::cli::remembered::fixtures;
-    use crate::events::{Event, Phase};
+    use crate::events::{Event, Phase, PhaseOutcome, PhaseReport};
     use crate::state::{Counts, EventRecord, News, Rejected, RejectedChange};
     use whimbrel_plugin_api::Cursor;
 
@@ -161,5 +170,72 @@ mod tests {
         let one = refused_before(store, &chain[..1]).unwrap();
         assert_eq!(one.len(), 5, "without later runs all may have been committed");
         assert_eq!(one[0].digest.as_deref(), Some("00".repeat(16).as_str()));
+    }
+
+    #[test]
+    fn what_was_left_out_of_a_stage_counts_once_though_the_next_run_fills_it_again() {
+        let (folder, ids) = fixtures::folder(&["a", "b", "c"]);
+        let remembered = fixtures::open(&folder);
+        let store = remembered.store().unwrap();
+        let extraction = Phase::Extraction;
+        // The first run dies while it extracts, the second while it imports, and the third goes on with what the second has extracted.
+        let steps = [
+            vec![Event::PhaseStarted { phase: extraction }],
+            vec![
+                Event::PhaseStarted { phase: extraction },
+                ended(extraction),
+                ended(Phase::Transformation),
+                Event::PhaseStarted { phase: Phase::Import },
+            ],
+            vec![
+                ended(extraction),
+                ended(Phase::Transformation),
+                Event::PhaseStarted { phase: Phase::Import },
+            ],
+        ];
+        for (id, events) in ids.iter().zip(steps) {
+            let record = Rejected {
+                stage: extraction,
+                digest: None,
+                ..rejected(1, "p", NO_COMMIT)
+            };
+            let news = News {
+                events: (1..).zip(&events).map(|(seq, event)| kept(seq, event)).collect(),
+                // The third one meets none.
+                rejected: if id == &ids[2] { Vec::new() } else { vec![record] },
+                counts: Counts::default(),
+                plugins: Vec::new(),
+                heartbeat_at: chrono::Utc::now(),
+            };
+            store.record(id, &news).unwrap();
+        }
+        let mut chain = remembered.runs(None, None, 10).unwrap();
+        chain.sort_by(|a, b| a.id.cmp(&b.id));
+        for count in 1..=3 {
+            assert_eq!(
+                refused_before(store, &chain[..count]).unwrap().len(),
+                1,
+                "{count}"
+            );
+        }
+    }
+
+    fn ended(phase: Phase) -> Event {
+        Event::PhaseEnded(PhaseReport {
+            phase,
+            outcome: PhaseOutcome::Done,
+            seconds: 0.0,
+            record_count: 0,
+        })
+    }
+
+    fn kept(seq: u64, event: &Event) -> EventRecord {
+        let body = serde_json::to_value(event).unwrap();
+        EventRecord {
+            seq,
+            at: chrono::Utc::now(),
+            kind: body["event"].as_str().unwrap().into(),
+            body: body.to_string(),
+        }
     }
 }

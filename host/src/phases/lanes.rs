@@ -214,6 +214,9 @@ pub(super) fn claim(
     for of in &mut now.collections {
         of.begun_by = own_name(&of.source);
     }
+    if let Some(earlier) = &earlier {
+        anew::keep_written_by(earlier, &anew, collections, &mut now);
+    }
     let is_new = earlier.as_ref().is_none_or(|earlier| {
         (&earlier.made_from, &earlier.collections) != (&now.made_from, &now.collections)
     });
@@ -387,6 +390,7 @@ fn manifest_of(
             schema: schema_digest(planned),
             partitions: partitions.get(&index).cloned().unwrap_or_default(),
             has_second_pass: !planned.held_back.is_empty(),
+            written_by: anew::written_by(planned, scene.facts.made_from),
             begun_by: String::new(),
         });
     Manifest {

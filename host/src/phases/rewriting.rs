@@ -29,17 +29,42 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// The same row by row.
-    fn rows(&self) -> impl Iterator<Item = Self> + '_ {
-        self.numbers.iter().enumerate().map(|(row, number)| Self {
-            numbers: vec![*number],
+    /// Rows `first` until `first + count`.
+    fn part(&self, first: usize, count: usize) -> Self {
+        Self {
+            numbers: self
+                .numbers
+                .get(first..first + count)
+                .unwrap_or_default()
+                .to_vec(),
             batch: Batch {
                 schema: Arc::clone(&self.batch.schema),
-                records: self.batch.records.slice(row, 1),
+                records: self.batch.records.slice(first, count),
                 facts: self.batch.facts.clone(),
             },
-        })
+        }
     }
+}
+
+/// The rows of `pieces` record by record, in the order in which the records come first: a record may have several rows, and is judged by
+/// all of them.
+fn by_record(pieces: &[Piece]) -> Vec<(u64, Vec<Piece>)> {
+    let mut at = BTreeMap::new();
+    let mut records: Vec<(u64, Vec<Piece>)> = Vec::new();
+    for piece in pieces {
+        let mut first = 0;
+        for rows in piece.numbers.chunk_by(|one, next| one == next) {
+            let part = piece.part(first, rows.len());
+            first += rows.len();
+            let Some(number) = rows.first() else { continue };
+            let index = *at.entry(*number).or_insert(records.len());
+            match records.get_mut(index) {
+                Some((_, parts)) => parts.push(part),
+                None => records.push((*number, vec![part])),
+            }
+        }
+    }
+    records
 }
 
 /// What became of records, with code and message of a refusal.
@@ -118,7 +143,7 @@ impl<'a> Rewriting<'a> {
         Ok((rewriting, before))
     }
 
-    /// Does `deed` with `pieces` in one transaction, again if that may help; if it does not, each row has one of its own.
+    /// Does `deed` with `pieces` in one transaction, again if that may help; if it does not, each record has one of its own.
     pub(super) fn send(
         &mut self,
         deed: Deed,
@@ -131,14 +156,14 @@ impl<'a> Rewriting<'a> {
             Err(failure) if is_of_records(&failure) => failure,
             Err(failure) => return Err(failure),
         };
-        let rows: Vec<Piece> = pieces.iter().flat_map(Piece::rows).collect();
-        if let [row] = rows.as_slice() {
-            return settle(Judged::refused(&row.numbers, failure));
+        let records = by_record(pieces);
+        if let [(number, _)] = records.as_slice() {
+            return settle(Judged::refused(&[*number], failure));
         }
-        for row in rows {
-            match self.with_retries(deed, std::slice::from_ref(&row), mark) {
+        for (number, rows) in records {
+            match self.with_retries(deed, &rows, mark) {
                 Ok(one) => settle(one)?,
-                Err(failure) if is_of_records(&failure) => settle(Judged::refused(&row.numbers, failure))?,
+                Err(failure) if is_of_records(&failure) => settle(Judged::refused(&[number], failure))?,
                 Err(failure) => return Err(failure),
             }
         }
@@ -268,13 +293,14 @@ impl<'a> Rewriting<'a> {
     }
 }
 
-/// The record that a sink means by `row`; one that it does not name is looked for by writing each row alone.
+/// The record that a sink means by `row`; one that it does not name is looked for by writing each record alone.
 fn number_at(numbers: &[u64], row: Option<u64>) -> Result<u64, Error> {
     let named = row
         .and_then(|row| usize::try_from(row).ok())
         .and_then(|row| numbers.get(row));
     match (named, numbers) {
-        (Some(number), _) | (None, [number]) => Ok(*number),
+        (Some(number), _) => Ok(*number),
+        (None, [number, more @ ..]) if more.iter().all(|other| other == number) => Ok(*number),
         _ => Err(Error::invalid_data(
             "rejected.which",
             "the sink refused a record and did not say which",

@@ -21,7 +21,7 @@ use crate::plan::PlannedCollection;
 use crate::plan::cost::Units;
 use crate::transform::Transforms;
 use crate::verification::orphans::{self, Reading, SHOWN_MAX, Sought};
-use chosen::{equal_to_source, in_source, references};
+use chosen::{in_source, references, taken_over};
 
 /// Orphans of the sink that are told apart by digest, about 40 octets each; of further ones only the number is compared.
 const TOLD_APART_MAX: usize = 1_000_000;
@@ -63,16 +63,11 @@ pub fn run(
     let is_enforced = |result: &ReferenceResult| is_enforced(search, result);
     let (mut results, mut sought) = references(search.collections, search.is_wanted, &is_enforced);
     sought.retain(|(number, of)| {
-        let known = equal_to_source(search, of);
-        if let Some(known) = known {
-            let result = &mut results[*number];
-            *result = ReferenceResult {
-                collection: std::mem::take(&mut result.collection),
-                parent: std::mem::take(&mut result.parent),
-                ..known.clone()
-            };
-        }
-        known.is_none()
+        let Some(taken) = taken_over(search, of) else {
+            return true;
+        };
+        results[*number] = taken;
+        false
     });
     if !sought.is_empty() {
         look(search, source, reader, &sought, &mut results)?;

@@ -63,6 +63,13 @@ impl Breaker {
         self.verdict(&state)
     }
 
+    /// So many of the records that were noted last as accepted are rejected after all.
+    pub fn revise(&self, rejected: u64) -> Option<Error> {
+        let mut state = self.state();
+        state.turn(rejected);
+        self.verdict(&state)
+    }
+
     /// As [`Breaker::note`] for a transaction that is still open and may be written again: nothing is noted. Records that the
     /// sink has not judged yet count as accepted.
     pub fn look(&self, accepted: u64, rejected: u64) -> Option<Error> {
@@ -157,6 +164,15 @@ impl State {
         }
     }
 
+    /// So many accepted ones, the newest first, are rejected. Those that have left the window say nothing any more.
+    fn turn(&mut self, mut rejected: u64) {
+        for judged in self.judged.iter_mut().rev() {
+            let turned = rejected.min(judged.records.saturating_sub(judged.rejected));
+            judged.rejected += turned;
+            rejected -= turned;
+        }
+    }
+
     fn sum(&self) -> Judged {
         let add = |sum: Judged, each: &Judged| Judged {
             records: sum.records.saturating_add(each.records),
@@ -208,6 +224,25 @@ mod tests {
         for word in ["rejected list", "resume", "import.breaker"] {
             assert!(help.contains(word), "{help}");
         }
+    }
+
+    #[test]
+    fn accepted_records_that_are_rejected_after_all_count_once() {
+        let breaker = breaker(0.1, 50, 1_000);
+        assert!(breaker.note(500, 0).is_none());
+        assert!(breaker.note(100, 0).is_none());
+        assert!(breaker.revise(60).is_none());
+        let error = breaker.revise(50).unwrap();
+        assert_eq!(
+            error.message,
+            "18.3 % of the last 600 records were rejected, 10 % are allowed"
+        );
+        // No more are turned than there are.
+        let error = breaker.revise(u64::MAX).unwrap();
+        assert_eq!(
+            error.message,
+            "100.0 % of the last 600 records were rejected, 10 % are allowed"
+        );
     }
 
     #[test]

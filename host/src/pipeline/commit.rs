@@ -99,16 +99,24 @@ impl Transaction<'_> {
         })
     }
 
-    /// Has the breaker take note of the transaction, once whatever number of tries it takes.
+    /// Has the breaker take note of the transaction, of each record once whatever number of tries it takes. A sink may find at a commit
+    /// what it rejects in the next try.
     fn note(&mut self, done: bool) -> Result<(), Failure> {
-        let Some(open) = self.open.as_mut().filter(|open| !open.is_noted) else {
+        let Some(open) = self.open.as_mut() else {
             return Ok(());
         };
-        open.is_noted = true;
         let breaker = &self.context.breaker;
-        let noted = breaker.note(open.totals.records, open.totals.rejected.len() as u64);
-        let settled = if done { breaker.settle() } else { None };
-        match noted.or(settled) {
+        let rejected = open.totals.rejected.len() as u64;
+        let before = open.noted.replace(open.noted.unwrap_or(0).max(rejected));
+        let error = match before {
+            Some(before) if rejected > before => breaker.revise(rejected - before),
+            Some(_) => None,
+            None => {
+                let noted = breaker.note(open.totals.records, rejected);
+                noted.or(if done { breaker.settle() } else { None })
+            }
+        };
+        match error {
             Some(error) => Err(error.into()),
             None => Ok(()),
         }
@@ -215,10 +223,13 @@ pub fn commit_meaning(failure: &Failure) -> Committed {
     }
 }
 
+/// The code of an error that says: nothing of the transaction is there, and it may be written again.
+pub(super) const NOT_COMMITTED: &str = "run.not_committed";
+
 fn not_committed() -> Error {
     Error::new(
         ErrorKind::Unavailable,
-        "run.not_committed",
+        NOT_COMMITTED,
         "the sink did not commit the last transaction",
     )
 }

@@ -1,6 +1,7 @@
 //! How a transaction is tried again: after an error that may pass, and after the repair that an error asks for.
 //!
-//! Either way it is undone first and written again as a whole, in a new session if the old one is spoilt. Neighbours:
+//! Either way it is undone first and written again as a whole, in a new session if the old one is spoilt. A sink that learns of refused
+//! records at its commit only says no to it and refuses them the next time: such tries are as many as it takes. Neighbours:
 //! `transaction` is what is written, `pause` waits for the repair.
 
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use whimbrel_plugin_api::Error;
 use whimbrel_plugin_api::error::ErrorScope;
 
 use super::backoff as waiting;
+use super::commit::NOT_COMMITTED;
 use super::concurrency::Permit;
 use super::pause::is_passing;
 use super::transaction::{Open, Transaction};
@@ -47,7 +49,7 @@ impl Transaction<'_> {
         progress: &mut LaneProgress,
         mut action: impl FnMut(&mut Self, &mut LaneProgress) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut tries = 0;
+        let (mut tries, mut most) = (0, 0);
         let mut outcome = self.sit_out(progress).and_then(|()| action(self, progress));
         loop {
             let failure = match outcome {
@@ -55,31 +57,59 @@ impl Transaction<'_> {
                 Err(failure) if self.context.pause.is_for(&failure) && self.can_go_on(&failure) => {
                     match self.hold(progress, failure, &mut action) {
                         // Something else, which may pass.
-                        Err(other) if !other.error.pauses && self.may_pass(&other, tries) => other,
+                        Err(other) if !other.error.pauses && self.may_go_on(&other, tries) => other,
                         ended => return ended,
                     }
                 }
-                Err(failure) if self.may_pass(&failure, tries) => failure,
+                Err(failure) if self.may_go_on(&failure, tries) => failure,
                 Err(failure) => return Err(failure),
             };
-            tries += 1;
-            if let Some(permit) = self.permit() {
-                permit.failed(&failure);
-            }
-            let delay = self.delay(tries, &failure);
-            self.context.emitter.emit(&Event::Retrying {
-                role: None,
-                collection: progress.lane.source_name.clone(),
-                attempt: tries,
-                delay_ms: delay.as_millis() as u64,
-                code: failure.error.code.clone(),
-                message: failure.error.message.clone(),
-            });
-            if self.context.stop.wait(delay) {
-                return Err(failure);
+            most = most.max(self.refused_count());
+            let is_last = !self.may_pass(&failure, tries);
+            if !is_last {
+                tries += 1;
+                self.wait_for_try(progress, tries, &failure)?;
             }
             self.is_spoilt |= is_of_session(&failure);
-            outcome = self.again(progress).and_then(|()| action(self, progress));
+            let mut again = self.again(progress);
+            if again.is_ok() && is_not_committed(&failure) {
+                again = self.flush(progress);
+                if self.refused_count() > most {
+                    // The sink has found at the commit what it does not take: that is no failed try.
+                    tries = 0;
+                } else if is_last {
+                    return again.and(Err(failure));
+                }
+            }
+            outcome = again.and_then(|()| action(self, progress));
+        }
+    }
+
+    /// Tells of try number `tries` after the first one, and waits until it is time for it.
+    ///
+    /// # Errors
+    /// `failure`, if the run ends meanwhile.
+    fn wait_for_try(
+        &mut self,
+        progress: &LaneProgress,
+        tries: u32,
+        failure: &Failure,
+    ) -> Result<(), Failure> {
+        if let Some(permit) = self.permit() {
+            permit.failed(failure);
+        }
+        let delay = self.delay(tries, failure);
+        self.context.emitter.emit(&Event::Retrying {
+            role: None,
+            collection: progress.lane.source_name.clone(),
+            attempt: tries,
+            delay_ms: delay.as_millis() as u64,
+            code: failure.error.code.clone(),
+            message: failure.error.message.clone(),
+        });
+        match self.context.stop.wait(delay) {
+            true => Err(failure.clone()),
+            false => Ok(()),
         }
     }
 
@@ -122,10 +152,22 @@ impl Transaction<'_> {
     }
 
     fn may_pass(&self, failure: &Failure, tries: u32) -> bool {
-        tries < self.context.rules.retries_max
-            && is_passing(failure)
-            && self.can_go_on(failure)
-            && !self.context.stop.is_raised()
+        tries < self.context.rules.retries_max && self.may_help(failure)
+    }
+
+    /// Whether trying again may help, however often it was done.
+    fn may_help(&self, failure: &Failure) -> bool {
+        is_passing(failure) && self.can_go_on(failure) && !self.context.stop.is_raised()
+    }
+
+    /// Whether another try may help; after the last one, writing again shows whether the sink now refuses what kept it from committing.
+    fn may_go_on(&self, failure: &Failure, tries: u32) -> bool {
+        self.may_pass(failure, tries) || (is_not_committed(failure) && self.may_help(failure))
+    }
+
+    /// How many records the sink has refused in this try.
+    fn refused_count(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.totals.rejected.len())
     }
 
     pub(super) fn delay(&self, tries: u32, failure: &Failure) -> Duration {
@@ -199,6 +241,10 @@ impl Transaction<'_> {
 /// How long to wait before try number `tries` after the first, given what failed.
 pub fn backoff(base: Duration, tries: u32, failure: &Failure) -> Duration {
     waiting::delay(base, tries, failure.error.retry_after_ms, fastrand::f64())
+}
+
+fn is_not_committed(failure: &Failure) -> bool {
+    failure.error.code == NOT_COMMITTED
 }
 
 fn is_of_session(failure: &Failure) -> bool {

@@ -75,8 +75,8 @@ pub(super) struct Open {
     pub(super) passed: Passed,
     /// Its place among those that may be under way; none while somebody repairs the sink.
     pub(super) permit: Option<Permit>,
-    /// Whether the breaker has taken note of it.
-    pub(super) is_noted: bool,
+    /// How many of its records the breaker has taken note of as rejected; `None` if of none of them at all.
+    pub(super) noted: Option<u64>,
 }
 
 /// See the module.
@@ -328,7 +328,7 @@ impl<'a> Transaction<'a> {
             cursor: progress.lane.machine.state().cursor.clone(),
             passed: progress.passed,
             permit,
-            is_noted: false,
+            noted: None,
         });
         crash_site::reach("begun");
         Ok(())

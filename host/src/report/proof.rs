@@ -365,12 +365,13 @@ pub fn sink_orphans_text(summary: &RunSummary, heading: &str) -> String {
     text
 }
 
-/// Whether the source has these orphans as well.
+/// Whether the source has these orphans as well; of what was not looked at in the sink, why.
 pub fn whose(reference: &ReferenceResult) -> String {
-    match reference.sink_only_count {
-        0 => "as in the source".to_owned(),
-        only if only == reference.orphan_count => "none of them in the source".to_owned(),
-        only => format!("{} of them not in the source", count(only)),
+    match (reference.sink_only_count, &reference.reason) {
+        (_, Some(reason)) => reason.clone(),
+        (0, _) => "as in the source".to_owned(),
+        (only, _) if only == reference.orphan_count => "none of them in the source".to_owned(),
+        (only, _) => format!("{} of them not in the source", count(only)),
     }
 }
 

@@ -27,6 +27,6 @@ pub use run::{
 pub use run_id::RunId;
 pub use sqlite::SqliteStore;
 pub use store::{
-    Durable, EventRecord, LaneFound, News, Rejected, RejectedChange, RejectedFilter, RejectedPage,
+    Durable, EventRecord, LaneFound, News, PhaseStep, Rejected, RejectedChange, RejectedFilter, RejectedPage,
     RejectedState, RunFilter, StateStore,
 };

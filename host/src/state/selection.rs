@@ -55,6 +55,10 @@ pub(super) enum Kept {
 pub(super) const LANE_TAKEN: &str = "lane_taken";
 /// The name of the event that says that a collection is copied again from its start.
 pub(super) const BEGUN_ANEW: &str = "begun_anew";
+/// The name of the event that says that a phase begins.
+pub(super) const PHASE_STARTED: &str = "phase_started";
+/// The name of the event that says that a phase has ended.
+pub(super) const PHASE_ENDED: &str = "phase_ended";
 
 /// Follows the events of one run.
 pub(super) struct Selection {

@@ -159,6 +159,15 @@ pub enum RejectedChange {
     },
 }
 
+/// A step of a run through its phases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PhaseStep {
+    /// It began.
+    Started(Phase),
+    /// It ended, well or not, or was passed over.
+    Ended(Phase),
+}
+
 /// What a run has to tell since the last time.
 #[derive(Debug, Clone)]
 pub struct News {
@@ -320,4 +329,10 @@ pub trait StateStore: Send + Sync {
     /// # Errors
     /// What is wrong with the store.
     fn begun_anew(&self, run: &RunId) -> Result<Vec<String>, Error>;
+
+    /// The beginnings and ends of the phases of a run, in order.
+    ///
+    /// # Errors
+    /// What is wrong with the store.
+    fn phase_steps(&self, run: &RunId) -> Result<Vec<PhaseStep>, Error>;
 }

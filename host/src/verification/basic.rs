@@ -75,9 +75,8 @@ pub(super) fn compare(
         key: method.key.clone(),
         losses: Vec::new(),
     }));
-    result.source_count = counted.unwrap_or(theirs.record_count);
     result.sink_count = count(sink, &sink_request, &method, stop, progress)?;
-    judge_counts(both, result);
+    judge_counts(both, counted, &theirs, result);
     // Of a record without a value in its key nobody can ask.
     theirs.records.retain(|_, record| record.key.is_some());
     result.compared_count = theirs.records.len() as u64;
@@ -121,7 +120,8 @@ pub(super) fn count(
         choice: Choice::Nothing,
         ..method.clone()
     };
-    Ok(side::read(side, request, None, &nothing, stop, progress)?.record_count)
+    let read = side::read(side, request, None, &nothing, stop, progress)?;
+    Ok(read.record_count + read.left_out_count)
 }
 
 /// The number of records as the system counts them, else as it is `known`; none if only reading tells it. Where records are
@@ -142,17 +142,23 @@ fn counted(
     Ok(side.count(&asked)?.or(known))
 }
 
-fn judge_counts(both: &Comparable<'_>, result: &mut VerificationResult) {
-    let fits = match both.sample {
-        // The sink may hold more than the sample.
-        Some(_) => result.sink_count >= result.source_count,
-        None => {
-            // Some of those that were refused may have been in the sink before.
-            let missing = result.source_count.checked_sub(result.sink_count);
-            missing.is_some_and(|missing| missing <= both.left_out.count())
-        }
+/// Judges the numbers of records. Those of the source are as its system has `counted` them, else as they were read into `theirs`.
+fn judge_counts(both: &Comparable<'_>, counted: Option<u64>, theirs: &Side, result: &mut VerificationResult) {
+    let unreadable = theirs.unreadable.len() as u64 + theirs.refused_count;
+    let unseen = both.left_out.unseen_count();
+    result.note_source_unreadable(unreadable, unseen);
+    result.source_count = counted.unwrap_or(theirs.record_count + theirs.left_out_count);
+    result.left_out_count = match counted {
+        // Of those that were refused the source may have lost some since.
+        None if !both.sink.key.is_empty() => theirs.left_out_count,
+        _ => both.left_out.count(),
     };
-    result.left_out_count = both.left_out.count();
+    // A system may also count what it cannot deliver. What was read has none of these.
+    let undelivered = counted.map_or(0, |_| unseen.max(unreadable));
+    let missing = result.source_count.saturating_sub(result.sink_count);
+    // Some of those that were refused may have been in the sink before, and it may hold more than a sample.
+    let fits = missing <= result.left_out_count + undelivered
+        && (both.sample.is_some() || result.sink_count <= result.source_count);
     if !fits {
         let text = format!(
             "{} records in the source, {} in the sink",
@@ -315,3 +321,6 @@ fn differing(theirs: &Side, looked: &Looked, method: &Method) -> Vec<Differing> 
     }
     differing
 }
+
+#[cfg(test)]
+mod tests;

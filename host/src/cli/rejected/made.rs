@@ -10,6 +10,8 @@ use whimbrel_plugin_api::Error;
 
 use crate::cli::remembered::Remembered;
 use crate::cli::resumable;
+use crate::cli::stages_filled::StagesFilled;
+use crate::pipeline::NO_COMMIT;
 use crate::state::{Rejected, RunId, RunRecord, RunState};
 
 /// The code of records that are not sent for this.
@@ -26,6 +28,10 @@ pub(super) struct Made {
     found: HashMap<(String, String), (u64, RunId)>,
     /// Collections that a later run has copied again from their start.
     anew: HashMap<String, RunId>,
+    /// What it has done with the stages of the job.
+    stages: StagesFilled,
+    /// The same of later runs.
+    later: Vec<(RunId, StagesFilled)>,
 }
 
 impl Made {
@@ -43,7 +49,9 @@ impl Made {
         let (until, later) = chain.split_at(end);
         let mut found: HashMap<(String, String), (u64, RunId)> = HashMap::new();
         let mut anew = HashMap::new();
+        let mut stages_later = Vec::new();
         for run in later {
+            stages_later.push((run.id.clone(), StagesFilled::of(store, &run.id)?));
             for lane in store.lanes_found(&run.id)? {
                 let fewest = found
                     .entry((lane.collection, lane.partition))
@@ -66,16 +74,17 @@ impl Made {
             seen: resumable::durable(store, &remembered.workspace, until)?.seqs(),
             found,
             anew,
+            stages: StagesFilled::of(store, &run.id)?,
+            later: stages_later,
         })
     }
 
     /// Why `record` is not to be sent, if that is so.
     pub(super) fn judge(&self, record: &Rejected) -> Result<(), String> {
-        let lane = (record.collection.clone(), record.partition.clone());
-        // What was left out of a stage is missing in it, whatever was committed.
-        if record.seq == 0 {
-            return Ok(());
+        if record.seq == NO_COMMIT {
+            return self.judge_stage(record);
         }
+        let lane = (record.collection.clone(), record.partition.clone());
         if let Some(run) = self.anew.get(&record.collection) {
             return Err(met_again(run));
         }
@@ -94,6 +103,28 @@ impl Made {
             self.run
         ))
     }
+
+    /// What was left out of a stage is missing in it, whatever was committed, as long as that stage is the one that is copied from.
+    fn judge_stage(&self, record: &Rejected) -> Result<(), String> {
+        if !self.stages.left_out(record.stage) {
+            return Ok(());
+        }
+        let mut later = self.later.iter();
+        if let Some((run, _)) = later.find(|(_, stages)| stages.meets_again(record.stage)) {
+            return Err(format!(
+                "the stage that it was left out of never became whole or was lost, and run `{run}` has met the record again"
+            ));
+        }
+        let mut stages = std::iter::once(&self.stages).chain(self.later.iter().map(|(_, stages)| stages));
+        if self.is_whole || stages.any(|stages| stages.is_past(record.stage)) {
+            return Ok(());
+        }
+        Err(format!(
+            "run `{}` ended before the stage that it was left out of was seen to be whole; resume it first, which meets the record again \
+             or finds the stage",
+            self.run
+        ))
+    }
 }
 
 fn met_again(run: &RunId) -> String {
@@ -104,7 +135,7 @@ fn met_again(run: &RunId) -> String {
 mod tests {
     use super::*;
     use crate::cli::remembered::fixtures;
-    use crate::events::{Event, Phase};
+    use crate::events::{Event, Phase, PhaseOutcome, PhaseReport};
     use crate::state::{Counts, EventRecord, JobSeen, NewRun, News, RejectedState, RunEnd, RunOrigin};
     use chrono::TimeDelta;
     use whimbrel_plugin_api::Cursor;
@@ -176,16 +207,8 @@ mod tests {
         seqs.iter().map(judge).collect()
     }
 
-    #[test]
-    fn only_what_a_commit_has_left_out_that_was_made_is_missing_in_the_sink() {
-        let (folder, ids) = fixtures::folder(&["a"]);
-        let remembered = fixtures::open(&folder);
-        let first = remembered.run(None).unwrap();
-        tell(&remembered, &ids[0], &[committed("c", 4), committed("d", 2)]);
-        // Its process is gone: whether the fifth commit was made, nobody here knows.
-        assert_eq!(judged(&remembered, &ids[0], "c", &[0, 4, 5]), [true, true, false]);
-        assert_eq!(judged(&remembered, &ids[0], "e", &[0, 1]), [true, false]);
-
+    /// Begins a run that goes on with `first`.
+    fn goes_on(remembered: &Remembered, first: &RunRecord) -> RunId {
         let started_at = first.started_at + TimeDelta::hours(1);
         let second = RunId::at(started_at, 0xdef);
         let run = NewRun {
@@ -205,6 +228,20 @@ mod tests {
             )
         };
         remembered.store().unwrap().begin_run(&run).unwrap();
+        second
+    }
+
+    #[test]
+    fn only_what_a_commit_has_left_out_that_was_made_is_missing_in_the_sink() {
+        let (folder, ids) = fixtures::folder(&["a"]);
+        let remembered = fixtures::open(&folder);
+        let first = remembered.run(None).unwrap();
+        tell(&remembered, &ids[0], &[committed("c", 4), committed("d", 2)]);
+        // Its process is gone: whether the fifth commit was made, nobody here knows.
+        assert_eq!(judged(&remembered, &ids[0], "c", &[0, 4, 5]), [true, true, false]);
+        assert_eq!(judged(&remembered, &ids[0], "e", &[0, 1]), [true, false]);
+
+        let second = goes_on(&remembered, &first);
         let anew = Event::BegunAnew {
             collection: "d".into(),
         };
@@ -220,5 +257,80 @@ mod tests {
         remembered.store().unwrap().end_run(&second, &end).unwrap();
         assert_eq!(judged(&remembered, &second, "c", &[6, 7]), [true, true]);
         assert_eq!(judged(&remembered, &ids[0], "c", &[6]), [false]);
+    }
+
+    fn step(phase: Phase, is_end: bool) -> (&'static str, Event) {
+        let ended = PhaseReport {
+            phase,
+            outcome: PhaseOutcome::Done,
+            seconds: 0.0,
+            record_count: 0,
+        };
+        match is_end {
+            true => ("phase_ended", Event::PhaseEnded(ended)),
+            false => ("phase_started", Event::PhaseStarted { phase }),
+        }
+    }
+
+    /// Why a record that was left out in each of two phases, on the way into a stage, is not sent: it is met again, or to be resumed.
+    fn of_stages(remembered: &Remembered, run: &RunId) -> [&'static str; 2] {
+        let run = remembered.run(Some(run.as_str())).unwrap();
+        let made = Made::of(remembered, &run).unwrap();
+        [Phase::Extraction, Phase::Transformation].map(|stage| {
+            let record = Rejected {
+                stage,
+                ..rejected("c", 0)
+            };
+            match made.judge(&record) {
+                Ok(()) => "sent",
+                Err(why) if why.contains("resume it first") => "resume",
+                Err(why) if why.contains("has met the record again") => "met again",
+                Err(_) => "?",
+            }
+        })
+    }
+
+    #[test]
+    fn what_was_left_out_of_a_stage_is_sent_only_if_that_stage_is_the_one_that_was_copied_from() {
+        let (extraction, transformation) = (Phase::Extraction, Phase::Transformation);
+        let extracted = || vec![step(extraction, false), step(extraction, true)];
+        let transforms = || [extracted(), vec![step(transformation, false)]].concat();
+        let imports = || {
+            [
+                transforms(),
+                vec![step(transformation, true), step(Phase::Import, false)],
+            ]
+            .concat()
+        };
+        let reuses = || vec![step(extraction, true), step(transformation, false)];
+        // The events of a run, those of the next one if there is one, and what becomes of the two records.
+        let cases = [
+            (vec![step(extraction, false)], None, ["resume", "resume"]),
+            (extracted(), None, ["resume", "resume"]),
+            (transforms(), None, ["sent", "resume"]),
+            (imports(), None, ["sent", "sent"]),
+            (
+                vec![step(extraction, false)],
+                Some(Vec::new()),
+                ["resume", "resume"],
+            ),
+            (
+                vec![step(extraction, false)],
+                Some(extracted()),
+                ["met again", "met again"],
+            ),
+            (extracted(), Some(reuses()), ["sent", "met again"]),
+            (imports(), Some(vec![step(extraction, true)]), ["sent", "sent"]),
+        ];
+        for (index, (events, next, expected)) in cases.into_iter().enumerate() {
+            let (folder, ids) = fixtures::folder(&["a"]);
+            let remembered = fixtures::open(&folder);
+            tell(&remembered, &ids[0], &events);
+            if let Some(next) = next {
+                let second = goes_on(&remembered, &remembered.run(None).unwrap());
+                tell(&remembered, &second, &next);
+            }
+            assert_eq!(of_stages(&remembered, &ids[0]), expected, "{index}");
+        }
     }
 }

@@ -63,8 +63,8 @@ pub(super) fn snapshot_ended(source: &str, sink: &str) -> Error {
         ),
     )
     .with_help(format!(
-        "empty `{sink}` in the sink and resume again, which copies it from its start; where the job names a key (`key: [..]`) and \
-         `on_conflict` goes by it, nothing has to be emptied"
+        "empty `{sink}` in the sink and resume again, which copies it from its start; nothing has to be emptied where the job has named \
+         a key (`key: [..]`) from the start on, `on_conflict` goes by it, and neither was changed"
     ))
 }
 

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
+use arrow_array::{Int64Array, RecordBatch};
 use serde_json::json;
 use whimbrel_plugin_api::sink::{
     AlterRequest, Checkpoint, Committed, LaneClaim, LaneId, LaneState, PrepareReport, PrepareRequest, Receipt,
 };
 use whimbrel_plugin_api::source::RejectedRecord;
 use whimbrel_plugin_api::{
-    Batch, Collection, ConflictPolicy, Error, ErrorScope, Field, RecordType, Result, Schema, Sink,
+    Batch, Collection, ConflictPolicy, Cursor, Error, ErrorScope, Field, RecordType, Result, Schema, Sink,
 };
 
 use super::records::transformed;
@@ -23,7 +24,7 @@ use crate::config::{Job, TransformJob, VerificationLevel};
 use crate::control::Stop;
 use crate::events::{Emitter, Event, Phase, RefusedAgain};
 use crate::loader::observe::{CallLog, OpenedSink};
-use crate::phases::rewriting::Judged;
+use crate::phases::rewriting::{Deed, Judged, Mark, Piece, Rewriting};
 use crate::plan::PlannedCollection;
 use crate::transform::{Chain, Transforms};
 
@@ -352,6 +353,62 @@ fn the_mark_of_a_replay_that_was_broken_off_stays_until_it_is_told_whatever_is_s
     let mark = BTreeMap::from([("q".to_owned(), vec![3])]);
     assert_eq!(known_to(&sink, "r", vec![good(4)]), (mark, "r 4".to_owned()));
     assert_eq!(durable(&sink), [1, 2, 3, 4]);
+}
+
+/// Rows with these numbers of records and these ids.
+fn piece(rows: &[(u64, i64)]) -> Piece {
+    let schema = Arc::new(planned().source.schema);
+    let ids = Int64Array::from_iter_values(rows.iter().map(|(_, id)| *id));
+    let records = RecordBatch::try_new(schema.to_arrow(), vec![Arc::new(ids)]).unwrap();
+    Piece {
+        numbers: rows.iter().map(|(number, _)| *number).collect(),
+        batch: Batch::new(schema, records).unwrap(),
+    }
+}
+
+#[test]
+fn a_record_of_several_rows_is_taken_with_all_of_them_or_not_at_all() {
+    let sink = sink(Manner::Whole);
+    let job = json!({ "name": "j", "source": { "plugin": "p" }, "sink": { "plugin": "p" } });
+    let job: Job = serde_json::from_value(job).unwrap();
+    let (planned, stop) = (planned(), Stop::default());
+    let calls = CallLog::new(Emitter::new(Box::new(Told::default())), None);
+    let mut opened = OpenedSink::of_host("fussy", Box::new(sink.clone()), &calls);
+    let (mut rewriting, _) = Rewriting::begin(&job, &planned, b"replay", &stop, &mut opened).unwrap();
+    let mut send = |pieces: &[Piece]| {
+        let mut settled = Vec::new();
+        let mark = |taken: &[u64]| Mark {
+            cursor: Cursor(vec![1]),
+            extension: Some(("replayed", format!("{taken:?}"))),
+        };
+        let mut settle = |judged: Judged| {
+            let refused: Vec<u64> = judged.refused.into_keys().collect();
+            settled.push((judged.taken.into_iter().collect::<Vec<u64>>(), refused));
+            Ok(())
+        };
+        rewriting
+            .send(Deed::Write(planned.policy), pieces, &mark, &mut settle)
+            .unwrap();
+        settled
+    };
+    // Of records 1 and 4 a good row comes before the bad one, in one piece and in two; the rows of 3 are all good.
+    let pieces = [
+        piece(&[(1, 11), (1, -12), (2, 21), (3, 31)]),
+        piece(&[(3, 32), (4, 41)]),
+        piece(&[(4, -42)]),
+    ];
+    let alone: [(Vec<u64>, Vec<u64>); 4] = [
+        (vec![], vec![1]),
+        (vec![2], vec![]),
+        (vec![3], vec![]),
+        (vec![], vec![4]),
+    ];
+    assert_eq!(send(&pieces), alone);
+    assert_eq!(durable(&sink), [21, 31, 32]);
+    let mark = || sink.0.lock().unwrap().lane.clone().unwrap().extensions["replayed"].clone();
+    assert_eq!(mark(), "[3]", "of the last commit");
+    assert_eq!(send(&[piece(&[(5, 51), (5, -52)])]), [(vec![], vec![5])]);
+    assert_eq!((durable(&sink).len(), mark()), (3, "[3]".to_owned()));
 }
 
 #[test]

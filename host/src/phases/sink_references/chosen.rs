@@ -11,6 +11,9 @@ use crate::plan::PlannedCollection;
 use crate::verification::compare::EVERY_RECORD_MAX;
 use crate::verification::orphans::{self, Sought};
 
+/// Why a reference was not looked at in the sink, of which the numbers are those of the source.
+const AS_IN_SOURCE: &str = "as the source had it before the copy; the sink itself was not searched";
+
 /// How often the search reads each collection of the sink, by its name there, if all records turn out to be equal. `known` is what
 /// was found of the references in the source.
 pub fn readings(
@@ -88,9 +91,23 @@ pub(super) fn references(
     (results, sought)
 }
 
-/// What was found of the reference in the source, if that holds for the sink as well: each record of both collections is there and
-/// equal. Only where the sink bills what is read; elsewhere it is looked at itself.
-pub(super) fn equal_to_source<'a>(search: &SinkSearch<'a>, of: &Sought) -> Option<&'a ReferenceResult> {
+/// What was found of the reference in the source, in the names of the sink, if the sink need not be searched for it: each record of
+/// both collections is there and equal. Only where the sink bills what is read; elsewhere it is looked at itself.
+///
+/// It is no search of the sink and says so. The source was searched at another time than it was copied and compared: what it has
+/// removed in between may be missing in both sides alike.
+pub(super) fn taken_over(search: &SinkSearch<'_>, of: &Sought) -> Option<ReferenceResult> {
+    let known = equal_to_source(search, of)?;
+    Some(ReferenceResult {
+        collection: search.collections[of.child].sink.name.clone(),
+        parent: search.collections[of.parent].sink.name.clone(),
+        state: ReferenceState::Skipped,
+        reason: Some(AS_IN_SOURCE.to_owned()),
+        ..known.clone()
+    })
+}
+
+fn equal_to_source<'a>(search: &SinkSearch<'a>, of: &Sought) -> Option<&'a ReferenceResult> {
     let is_equal = |number: usize| {
         let name = &search.collections[number].sink.name;
         let result = search.compared.iter().find(|result| result.sink == *name);
@@ -155,6 +172,7 @@ fn why_not(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use whimbrel_plugin_api::capability::Loss;
@@ -162,6 +180,9 @@ mod tests {
     use whimbrel_plugin_api::{Collection, ConflictPolicy, Field, RecordType, Schema};
 
     use super::*;
+    use crate::control::Stop;
+    use crate::events::{Emitter, Orphan, VerificationResult};
+    use crate::transform::Transforms;
 
     fn planned(name: &str, parent: Option<&str>) -> PlannedCollection {
         let fields = ["id", "up"].map(|name| Field::new(name, RecordType::Text));
@@ -242,5 +263,65 @@ mod tests {
         assert_eq!(times(&readings(&lower, true, &[])), [1, 1, 0]);
         lower[1].limit = Some(10);
         assert_eq!(times(&readings(&lower, true, &[])), [0, 0, 0]);
+    }
+
+    /// What is taken over of the reference from `b` to `a` if its collections compare as `compared`.
+    fn taken_of_b(known: &ReferenceResult, compared: &[VerificationResult]) -> Option<ReferenceResult> {
+        let mut tree = tree();
+        for planned in &mut tree {
+            planned.sink.name = format!("{}_copy", planned.source.name);
+        }
+        let search = SinkSearch {
+            collections: &tree,
+            described: &BTreeMap::new(),
+            billed: &BTreeSet::from(["a_copy".to_owned(), "b_copy".to_owned()]),
+            compared,
+            known: std::slice::from_ref(known),
+            is_wanted: true,
+            transforms: &Transforms::default(),
+            emitter: &Emitter::new(Box::new(std::io::sink())),
+            stop: &Stop::default(),
+        };
+        let of = Sought {
+            child: 1,
+            fields: vec!["up".to_owned()],
+            parent: 0,
+            to_fields: vec!["id".to_owned()],
+        };
+        taken_over(&search, &of)
+    }
+
+    #[test]
+    fn what_is_taken_over_from_the_source_is_called_no_search_of_the_sink() {
+        let equal = |name: &str| VerificationResult {
+            comparison: Comparison::Equal,
+            every_record: true,
+            source_count: 100,
+            sink_count: 100,
+            ..VerificationResult::begun(name, &format!("{name}_copy"), VerificationLevel::Standard)
+        };
+        for state in [ReferenceState::Searched, ReferenceState::Guaranteed] {
+            let known = ReferenceResult {
+                record_count: 100,
+                orphan_count: 1,
+                orphans: vec![Orphan::default()],
+                ..known(&tree(), state).remove(0)
+            };
+            let taken = taken_of_b(&known, &[equal("a"), equal("b")]).unwrap();
+            assert_eq!(
+                taken,
+                ReferenceResult {
+                    collection: "b_copy".to_owned(),
+                    parent: "a_copy".to_owned(),
+                    state: ReferenceState::Skipped,
+                    reason: Some(AS_IN_SOURCE.to_owned()),
+                    ..known.clone()
+                }
+            );
+            let mut differing = equal("a");
+            differing.comparison = Comparison::Different;
+            assert_eq!(taken_of_b(&known, &[differing, equal("b")]), None);
+            assert_eq!(taken_of_b(&known, &[equal("b")]), None);
+        }
     }
 }

@@ -161,9 +161,14 @@ fn held() -> LaneState {
 
 /// Writes three records in one transaction that is tried again, with a pause of ten minutes at most.
 fn write_three(sink: impl Sink + 'static, context: &mut WriterContext) {
+    context.rules.retries_max = 1;
+    try_three(sink, context).unwrap();
+}
+
+/// The same with the tries that the rules allow.
+fn try_three(sink: impl Sink + 'static, context: &mut WriterContext) -> std::result::Result<(), Failure> {
     context.rules.is_transactional = true;
     context.rules.keeps_lanes = true;
-    context.rules.retries_max = 1;
     context.pause = Arc::new(Pause::new(
         &context.emitter,
         &context.stop,
@@ -193,7 +198,7 @@ fn write_three(sink: impl Sink + 'static, context: &mut WriterContext) {
     };
     assert!(lanes.send(lane).is_ok());
     drop(lanes);
-    writer::write(&mut sink, &arriving, &budget, context).unwrap();
+    writer::write(&mut sink, &arriving, &budget, context).map(drop)
 }
 
 #[test]
@@ -303,6 +308,140 @@ fn a_record_that_arrives_with_a_repeated_transaction_is_rejected_no_more() {
         }
         assert_eq!(outcomes.left_out().remove(&0).unwrap_or_default(), wanted);
     }
+}
+
+/// Finds at each commit one record more that it does not take, and refuses the known ones when they are written again.
+struct Finding {
+    lane: LaneState,
+    known: u64,
+    all: u64,
+    commits: Arc<AtomicU64>,
+}
+
+impl Sink for Finding {
+    fn prepare(&mut self, _: &PrepareRequest) -> Result<PrepareReport> {
+        Ok(PrepareReport::default())
+    }
+
+    fn alter(&mut self, _: &AlterRequest) -> Result<PrepareReport> {
+        Ok(PrepareReport::default())
+    }
+
+    fn begin(&mut self, _: &LaneId) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: &str, batch: &Batch, _: ConflictPolicy) -> Result<Receipt> {
+        Ok(Receipt {
+            accepted: batch.record_count() as u64 - self.known,
+            rejected: (0..self.known).map(rejected).collect(),
+            ..Receipt::default()
+        })
+    }
+
+    fn commit(&mut self, checkpoint: &Checkpoint) -> Result<Committed> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        if self.known < self.all {
+            self.known += 1;
+            return Ok(Committed::NotCommitted);
+        }
+        self.lane = self.lane.committed(checkpoint).unwrap();
+        Ok(Committed::Committed { seq: self.lane.seq })
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn records_that_are_found_at_commits_use_up_no_tries() {
+    for retries_max in [0, 1] {
+        let outcomes = Arc::new(Outcomes::new(10));
+        let commits = Arc::<AtomicU64>::default();
+        let sink = Finding {
+            lane: held(),
+            known: 0,
+            all: 3,
+            commits: Arc::clone(&commits),
+        };
+        let mut context = context(&outcomes);
+        context.rules.retries_max = retries_max;
+        try_three(sink, &mut context).unwrap();
+        assert_eq!((outcomes.rejected().0, commits.load(Ordering::SeqCst)), (3, 4));
+    }
+}
+
+#[test]
+fn a_sink_that_only_says_no_to_commits_uses_up_its_tries() {
+    for (retries_max, wanted) in [(0, 1), (2, 3)] {
+        let outcomes = Arc::new(Outcomes::new(10));
+        let commits = Arc::<AtomicU64>::default();
+        // It never refuses more than the one record of its first try.
+        let sink = Stubborn(Arc::clone(&commits));
+        let mut context = context(&outcomes);
+        context.rules.retries_max = retries_max;
+        let failure = try_three(sink, &mut context).unwrap_err();
+        assert_eq!(failure.error.code, "run.not_committed");
+        assert_eq!(commits.load(Ordering::SeqCst), wanted);
+    }
+}
+
+/// Refuses one record and never commits.
+struct Stubborn(Arc<AtomicU64>);
+
+impl Sink for Stubborn {
+    fn prepare(&mut self, _: &PrepareRequest) -> Result<PrepareReport> {
+        Ok(PrepareReport::default())
+    }
+
+    fn alter(&mut self, _: &AlterRequest) -> Result<PrepareReport> {
+        Ok(PrepareReport::default())
+    }
+
+    fn begin(&mut self, _: &LaneId) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: &str, batch: &Batch, _: ConflictPolicy) -> Result<Receipt> {
+        Ok(Receipt {
+            accepted: batch.record_count() as u64 - 1,
+            rejected: vec![rejected(0)],
+            ..Receipt::default()
+        })
+    }
+
+    fn commit(&mut self, _: &Checkpoint) -> Result<Committed> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(Committed::NotCommitted)
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_breaker_sees_records_that_are_found_at_a_commit() {
+    let outcomes = Arc::new(Outcomes::new(10));
+    let commits = Arc::<AtomicU64>::default();
+    let sink = Finding {
+        lane: held(),
+        known: 0,
+        all: 3,
+        commits: Arc::clone(&commits),
+    };
+    let mut context = context(&outcomes);
+    context.breaker = Arc::new(Breaker::new(crate::config::BreakerPolicy {
+        rate: 0.5,
+        records_min: 3,
+        window: 3,
+    }));
+    context.rules.retries_max = 5;
+    let failure = try_three(sink, &mut context).unwrap_err();
+    assert_eq!(failure.error.code, "run.breaker_open");
+    // Two of three are known after two commits.
+    assert_eq!(commits.load(Ordering::SeqCst), 2);
 }
 
 fn schema() -> Schema {

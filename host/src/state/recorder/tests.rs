@@ -7,8 +7,8 @@ use crate::state::fixtures::{Place, new_run, run};
 use crate::state::process::Process;
 use crate::state::store::Durable;
 use crate::state::{
-    LaneFound, NewRun, Refusal, RejectedChange, RejectedFilter, RejectedPage, RunFilter, RunId, RunRecord,
-    RunState, StateStore, open_run,
+    LaneFound, NewRun, PhaseStep, Refusal, RejectedChange, RejectedFilter, RejectedPage, RunFilter, RunId,
+    RunRecord, RunState, StateStore, open_run,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use whimbrel_plugin_api::source::RejectedRecord;
@@ -174,6 +174,9 @@ impl StateStore for Failing {
     }
     fn begun_anew(&self, run: &RunId) -> Result<Vec<String>, Error> {
         self.inner.begun_anew(run)
+    }
+    fn phase_steps(&self, run: &RunId) -> Result<Vec<PhaseStep>, Error> {
+        self.inner.phase_steps(run)
     }
     fn note_overrides(&self, run: &RunId, overrides: &str) -> Result<(), Error> {
         self.inner.note_overrides(run, overrides)

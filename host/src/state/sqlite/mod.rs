@@ -26,8 +26,8 @@ use super::process::Process;
 use super::run::{NewRun, RunEnd, RunRecord};
 use super::run_id::RunId;
 use super::store::{
-    Durable, EventRecord, LaneFound, News, RejectedChange, RejectedFilter, RejectedPage, RunFilter,
-    StateStore,
+    Durable, EventRecord, LaneFound, News, PhaseStep, RejectedChange, RejectedFilter, RejectedPage,
+    RunFilter, StateStore,
 };
 use fault::Trouble;
 
@@ -191,6 +191,10 @@ impl StateStore for SqliteStore {
 
     fn begun_anew(&self, run: &RunId) -> Result<Vec<String>, Error> {
         self.call(async |connection| rejected::begun_anew(connection, run).await)
+    }
+
+    fn phase_steps(&self, run: &RunId) -> Result<Vec<PhaseStep>, Error> {
+        self.call(async |connection| rejected::phase_steps(connection, run).await)
     }
 }
 

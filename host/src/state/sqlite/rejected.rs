@@ -9,8 +9,10 @@ use super::runs::{count, stored, unknown};
 use crate::events::{Event, Phase};
 use crate::state::moment::from_millis;
 use crate::state::run_id::RunId;
-use crate::state::selection::{BEGUN_ANEW, LANE_TAKEN};
-use crate::state::store::{LaneFound, Rejected, RejectedChange, RejectedFilter, RejectedPage, RejectedState};
+use crate::state::selection::{BEGUN_ANEW, LANE_TAKEN, PHASE_ENDED, PHASE_STARTED};
+use crate::state::store::{
+    LaneFound, PhaseStep, Rejected, RejectedChange, RejectedFilter, RejectedPage, RejectedState,
+};
 
 /// A page of them, and how many there are.
 pub(super) async fn page(
@@ -190,6 +192,26 @@ pub(super) fn collection_of(body: &str) -> Result<String, Trouble> {
         Ok(Event::BegunAnew { collection }) => Ok(collection),
         _ => Err(unknown("event", "body")),
     }
+}
+
+/// The beginnings and ends of the phases of a run, in order: a refusal on the way into a stage counts as long as the stage does.
+pub(super) async fn phase_steps(
+    connection: &mut SqliteConnection,
+    run: &RunId,
+) -> Result<Vec<PhaseStep>, Trouble> {
+    let bodies: Vec<String> =
+        sqlx::query_scalar("SELECT body FROM event WHERE run = ? AND kind IN (?, ?) ORDER BY seq")
+            .bind(run.as_str())
+            .bind(PHASE_STARTED)
+            .bind(PHASE_ENDED)
+            .fetch_all(connection)
+            .await?;
+    let step = |body: &String| match serde_json::from_str(body) {
+        Ok(Event::PhaseStarted { phase }) => Ok(PhaseStep::Started(phase)),
+        Ok(Event::PhaseEnded(report)) => Ok(PhaseStep::Ended(report.phase)),
+        _ => Err(unknown("event", "body")),
+    };
+    bodies.iter().map(step).collect()
 }
 
 #[cfg(test)]

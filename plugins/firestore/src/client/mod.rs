@@ -99,6 +99,11 @@ impl Client {
         Attempts::new(self.0.retries_max, self.0.services.clone())
     }
 
+    /// What the host offers to the object that has this client.
+    pub(crate) fn services(&self) -> &Services {
+        &self.0.services
+    }
+
     /// The same client, whose retries have another bound.
     pub(crate) fn with_retries_max(&self, retries_max: u32) -> Self {
         Self(Arc::new(Shared {

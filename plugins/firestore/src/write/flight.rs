@@ -4,10 +4,12 @@
 //! has ended, so that the last one wins. Neighbours: `send` is the task, `session` launches.
 
 use std::collections::HashSet;
+use std::pin::pin;
+use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
-use whimbrel_plugin_api::{Error, Result};
+use whimbrel_plugin_api::{Error, Result, Services};
 
 use super::judged::Judged;
 use super::request::Request;
@@ -20,6 +22,8 @@ use crate::config::WriteRequest;
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The same for all sessions of the process, in KiB. Whoever has none waits for requests of the others, which end by themselves.
 const PROCESS_KIB_MAX: u32 = 16 * 1024;
+/// The host is told of a wait for them in parts of this length, since nobody knows how long it is.
+const TOLD_EVERY: Duration = Duration::from_secs(2);
 
 static PROCESS_KIB: Semaphore = Semaphore::const_new(PROCESS_KIB_MAX as usize);
 
@@ -81,9 +85,14 @@ impl Flight {
             };
             self.take_in(landed)?;
         }
-        // It is never closed, so this is no error.
         let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
-        let share = PROCESS_KIB.acquire_many(kib.clamp(1, PROCESS_KIB_MAX)).await;
+        // It is never closed, so an error, which has no share, is none.
+        let share = room(
+            &PROCESS_KIB,
+            kib.clamp(1, PROCESS_KIB_MAX),
+            self.client.services(),
+        )
+        .await;
         self.bytes += bytes;
         let keys = std::mem::take(&mut request.keys);
         self.keys.extend(&keys);
@@ -162,10 +171,74 @@ impl Flight {
     }
 }
 
+/// Waits for room among all sessions, and tells the host so: whoever keeps to a bound of ours is not to be taken for one that hangs.
+async fn room<'a>(
+    of: &'a Semaphore,
+    kib: u32,
+    services: &Services,
+) -> Result<SemaphorePermit<'a>, AcquireError> {
+    if let Ok(share) = of.try_acquire_many(kib) {
+        return Ok(share);
+    }
+    // One place in the queue, whatever is told meanwhile.
+    let mut share = pin!(of.acquire_many(kib));
+    loop {
+        services.waits(TOLD_EVERY);
+        if let Ok(share) = tokio::time::timeout(TOLD_EVERY, &mut share).await {
+            return share;
+        }
+    }
+}
+
 impl Drop for Flight {
     fn drop(&mut self) {
         self.stop();
         // They end with the attempt that is under way.
         self.tasks.detach_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use whimbrel_plugin_api::LogLevel;
+    use whimbrel_plugin_api::services::{CancelToken, HostServices};
+
+    use super::*;
+
+    /// The waits that it was told of.
+    #[derive(Default)]
+    struct Host(Mutex<Vec<Duration>>);
+
+    impl HostServices for Host {
+        fn log(&self, _: LogLevel, _: &str) {}
+
+        fn progress(&self, _: &str, _: u64, _: Option<u64>) {}
+
+        fn acquire(&self, _: &str, _: u64) -> bool {
+            true
+        }
+
+        fn waits(&self, time: Duration) {
+            self.0.lock().unwrap().push(time);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_host_hears_of_a_wait_for_room_in_the_process() {
+        let host = Arc::new(Host::default());
+        let services = Services::new(Arc::clone(&host) as _, CancelToken::new());
+        let all = Semaphore::new(8);
+        let others = room(&all, 8, &services).await.unwrap();
+        assert!(host.0.lock().unwrap().is_empty());
+        let release = async {
+            tokio::time::sleep(Duration::from_secs(61)).await;
+            drop(others);
+        };
+        let (share, ()) = tokio::join!(room(&all, 4, &services), release);
+        drop(share.unwrap());
+        let told: Duration = host.0.lock().unwrap().iter().sum();
+        assert!(told >= Duration::from_secs(61), "{told:?}");
     }
 }

@@ -56,8 +56,8 @@ pub(super) struct Kept {
     is_certain: bool,
     /// Records that the service has refused, by their digests: before, and at this commit.
     refused: Refusals,
-    /// Whether some are refused at this commit.
-    has_refused: bool,
+    /// How many are refused at this commit, and why the first of them is.
+    refused_now: Option<(usize, RowFault)>,
 }
 
 /// Why records were refused, by their digests.
@@ -112,7 +112,12 @@ impl Kept {
 
     /// Whether the service has refused some at this commit.
     pub(super) fn has_refused(&self) -> bool {
-        self.has_refused
+        self.refused_now.is_some()
+    }
+
+    /// How many the service has refused at this commit, and why the first of them.
+    pub(super) fn refused_now(&self) -> Option<&(usize, RowFault)> {
+        self.refused_now.as_ref()
     }
 
     /// Whether a record was taken for that of others although it may be the run's own, as the lane is now known.
@@ -131,8 +136,9 @@ impl Kept {
         let write = self.entries[index].write()?;
         let entry = self.entries.remove(index);
         self.bytes = self.bytes.saturating_sub(entry.bytes());
-        self.has_refused = true;
-        self.refused.insert(Digest::of(&write), policy::refused(&error));
+        let fault = policy::refused(&error);
+        self.refused_now.get_or_insert_with(|| (0, fault.clone())).0 += 1;
+        self.refused.insert(Digest::of(&write), fault);
         Ok(())
     }
 

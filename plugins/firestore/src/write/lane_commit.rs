@@ -4,7 +4,7 @@
 //! and none once somebody else has the lane. Where the records do not fit into one request, the others go ahead of the last one, each
 //! request guarded likewise and noted in the lane, so that whoever goes on there does not write them again. A request that the service
 //! refuses for its content is divided in the same way, until it is small enough or the record at fault is alone. Neighbours: `kept`
-//! has the records, `lanes` the lanes, `lane_document` their form.
+//! has the records, `portion` how many go at once, `lanes` the lanes, `lane_document` their form.
 
 use gcloud_sdk::google::firestore::v1::Write;
 use whimbrel_plugin_api::error::ErrorScope;
@@ -15,15 +15,13 @@ use super::digest::Digest;
 use super::kept::Kept;
 use super::lane_document::{self, Ahead, Change, Pages, Stored};
 use super::lanes::{Lanes, Limits, no_time, without_cursor};
+use super::portion::Portion;
 use super::sending::{Sending, Way};
 use crate::client::Attempts;
 use crate::error::{Class, Fault, TOO_LARGE};
 
 /// Octets of a request beside its writes: the name of the database, and room for what a proxy adds.
 const REQUEST_OVERHEAD_BYTES: usize = 1_024;
-
-/// Requests that one commit has refused before it ends, so that the host, which waits for it, gets to know what was found by then.
-const REFUSALS_MAX: usize = 1_000;
 
 /// What a request makes of the lane.
 enum Step {
@@ -40,25 +38,6 @@ enum Sent {
     Not(Committed),
     /// The service takes something in it for wrong: it is the same each time, and certainly nothing was carried out.
     Refused(Error),
-}
-
-/// How much goes into the next request of a commit.
-#[derive(Debug, Clone, Copy)]
-struct Portion {
-    /// Records at most: halved where they are refused, doubled where they are taken.
-    count_max: usize,
-    /// Whether the checkpoint may go with the last of them.
-    takes_last: bool,
-    /// Requests that were refused by now.
-    refusals: usize,
-}
-
-impl Portion {
-    const WHOLE: Self = Self {
-        count_max: usize::MAX,
-        takes_last: true,
-        refusals: 0,
-    };
 }
 
 impl Lanes {
@@ -81,8 +60,8 @@ impl Lanes {
             return Ok(Committed::NotCommitted);
         }
         let (mut start, mut digest) = done_already(&stored, records)?;
-        let mut portion = Portion::WHOLE;
-        while !(records.has_refused() && start == records.len()) {
+        let mut portion = Portion::whole(self.records_bytes_max);
+        while !(records.has_refused() && (start == records.len() || portion.is_late())) {
             let sending = stored.sending_committed(way);
             let (whole, pages) = change_of(&stored, &sending, &after).whole(self.client.root())?;
             let (end, is_last) = self.end(records, start, (&stored, &whole), portion)?;
@@ -117,8 +96,7 @@ impl Lanes {
                         return Ok(Committed::Committed { seq: after.seq });
                     }
                     (stored, start, digest) = (*now, end, with_these);
-                    portion.count_max = portion.count_max.saturating_mul(2);
-                    portion.takes_last = !records.has_refused();
+                    portion.taken(!records.has_refused());
                 }
             }
         }
@@ -160,14 +138,17 @@ impl Lanes {
         error: Error,
     ) -> Result<bool> {
         let count = end - start;
-        portion.refusals += 1;
-        portion.count_max = (count / 2).max(1);
+        portion.refused(count);
         if count == 0 {
+            self.records_bytes_max = portion.bytes_max_before;
             return Err(of_transaction(error));
         }
-        if count > 1 && error.code == TOO_LARGE {
-            // What comes next is no smaller.
-            self.records_bytes_max = records.bytes_of(start..end) / 2;
+        if error.code == TOO_LARGE {
+            // What comes next is no smaller, unless it was one record that is too large whatever goes with it.
+            self.records_bytes_max = match count {
+                1 => portion.bytes_max_before,
+                _ => records.bytes_of(start..end) / 2,
+            };
         }
         if count == 1 {
             // What is refused beside a checkpoint may be the checkpoint.
@@ -176,7 +157,7 @@ impl Lanes {
                 records.refuse(start, error).map_err(of_transaction)?;
             }
         }
-        Ok(portion.refusals < REFUSALS_MAX)
+        Ok(!portion.is_spent())
     }
 
     /// The lane as it is stored and as it is after `checkpoint`; `None` if it has another epoch or number.

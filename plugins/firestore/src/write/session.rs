@@ -22,6 +22,7 @@ use super::request::{Gatherer, Item, Request};
 use super::sending::{Sending, Way};
 use crate::client::Client;
 use crate::config::{Guarantee, OnMissing, Writing};
+use crate::error::RowFault;
 
 /// What an emulator takes in one request, with room to its own limit of 4 MiB.
 const EMULATOR_BYTES_MAX: usize = 3_670_016;
@@ -282,10 +283,11 @@ impl Writer {
         let mut kept = kept.unwrap_or_default();
         let Self { lanes, services, .. } = self;
         let ended = runtime.block_on(services, lanes.commit(checkpoint, &mut kept, way));
-        if kept.has_refused() {
+        if let Some((count, RowFault { code, message })) = kept.refused_now() {
+            let first = format!("{code}: {message}");
             self.services.log(
                 LogLevel::Info,
-                "the service refuses records of a commit: written again, it leaves them out",
+                format!("{count} records of a commit are to be left out: {first}"),
             );
         }
         let count = kept.len() as u64;

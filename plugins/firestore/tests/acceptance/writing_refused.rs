@@ -225,6 +225,15 @@ fn a_document_that_is_too_large_alone_is_rejected() {
     assert_eq!(outcome, FIRST);
     assert_eq!(fate.codes(), [(7, "firestore.document_too_large")]);
     assert_eq!(place.layer.counts().applied_below("items"), (19, 1));
+    // It says nothing about what others may be together.
+    place.layer.reset_counts();
+    let state = state.committed(&next(&state, 19)).unwrap();
+    let records = (20..220).map(item).collect();
+    let (_, outcome) = tried(&mut sink, &state, records, ConflictPolicy::Overwrite);
+    assert_eq!(outcome, Committed::Committed { seq: 2 });
+    let requests = place.layer.counts().write_requests;
+    let sizes: Vec<usize> = requests.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [201]);
 }
 
 #[test]
