@@ -352,10 +352,7 @@ impl Framer {
         }
         if self.buffer.len() - self.filled < READ_BYTES / 2 {
             let length = (self.buffer.len() * 2).max(READ_BYTES);
-            // Not by `resize`, which fills what the allocator gives as zeros anyway.
-            let mut larger = vec![0; length];
-            larger[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
-            self.buffer = larger;
+            self.buffer.resize(length, 0);
         }
         loop {
             match self.input.read(&mut self.buffer[self.filled..]) {
